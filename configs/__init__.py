@@ -1,0 +1,1 @@
+"""YAML a user starts from; `vrekit list configs` names them."""

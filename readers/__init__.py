@@ -1,0 +1,1 @@
+"""PyTorch readers: random access, reading order, state, loader."""

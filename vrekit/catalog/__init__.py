@@ -1,0 +1,1 @@
+"""The dataset directory: manifest, runs, columnar metadata."""

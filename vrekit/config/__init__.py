@@ -1,0 +1,1 @@
+"""Config files: YAML, validated, every mistake at once."""

@@ -1,0 +1,79 @@
+"""Names and keys: what may stand in a path or a tar member, and how a sample's key is spelled.
+
+A key is `<video_id>/<frame_index:08d>`. It holds no dot, because WebDataset splits a member's name at the first
+dot of its last part: `car/00000012.canny.png` is key `car/00000012`, extension `canny.png`.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from vrekit.core.errors import UsageError
+
+REPRESENTATION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_()+\-]*")
+VIDEO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
+MAX_NAME_LENGTH = 100  # a tar header's name field holds 100 bytes; longer ones need extension records
+
+
+def check_representation_name(name: str) -> str:
+    """Return `name` if it is a legal representation name.
+
+    Raises:
+        UsageError: If it is not; a name becomes part of file names, so `..`, `/` and dots are refused.
+    """
+    if not REPRESENTATION_NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
+        raise UsageError(
+            f"representation name {name!r} is not allowed",
+            hint="use letters, digits, '_', '-', '+', '(' and ')', starting with a letter or digit, "
+            f"at most {MAX_NAME_LENGTH} characters",
+        )
+    return name
+
+
+def check_video_id(video_id: str) -> str:
+    """Return `video_id` if it is legal (letters, digits, `_`, `-`), else raise UsageError."""
+    if not VIDEO_ID.fullmatch(video_id) or len(video_id) > MAX_NAME_LENGTH:
+        raise UsageError(
+            f"video id {video_id!r} is not allowed",
+            hint="use letters, digits, '_' and '-', starting with a letter or digit, "
+            f"at most {MAX_NAME_LENGTH} characters",
+        )
+    return video_id
+
+
+def video_id_from_path(path: str | PurePath) -> str:
+    """Return the slug of a file or folder name: `My clip.v2.mp4` becomes `My_clip_v2`."""
+    pure = PurePath(path)
+    stem = pure.stem if pure.suffix else pure.name
+    slug = re.sub(r"[^A-Za-z0-9_\-]+", "_", stem).strip("_-")[:MAX_NAME_LENGTH]
+    return slug or "video"
+
+
+def sample_key(video_id: str, frame_index: int) -> str:
+    """Return the key of one frame: `sample_key("car", 12) == "car/00000012"`."""
+    return f"{video_id}/{frame_index:08d}"
+
+
+def parse_key(key: str) -> tuple[str, int]:
+    """Return (video_id, frame_index) of a key; the inverse of `sample_key`.
+
+    Raises:
+        UsageError: If `key` is not `<video_id>/<digits>`.
+    """
+    video_id, _, digits = key.rpartition("/")
+    if not VIDEO_ID.fullmatch(video_id) or not digits.isdecimal():
+        raise UsageError(f"not a sample key: {key!r}", hint="a key looks like car-detection/00000012")
+    return video_id, int(digits)
+
+
+def closest(name: str, candidates: Iterable[str]) -> str | None:
+    """Return the candidate most like `name`, or None when nothing is close."""
+    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Return `" (did you mean 'canny'?)"`, or an empty string when nothing is close."""
+    match = closest(name, candidates)
+    return f" (did you mean {match!r}?)" if match else ""

@@ -1,0 +1,1 @@
+"""Plan, pipeline and resume: what `vrekit export` runs."""

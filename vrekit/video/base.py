@@ -1,0 +1,93 @@
+"""What the engine relies on in a frame source."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoInfo:
+    """Facts about a source, stored in `dataset.json`.
+
+    Attributes:
+        uri: Path or URI as the user gave it.
+        fingerprint: `<bytes>-<16 hex digits>`: size and hash of the content; equal content has an equal fingerprint.
+        source: `file`, `images`, `arrays` or `memory`.
+        frame_count: Number of frames the source claims to have.
+        height: Rows of a decoded frame (after rotation), pixels.
+        width: Columns of a decoded frame (after rotation), pixels.
+        fps: Average frames per second, None for sources without a clock.
+        codec: Codec name of a file (`h264`), None otherwise.
+        duration_seconds: Length, None without a clock.
+        rotation_degrees: Rotation that was applied while decoding, counter-clockwise degrees.
+        stream_index: Stream of the container that is read, None otherwise.
+    """
+
+    uri: str
+    fingerprint: str
+    source: str
+    frame_count: int
+    height: int
+    width: int
+    fps: float | None = None
+    codec: str | None = None
+    duration_seconds: float | None = None
+    rotation_degrees: float = 0.0
+    stream_index: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the info `to_json` described; unknown keys (from newer minor versions) are ignored."""
+        return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrames:
+    """Frames that decoded, and why the others did not.
+
+    Attributes:
+        frames: uint8 RGB (M, H, W, 3) of the frames that decoded, in the asked order.
+        indices: int64 (M,): their frame numbers.
+        failures: Frame number -> reason, for the frames that did not decode.
+    """
+
+    frames: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+    failures: Mapping[int, str]
+
+
+class VideoSource(ABC):
+    """Frames of one video by number. Not thread-safe: one thread decodes; `close` frees the decoder."""
+
+    info: VideoInfo
+
+    @property
+    @abstractmethod
+    def frame_indices(self) -> NDArray[np.int64]:
+        """Return the existing frame numbers in rising order; sparse for folders that keep numbers (5, 8, 22)."""
+
+    @abstractmethod
+    def pts_seconds(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return presentation times from the container, seconds; NaN where the source has no clock."""
+
+    @abstractmethod
+    def read(self, indices: Sequence[int] | NDArray[np.int64]) -> DecodedFrames:
+        """Return the frames with these numbers (rising, no repeats). A damaged frame is a failure, not an error."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free the decoder; the source can not be read afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

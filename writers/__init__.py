@@ -1,0 +1,1 @@
+"""Sharded dataset writers behind one protocol: WebDataset tars, Lance tables."""
