@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from vrekit.core.spec import OutputSpec
 
-
 CodecConfig = Mapping[str, Any]
 Bytes = bytes | bytearray | memoryview
 

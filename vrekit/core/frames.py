@@ -38,7 +38,8 @@ class FrameBatch:
         wanted = int(self.indices[position]) + offset
         at = position + offset
         if 0 <= at < len(self.indices) and int(self.indices[at]) == wanted:
-            return self.frames[at]
+            frame: NDArray[np.uint8] = self.frames[at]
+            return frame
         return self.neighbours.get(wanted)
 
 

@@ -56,6 +56,7 @@ class Registry:
         """Return the class for a registered name, `module:Class`, or `path/file.py:Class`.
 
         Args:
+            name: What the config or a caller asks for.
             relative_to: Folder that relative `path/file.py` names start from (the config's folder); then the
                 current folder is tried.
 

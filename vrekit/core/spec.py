@@ -13,6 +13,9 @@ from typing import Any, Self
 
 from vrekit.core.names import check_representation_name
 
+IMAGE_SUFFIX = ".image"  # `canny.image`: the exported pictures of `canny`; users cannot give a name with a dot
+IMAGE_TYPE = "image"
+
 
 class Kind(StrEnum):
     """What the numbers of a representation mean; codecs, pictures and resizing go by it."""
@@ -78,7 +81,7 @@ class OutputSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict without the fields that are unset."""
-        return {k: v for k, v in asdict(self).items() if v is not None and v != ""}
+        return {k: v for k, v in asdict(self).items() if v is not None and (v != "" or k == "axes")}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
@@ -129,7 +132,7 @@ class RepresentationSpec:
     images: str | None = None
 
     def __post_init__(self) -> None:
-        check_representation_name(self.name)
+        check_representation_name(self.name.removesuffix(IMAGE_SUFFIX))
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the computed values: how it is run (batch size, device, images) is left out."""

@@ -1,1 +1,1 @@
-"""Frame sources: video files (torchcodec), image folders, npy/npz folders, arrays in memory. `open_source` picks one."""
+"""Frame sources: video files (torchcodec), image folders, npy/npz folders, arrays. `open_source` picks one."""

@@ -8,6 +8,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.core.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoInfo:
@@ -91,3 +93,25 @@ class VideoSource(ABC):
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+def positions_of(
+    indices: Sequence[int] | NDArray[np.int64], existing: NDArray[np.int64], uri: str
+) -> NDArray[np.int64]:
+    """Return where the frame numbers `indices` stand in `existing` (rising), int64 (M,).
+
+    Raises:
+        UsageError: If they do not rise, repeat, or one does not exist.
+    """
+    wanted = np.asarray(indices, dtype=np.int64).reshape(-1)
+    if np.any(np.diff(wanted) <= 0):
+        raise UsageError(f"{uri}: frame numbers must rise without repeats, got {wanted.tolist()}")
+    positions = np.searchsorted(existing, wanted)
+    found = positions < len(existing)
+    found[found] = existing[positions[found]] == wanted[found]
+    if not found.all():
+        span = f"{existing[0]}..{existing[-1]}" if len(existing) else "none"
+        raise UsageError(
+            f"{uri}: there is no frame {wanted[~found][0]}", hint=f"it has {len(existing)} frames, numbers {span}"
+        )
+    return positions.astype(np.int64)

@@ -1,0 +1,1 @@
+"""Colour representations: the pixels themselves and other colour spaces."""

@@ -1,0 +1,1 @@
+"""Keypoints with descriptors."""

@@ -1,0 +1,1 @@
+"""Values computed elsewhere: files by frame number, tables by time."""

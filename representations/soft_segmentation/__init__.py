@@ -1,0 +1,1 @@
+"""Soft segmentations: colour images that group what belongs together."""

@@ -1,0 +1,107 @@
+"""The dataset card, `README.md`: what the dataset is, for people and for Hugging Face `datasets`."""
+
+from pathlib import Path
+
+from vrekit.catalog.manifest import Manifest, RepresentationRecord
+from vrekit.core.files import write_atomic
+
+CARD_NAME = "README.md"
+
+
+def write_card(folder: Path, manifest: Manifest) -> None:
+    """Write or replace the dataset card."""
+    write_atomic(folder / CARD_NAME, card_text(manifest).encode())
+
+
+def card_text(manifest: Manifest) -> str:
+    """Return the card: YAML front matter with one configuration per group of shards, then the description."""
+    return f"---\n{_front_matter(manifest)}---\n\n{_body(manifest)}"
+
+
+def _front_matter(manifest: Manifest) -> str:
+    lines = ["tags:", "- video", "- webdataset" if manifest.writer == "webdataset" else "- lance"]
+    if manifest.writer == "webdataset":
+        # Without this, `datasets` would load the Parquet sidecars, and take a video named test_… for the test split.
+        lines.append("configs:")
+        for number, group in enumerate(manifest.groups):
+            lines += [f"- config_name: {_quoted(group)}"]
+            lines += ["  default: true"] if number == 0 else []
+            lines += ["  data_files:", "  - split: train", f"    path: {_quoted(f'shards/*/{group}-*.tar')}"]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _body(manifest: Manifest) -> str:
+    lines = [
+        "# Multi-modal video dataset",
+        "",
+        f"Made by vrekit {manifest.created_with} (format version {manifest.format_version}).",
+        "",
+        "## Videos",
+        "",
+        "| video | frames | size | fps | codec |",
+        "|---|---|---|---|---|",
+    ]
+    for video_id, info in manifest.videos.items():
+        fps = f"{info.fps:.3f}".rstrip("0").rstrip(".") if info.fps else "–"
+        lines.append(f"| {video_id} | {info.frame_count} | {info.width}×{info.height} | {fps} | {info.codec or '–'} |")
+    lines += [
+        "",
+        "## Representations",
+        "",
+        "| name | type | kind | stored as | shape | shards |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, record in manifest.representations.items():
+        lines.append(f"| `{name}` | {_cells(record)} |")
+    lines += ["", *_READING[manifest.writer]]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(record: RepresentationRecord) -> str:
+    stored = record.stored
+    shape = "×".join("?" if side is None else str(side) for side in stored.shape) or "scalar"
+    if record.is_virtual:
+        how = f"computed on read from {', '.join(record.spec.dependencies)}"
+        return f"{record.spec.type} | {stored.kind} | {how} | {stored.dtype} {shape} | –"
+    return f"{record.spec.type} | {stored.kind} | `.{record.suffix}` | {stored.dtype} {shape} | `{record.group}`"
+
+
+_READING = {
+    "webdataset": (
+        "## Reading it",
+        "",
+        "With vrekit (decoded tensors, shuffling, exact resume):",
+        "",
+        "```python",
+        "from vrekit.readers import make_loader",
+        "",
+        'loader = make_loader("PATH/TO/THIS/FOLDER", batch_size=8, shuffle=True, seed=0)',
+        "```",
+        "",
+        (
+            "Without it: the shards are plain WebDataset tars (samples `<video>/<frame>.<representation>.<ext>`); the "
+            "`.parquet` file beside each tar has one row per frame and representation, with the payload's place in the "
+            "tar, its CRC-32, dtype and shape. `dataset.json` says how each representation was computed and encoded."
+        ),
+    ),
+    "lance": (
+        "## Reading it",
+        "",
+        "With vrekit (decoded tensors, shuffling, exact resume):",
+        "",
+        "```python",
+        "from vrekit.readers import make_loader",
+        "",
+        'loader = make_loader("PATH/TO/THIS/FOLDER", batch_size=8, shuffle=True, seed=0)',
+        "```",
+        "",
+        (
+            "Without it: `frames.lance` is a Lance table with one row per frame; `dataset.json` says how each "
+            "representation was computed and encoded."
+        ),
+    ),
+}

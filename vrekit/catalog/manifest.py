@@ -1,0 +1,284 @@
+"""`dataset.json`: which videos and representations a dataset holds, and how to decode them.
+
+It is rewritten whole by atomic rename under a lock, so a reader never sees half of it and several exports may run
+into one dataset. It says nothing about which frames are done: that is the job of the shards' metadata.
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from vrekit.core.errors import ConflictError, DatasetError
+from vrekit.core.files import storage_errors, write_atomic
+from vrekit.core.schema import FORMAT_VERSION
+from vrekit.core.spec import OutputSpec, RepresentationSpec, digest
+from vrekit.video.base import VideoInfo
+
+MANIFEST_NAME = "dataset.json"
+WRITERS = ("lance", "webdataset")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepresentationRecord:
+    """One representation of a dataset.
+
+    Attributes:
+        spec: What the config asked for.
+        identity: Everything that decides its stored values, dependencies' hashes included.
+        config_hash: Digest of `identity`; another hash under the same name is a conflict.
+        memory: What `compute` gives, for the first video's frame size.
+        stored: What decoding gives; differs from `memory` when `store_as` keeps less.
+        codec: Config of its codec; None for a virtual representation.
+        suffix: File name ending of its payloads, None for a virtual one.
+        group: Name of the shards it lies in, None for a virtual one.
+    """
+
+    spec: RepresentationSpec
+    identity: Mapping[str, Any]
+    memory: OutputSpec
+    stored: OutputSpec
+    codec: Mapping[str, Any] | None
+    suffix: str | None
+    group: str | None = None
+
+    @property
+    def config_hash(self) -> str:
+        """Digest of `identity`, 16 hex digits."""
+        return digest(self.identity)
+
+    @property
+    def is_virtual(self) -> bool:
+        """Whether it is computed on read and never written."""
+        return self.codec is None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return {
+            "config_hash": self.config_hash,
+            "group": self.group,
+            "suffix": self.suffix,
+            "codec": None if self.codec is None else dict(self.codec),
+            "spec": self.spec.to_json(),
+            "identity": dict(self.identity),
+            "memory": self.memory.to_json(),
+            "stored": self.stored.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the record `to_json` described."""
+        return cls(
+            spec=RepresentationSpec.from_json(data["spec"]),
+            identity=data["identity"],
+            memory=OutputSpec.from_json(data["memory"]),
+            stored=OutputSpec.from_json(data["stored"]),
+            codec=data["codec"],
+            suffix=data["suffix"],
+            group=data["group"],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """The content of `dataset.json`.
+
+    Attributes:
+        writer: `webdataset` or `lance`.
+        layout: `sample` or `representation`: which representations new shards hold together.
+        shard_frames: Width of the fixed grid of frame numbers that shards lie on.
+        shard_size_bytes: A shard is closed at the first frame that brings it to this size.
+        videos: Facts about each video, by video id.
+        representations: Records by representation name, in the order they were added.
+        created_with: Version of vrekit that made the dataset.
+        format_version: Version of the on-disk format.
+    """
+
+    writer: str
+    layout: str
+    shard_frames: int
+    shard_size_bytes: int
+    videos: Mapping[str, VideoInfo] = field(default_factory=dict)
+    representations: Mapping[str, RepresentationRecord] = field(default_factory=dict)
+    created_with: str = ""
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def groups(self) -> dict[str, list[str]]:
+        """Names of the stored representations by the group their shards belong to."""
+        groups: dict[str, list[str]] = {}
+        for name, record in self.representations.items():
+            if record.group is not None:
+                groups.setdefault(record.group, []).append(name)
+        return groups
+
+    @property
+    def stored_names(self) -> list[str]:
+        """Names of the representations that lie on disk."""
+        return [name for name, record in self.representations.items() if not record.is_virtual]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return {
+            "format_version": self.format_version,
+            "created_with": self.created_with,
+            "writer": self.writer,
+            "layout": self.layout,
+            "shard_frames": self.shard_frames,
+            "shard_size_bytes": self.shard_size_bytes,
+            "videos": {video_id: info.to_json() for video_id, info in self.videos.items()},
+            "representations": {name: record.to_json() for name, record in self.representations.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Self:
+        """Return the manifest `to_json` described."""
+        return cls(
+            format_version=data["format_version"],
+            created_with=data.get("created_with", ""),
+            writer=data["writer"],
+            layout=data["layout"],
+            shard_frames=data["shard_frames"],
+            shard_size_bytes=data["shard_size_bytes"],
+            videos={video_id: VideoInfo.from_json(info) for video_id, info in data["videos"].items()},
+            representations={
+                name: RepresentationRecord.from_json(record) for name, record in data["representations"].items()
+            },
+        )
+
+    def with_video(self, video_id: str, info: VideoInfo) -> Self:
+        """Return a manifest that knows this video.
+
+        Raises:
+            ConflictError: If the id already names another video (another fingerprint).
+        """
+        known = self.videos.get(video_id)
+        if known is not None and known.fingerprint != info.fingerprint:
+            raise ConflictError(
+                f"the dataset already has another video named {video_id!r}\n"
+                f"  in the dataset: {known.uri} ({_describe(known)})\n"
+                f"  asked for:      {info.uri} ({_describe(info)})",
+                hint="give this one its own name with --video-id NAME, or choose another output with -o",
+            )
+        if known is not None:
+            return self
+        return replace(self, videos={**self.videos, video_id: info})
+
+    def with_representations(self, records: Mapping[str, RepresentationRecord]) -> Self:
+        """Return a manifest that knows these representations too; new stored ones get a group.
+
+        Raises:
+            ConflictError: If a name is already there with other parameters; the message says what differs.
+        """
+        differences = []
+        merged = dict(self.representations)
+        for name, record in records.items():
+            known = merged.get(name)
+            if known is None:
+                merged[name] = record
+            elif known.config_hash != record.config_hash:
+                differences += [f"  {line}" for line in _diff(name, known.identity, record.identity)]
+        if differences:
+            raise ConflictError(
+                "the dataset already has these representations with other settings:\n" + "\n".join(differences),
+                hint="give the changed one a new name in the config, or choose another output with -o",
+            )
+        added = [name for name, record in merged.items() if record.group is None and not record.is_virtual]
+        for name in added:
+            merged[name] = replace(merged[name], group=_group_for(name, added, self))
+        return replace(self, representations=merged)
+
+
+def _group_for(name: str, added: list[str], manifest: Manifest) -> str:
+    # A sample holds every representation of its run; what comes later gets shards of its own, so that nothing
+    # already written is rewritten.
+    if manifest.layout == "sample" and not manifest.groups:
+        return "all"
+    if manifest.layout == "representation" or len(added) == 1:
+        group = file_name_part(name)
+    else:
+        group = f"add{len(manifest.groups)}"
+    while group in manifest.groups:
+        group += "_"
+    return group
+
+
+def file_name_part(name: str) -> str:
+    """Return a representation name fit for a file name: `canny.image` → `canny_image`."""
+    return name.replace(".", "_")
+
+
+def _describe(info: VideoInfo) -> str:
+    return f"{info.frame_count} frames, {info.width}x{info.height}, fingerprint {info.fingerprint}"
+
+
+def _diff(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    lines = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += _diff(f"{name}.{key}", before, after)
+        else:
+            lines.append(f"{name}.{key}: dataset has {json.dumps(before)}, asked for {json.dumps(after)}")
+    return lines
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Return the manifest of the dataset in `folder`.
+
+    Raises:
+        DatasetError: If there is none, it is damaged, or a newer vrekit wrote it.
+    """
+    path = folder / MANIFEST_NAME
+    try:
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        what = "is not a dataset (it has no dataset.json)" if folder.is_dir() else "does not exist"
+        raise DatasetError(
+            f"{folder} {what}", hint="`vrekit export VIDEO -o DATASET` makes one; pass the folder that -o named"
+        ) from None
+    except NotADirectoryError:
+        raise DatasetError(f"{folder} is a file, not a dataset", hint="pass the folder that -o named") from None
+    except PermissionError:
+        raise DatasetError(f"{path} may not be read", hint="check its permissions") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DatasetError(
+            f"{path} is damaged: {error}", hint="it is only ever replaced whole; restore it from a backup"
+        ) from None
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if not isinstance(version, int):
+        raise DatasetError(f"{path} was not written by vrekit (it has no format_version)")
+    if version > FORMAT_VERSION:
+        raise DatasetError(
+            f"{folder} has format version {version}; this vrekit reads up to {FORMAT_VERSION}",
+            hint="pip install --upgrade vrekit",
+        )
+    try:
+        return Manifest.from_json(data)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DatasetError(f"{path} is damaged: {type(error).__name__} {error}") from error
+
+
+@contextmanager
+def manifest_lock(folder: Path) -> Iterator[None]:
+    """Hold the dataset's lock: one process at a time reads, changes and replaces `dataset.json`."""
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace `dataset.json`; call it with `manifest_lock` held."""
+    text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False)
+    write_atomic(folder / MANIFEST_NAME, text.encode() + b"\n")

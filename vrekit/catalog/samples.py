@@ -1,0 +1,145 @@
+"""The columnar metadata of a dataset, read from the Parquet sidecars of its shards.
+
+A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without one is not part of the dataset.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vrekit.core.errors import DatasetError
+from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
+
+SHARDS_FOLDER = "shards"
+FORMAT_KEY = b"vrekit.format_version"
+
+_DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index")
+_SPLIT = ("pts_seconds", "compute_seconds", "encode_seconds")
+
+
+def sidecar_bytes(table: pa.Table) -> bytes:
+    """Return a sidecar: zstd Parquet, DELTA_BINARY_PACKED integers, BYTE_STREAM_SPLIT floats (40 % smaller)."""
+    table = table.replace_schema_metadata({FORMAT_KEY: str(FORMAT_VERSION).encode()})
+    sink = pa.BufferOutputStream()
+    encodings = dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED") | dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT")
+    dictionary = [name for name in SAMPLES_SCHEMA.names if name not in encodings and name not in ("checksum", "shape")]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=dictionary,
+        column_encoding=encodings,
+        row_group_size=128 * 1024,
+        write_statistics=True,
+    )
+    return bytes(sink.getvalue())
+
+
+def find_sidecars(folder: Path, video_ids: Sequence[str] | None = None) -> list[Path]:
+    """Return the sidecars of all committed shards, sorted by path; optionally of some videos only."""
+    root = folder / SHARDS_FOLDER
+    if video_ids is None:
+        video_ids = sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if root.is_dir() else []
+    paths: list[Path] = []
+    for video_id in video_ids:
+        inside = root / video_id
+        if inside.is_dir():
+            names = sorted(e.name for e in os.scandir(inside) if e.name.endswith(".parquet") and e.name[0] != ".")
+            paths += [inside / name for name in names]
+    return paths
+
+
+def read_samples(
+    folder: Path, *, columns: Sequence[str] | None = None, video_ids: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the metadata rows of a dataset, in shard order.
+
+    Args:
+        folder: The dataset.
+        columns: Columns of SAMPLES_SCHEMA to read; None reads all.
+        video_ids: Videos to read; None reads all.
+
+    Raises:
+        DatasetError: If a sidecar is damaged; the message names it.
+    """
+    tables = [read_sidecar(path, columns) for path in find_sidecars(folder, video_ids)]
+    return pa.concat_tables(tables) if tables else _schema(columns).empty_table()
+
+
+def read_sidecar(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of one shard; arguments and errors as in `read_samples`."""
+    wanted = _schema(columns)
+    try:
+        table = pq.ParquetFile(path).read(columns=wanted.names)
+        return table.select(wanted.names).cast(wanted)
+    except (pa.ArrowInvalid, KeyError, OSError) as error:
+        raise DatasetError(
+            f"{path} is damaged: {error}", hint="`vrekit validate` lists what is wrong with a dataset"
+        ) from error
+
+
+def _schema(columns: Sequence[str] | None) -> pa.Schema:
+    return SAMPLES_SCHEMA if columns is None else pa.schema([SAMPLES_SCHEMA.field(name) for name in columns])
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Which frames of one video are done: frame numbers by representation name, rising, without repeats."""
+
+    done: dict[str, NDArray[np.int64]]
+    failed: dict[str, NDArray[np.int64]]
+
+    def done_frames(self, name: str) -> NDArray[np.int64]:
+        """Return the frames of representation `name` that are stored."""
+        return self.done.get(name, _NO_FRAMES)
+
+    def failed_frames(self, name: str) -> NDArray[np.int64]:
+        """Return the frames of representation `name` that failed and are not stored."""
+        return self.failed.get(name, _NO_FRAMES)
+
+
+_NO_FRAMES: NDArray[np.int64] = np.empty(0, np.int64)
+
+
+def read_progress(folder: Path, video_id: str) -> Progress:
+    """Return which frames of a video are stored or failed, according to the committed shards."""
+    table = read_samples(folder, columns=("frame_index", "representation", "status"), video_ids=[video_id])
+    return progress_of(table)
+
+
+def progress_of(table: pa.Table) -> Progress:
+    """Return the progress that rows of one video describe; a frame that failed and was stored later is done."""
+    frames = table["frame_index"].to_numpy()
+    names = table["representation"].combine_chunks().dictionary_encode()
+    codes = _codes(names)
+    is_ok = _equals(table["status"], "ok")
+    done, failed = {}, {}
+    for code, name in enumerate(_dictionary(names)):
+        here = codes == code
+        done[name] = np.unique(frames[here & is_ok])
+        failed[name] = np.setdiff1d(frames[here & ~is_ok], done[name])
+    return Progress(done, failed)
+
+
+def _codes(array: pa.Array) -> NDArray[np.int32]:
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return np.asarray(array.indices.to_numpy(zero_copy_only=False), np.int32)
+
+
+def _dictionary(array: pa.Array) -> Iterable[str]:
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return array.dictionary.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+def _equals(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
+    import pyarrow.compute as pc
+
+    return np.asarray(pc.equal(column, value).to_numpy(zero_copy_only=False), np.bool_)

@@ -1,0 +1,134 @@
+"""What a dataset holds, added up from its metadata: what `vrekit info` prints."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.runs import RunRecord, read_runs
+from vrekit.catalog.samples import find_sidecars, read_samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepresentationSummary:
+    """One representation of a dataset over all its videos.
+
+    Attributes:
+        frames: Stored frames.
+        failed: Frames that failed and were not stored since.
+        stored_bytes: Payload bytes.
+        raw_bytes: Bytes of the decoded arrays.
+    """
+
+    name: str
+    type: str
+    kind: str
+    codec: str | None
+    frames: int
+    failed: int
+    stored_bytes: int
+    raw_bytes: int
+    compute_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSummary:
+    """A dataset at a glance."""
+
+    folder: Path
+    manifest: Manifest
+    shards: int
+    frames: Mapping[str, int]
+    representations: tuple[RepresentationSummary, ...]
+    runs: tuple[RunRecord, ...]
+    failures: tuple[Mapping[str, Any], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return {
+            "folder": str(self.folder),
+            "format_version": self.manifest.format_version,
+            "writer": self.manifest.writer,
+            "layout": self.manifest.layout,
+            "shards": self.shards,
+            "videos": {
+                video_id: info.to_json() | {"stored_frames": self.frames.get(video_id, 0)}
+                for video_id, info in self.manifest.videos.items()
+            },
+            "representations": [asdict(one) for one in self.representations],
+            "runs": [run.to_json() for run in self.runs],
+            "failures": list(self.failures),
+        }
+
+
+MAX_FAILURES_SHOWN = 20
+
+
+def summarize(folder: Path) -> DatasetSummary:
+    """Return what the dataset in `folder` holds.
+
+    Raises:
+        DatasetError: If it is no dataset, or its metadata is damaged.
+    """
+    manifest = read_manifest(folder)
+    columns = (
+        "video_id",
+        "frame_index",
+        "representation",
+        "status",
+        "error",
+        "byte_size",
+        "raw_bytes",
+        "compute_seconds",
+    )
+    rows = read_samples(folder, columns=columns)
+    stored = rows.filter(pa.compute.equal(rows["status"], "ok"))
+    by_name = {row["representation"]: row for row in _totals(stored).to_pylist()}
+    failures = _open_failures(rows, stored)
+    failed = dict(_counts(failures, "representation"))
+    representations = tuple(
+        RepresentationSummary(
+            name=name,
+            type=record.spec.type,
+            kind=record.stored.kind,
+            codec=None if record.codec is None else str(record.codec.get("id", record.suffix)),
+            frames=by_name.get(name, {}).get("frame_index_count", 0),
+            failed=failed.get(name, 0),
+            stored_bytes=by_name.get(name, {}).get("byte_size_sum") or 0,
+            raw_bytes=by_name.get(name, {}).get("raw_bytes_sum") or 0,
+            compute_seconds=by_name.get(name, {}).get("compute_seconds_sum") or 0.0,
+        )
+        for name, record in manifest.representations.items()
+    )
+    frames = stored.group_by(["video_id", "frame_index"]).aggregate([])
+    shown = failures.select(["video_id", "frame_index", "representation", "error"])
+    return DatasetSummary(
+        folder=folder,
+        manifest=manifest,
+        shards=len(find_sidecars(folder)),
+        frames=dict(_counts(frames, "video_id")),
+        representations=representations,
+        runs=tuple(read_runs(folder)),
+        failures=tuple(shown.slice(0, MAX_FAILURES_SHOWN).to_pylist()),
+    )
+
+
+def _totals(stored: pa.Table) -> pa.Table:
+    sums = [(name, "sum") for name in ("byte_size", "raw_bytes", "compute_seconds")]
+    return stored.group_by("representation").aggregate([("frame_index", "count"), *sums])
+
+
+def _open_failures(rows: pa.Table, stored: pa.Table) -> pa.Table:
+    failed = rows.filter(pa.compute.equal(rows["status"], "failed"))
+    keys = ["video_id", "frame_index", "representation"]
+    return failed.join(stored.select(keys), keys=keys, join_type="left anti").sort_by(
+        [(key, "ascending") for key in keys]
+    )
+
+
+def _counts(table: pa.Table, column: str) -> list[tuple[str, int]]:
+    counted = table.group_by(column).aggregate([([], "count_all")])
+    return list(zip(counted[column].to_pylist(), counted["count_all"].to_pylist(), strict=True))

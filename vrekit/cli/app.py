@@ -1,0 +1,52 @@
+"""The commands and what they share. Importing this stays cheap: commands import what they need when they run."""
+
+from typing import Annotated
+
+import typer
+
+from vrekit import __version__
+from vrekit.cli.export import export
+from vrekit.cli.graph import graph
+from vrekit.cli.info import info
+from vrekit.cli.list import list_command
+from vrekit.cli.output import set_debug
+from vrekit.cli.resume import resume
+from vrekit.cli.validate import validate
+
+app = typer.Typer(
+    name="vrekit",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"vrekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _vrekit(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error, and log what happens to stderr.")
+    ] = False,
+) -> None:
+    """Turn raw video into sharded multi-modal training data.
+
+    A config names representations (colour, edges, flow, depth, normals, …); `export` computes them for every frame
+    and writes WebDataset shards with columnar metadata; `vrekit.readers` feeds them to PyTorch.
+    """
+    set_debug(debug)
+
+
+app.command()(export)
+app.command()(resume)
+app.command()(info)
+app.command("list")(list_command)
+app.command()(graph)
+app.command()(validate)

@@ -1,0 +1,272 @@
+"""`vrekit export`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, table, wants_progress
+from vrekit.cli.units import parse_bytes
+
+if TYPE_CHECKING:
+    from vrekit.engine.export import ExportReport
+    from vrekit.engine.progress import ProgressListener
+    from vrekit.engine.request import ExportRequest
+
+
+class WriterName(StrEnum):
+    """Storage formats."""
+
+    WEBDATASET = "webdataset"
+
+
+class Layout(StrEnum):
+    """What a shard holds."""
+
+    SAMPLE = "sample"
+    REPRESENTATION = "representation"
+
+
+class ImageFormat(StrEnum):
+    """Picture formats."""
+
+    JPG = "jpg"
+    PNG = "png"
+
+
+class Profile(StrEnum):
+    """What codecs are chosen for."""
+
+    TRAINING = "training"
+    BALANCED = "balanced"
+    ARCHIVE = "archive"
+
+
+@command
+def export(
+    videos: Annotated[
+        list[str], typer.Argument(help="Video files, folders of images or arrays, or array files.", metavar="VIDEO...")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the dataset, e.g. out. Made if missing.")],
+    config: Annotated[
+        str, typer.Option("--config", "-c", help="Config file, or the name of a shipped one (`vrekit list configs`).")
+    ] = "quickstart",
+    representations: Annotated[
+        list[str] | None,
+        typer.Option("--representations", "-r", help="Only these, e.g. -r rgb,canny. Default: all of the config."),
+    ] = None,
+    frames: Annotated[
+        str | None, typer.Option(help="Frame numbers: 0..100 (100 excluded), 5, 5,8,22, 10.., ..50, 0..1000:10.")
+    ] = None,
+    every: Annotated[int | None, typer.Option(help="Every n-th of the chosen frames, e.g. 10.", min=1)] = None,
+    fps: Annotated[float | None, typer.Option(help="Frames per second to take, by timestamps, e.g. 2.")] = None,
+    images: Annotated[
+        ImageFormat | None, typer.Option(help="Also export a picture of every representation, in the same sample.")
+    ] = None,
+    video_id: Annotated[
+        str | None, typer.Option(help="Name of the video in the dataset. Default: from its file name.")
+    ] = None,
+    stream: Annotated[int | None, typer.Option(help="Video stream of a file with several, e.g. 3.", min=0)] = None,
+    source_fps: Annotated[
+        float | None, typer.Option(help="Frames per second of a folder or array, which has no clock.")
+    ] = None,
+    writer: Annotated[WriterName | None, typer.Option(help="Storage format. Default: webdataset.")] = None,
+    layout: Annotated[
+        Layout | None,
+        typer.Option(help="Shards with all representations of a frame (default), or shards for each of them."),
+    ] = None,
+    shard_size: Annotated[
+        str | None, typer.Option(help="Close a shard at this size, e.g. 512MB. Default: 1GB.")
+    ] = None,
+    shard_frames: Annotated[
+        int | None, typer.Option(help="Close a shard at this many frame numbers. Default: 1024.", min=1)
+    ] = None,
+    profile: Annotated[
+        Profile, typer.Option(help="What default codecs are chosen for: decoding speed, both, or bytes.")
+    ] = Profile.BALANCED,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Frames per computing step. Default: what fits the memory.", min=1)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1)] = None,
+    memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "256MiB",
+    max_failures: Annotated[
+        int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
+    ] = 20,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be computed and how large it gets; write nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No live display.")] = False,
+) -> None:
+    """Compute representations of videos and store them as a dataset.
+
+    Frames that are stored already are left alone, so the same command again continues where it stopped.
+
+    Example:
+        vrekit export clip.mp4 -o out --config quickstart --frames 0..100
+    """
+    from vrekit.config.loader import load_config
+    from vrekit.core.errors import UsageError
+    from vrekit.engine.request import ExportRequest
+    from vrekit.video.selection import parse_frames
+
+    if video_id is not None and len(videos) > 1:
+        raise UsageError("--video-id names one video, but several are given", hint="export them one by one")
+    loaded = load_config(config)
+    selection = parse_frames(frames, every=every, fps=fps)
+    requests = [
+        ExportRequest(
+            video=video,
+            dataset=output,
+            representations=loaded.representations,
+            config_folder=loaded.folder,
+            only=tuple(name for part in representations or () for name in part.split(",") if name),
+            video_id=video_id,
+            frames=selection,
+            stream_index=stream,
+            fps=source_fps,
+            images=images.value if images else None,
+            writer=writer.value if writer else None,
+            layout=layout.value if layout else None,
+            shard_frames=shard_frames,
+            shard_size_bytes=parse_bytes(shard_size, "--shard-size") if shard_size else None,
+            profile=profile.value,
+            batch_size=batch_size,
+            threads=threads,
+            memory_bytes=parse_bytes(memory, "--memory"),
+            max_failures=max_failures,
+        )
+        for video in videos
+    ]
+    _check_ids(requests)
+    if dry_run:
+        _dry_run(requests, as_json)
+        return
+    finish(run_all(requests, no_progress=no_progress), as_json)
+
+
+def _check_ids(requests: "list[ExportRequest]") -> None:
+    from vrekit.core.errors import UsageError
+    from vrekit.core.names import video_id_from_path
+
+    seen: dict[str, str] = {}
+    for request in requests:
+        name = request.video_id or video_id_from_path(request.video)
+        if name in seen and seen[name] != request.video:
+            raise UsageError(
+                f"{seen[name]} and {request.video} would both be named {name!r}",
+                hint="export them one by one, with --video-id",
+            )
+        seen[name] = request.video
+
+
+def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed: bool = False) -> "list[ExportReport]":
+    """Export one request after another, with a live display where it makes sense."""
+    from vrekit.engine.export import export as run_export
+
+    reports = []
+    for request in requests:
+        try:
+            with _listener(no_progress) as listener:
+                reports.append(run_export(request, listener, retry_failed=retry_failed))
+        except KeyboardInterrupt:
+            note(f"interrupted: what is done is kept; `vrekit resume {request.dataset}` goes on from there")
+            raise typer.Exit(130) from None
+    return reports
+
+
+class _Silent:
+    def __enter__(self) -> "ProgressListener":
+        from vrekit.engine.progress import ProgressListener
+
+        return ProgressListener()
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def _listener(no_progress: bool) -> Any:
+    if not wants_progress(no_progress):
+        return _Silent()
+    from vrekit.cli.progress import ProgressBars
+
+    return ProgressBars()
+
+
+def finish(reports: "list[ExportReport]", as_json: bool) -> None:
+    """Print the summary of exports; exit 1 when frames failed."""
+    if as_json:
+        print_json([_as_json(report) for report in reports])
+    else:
+        for report in reports:
+            _print_report(report)
+    failed = sum(report.failed_frames + sum(report.failed_before.values()) for report in reports)
+    if failed:
+        dataset = reports[0].dataset
+        note(f"{failed} frames failed; their errors: `vrekit info {dataset}`; try again: `vrekit resume {dataset}`")
+        raise typer.Exit(1)
+
+
+def _as_json(report: "ExportReport") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    data = asdict(report)
+    data["dataset"] = str(report.dataset)
+    return data
+
+
+def _print_report(report: "ExportReport") -> None:
+    title = f"{report.video_id} → {report.dataset}: {report.frames} frames"
+    if report.run_id is None:
+        note(f"{title}, all stored already: nothing to compute ({human_seconds(report.elapsed_seconds)})")
+        return
+    rows = []
+    for name, done in report.totals.items():
+        count = done.computed + done.failed
+        rows.append(
+            [
+                name,
+                str(done.computed),
+                str(report.already.get(name, 0)),
+                str(done.failed),
+                f"{done.compute_seconds / max(1, count) * 1000:.1f}",
+                f"{done.encode_seconds / max(1, count) * 1000:.1f}",
+                human_bytes(done.stored_bytes),
+                f"{done.raw_bytes / done.stored_bytes:.1f}" if done.stored_bytes else "–",
+            ]
+        )
+    columns = ["representation", "computed", "stored before", "failed", "compute ms", "encode ms", "size", "× smaller"]
+    table(columns, rows, title=title, stderr=True)
+    most = max((done.computed + done.failed for done in report.totals.values()), default=0)
+    size = human_bytes(sum(done.stored_bytes for done in report.totals.values()))
+    note(
+        f"{most} frames in {human_seconds(report.elapsed_seconds)} "
+        f"({most / report.elapsed_seconds:.1f} frames/s), {size}, run {report.run_id}"
+    )
+
+
+def _dry_run(requests: "list[ExportRequest]", as_json: bool) -> None:
+    from vrekit.engine.estimate import estimate
+
+    estimates = [estimate(request) for request in requests]
+    if as_json:
+        print_json([one.to_json() for one in estimates])
+        return
+    for one in estimates:
+        rows = [
+            [
+                part.name,
+                str(part.frames),
+                str(part.already),
+                human_bytes(part.estimated_bytes),
+                human_seconds(part.estimated_seconds),
+                part.codec,
+            ]
+            for part in one.parts
+        ]
+        columns = ["representation", "to compute", "stored already", "≈ size", "≈ CPU time", "codec"]
+        table(columns, rows, title=f"{one.video_id}: {one.frames} frames (nothing is written)")
+        note(
+            f"about {human_bytes(one.estimated_bytes)} and {human_seconds(one.estimated_seconds)} of CPU time, "
+            f"from {one.sampled_frames} frames computed and encoded as a sample"
+        )

@@ -1,0 +1,49 @@
+"""`vrekit graph`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vrekit.cli.output import command, note, print_json
+
+if TYPE_CHECKING:
+    from vrekit.core.spec import RepresentationSpec
+
+
+@command
+def graph(
+    config: Annotated[
+        str,
+        typer.Argument(help="Config file, name of a shipped one, or folder of a dataset.", metavar="CONFIG|DATASET"),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Draw it to this file, e.g. dag.svg or dag.png.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print nodes and edges as JSON.")] = False,
+) -> None:
+    """Show which representation is computed from which, as text or as a picture.
+
+    Example:
+        vrekit graph quickstart -o dag.svg
+    """
+    from vrekit.graph.build import topological_order
+    from vrekit.graph.draw import as_text, save_picture
+
+    specs = topological_order(_specs(config))
+    if output is not None:
+        save_picture(specs, output)
+        note(f"wrote {output}")
+    elif as_json:
+        print_json([spec.to_json() for spec in specs])
+    else:
+        typer.echo(as_text(specs))
+
+
+def _specs(config: str) -> list["RepresentationSpec"]:
+    from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest
+    from vrekit.config.loader import load_config
+
+    if (Path(config) / MANIFEST_NAME).exists():
+        return [record.spec for record in read_manifest(Path(config)).representations.values()]
+    return list(load_config(config).representations)

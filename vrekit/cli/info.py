@@ -1,0 +1,77 @@
+"""`vrekit info`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vrekit.cli.output import command, human_bytes, human_seconds, print_json, table
+
+
+@command
+def info(
+    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show what a dataset holds: videos, representations, sizes, runs and failures.
+
+    Example:
+        vrekit info out
+    """
+    from vrekit.catalog.summary import summarize
+
+    summary = summarize(dataset)
+    if as_json:
+        print_json(summary.to_json())
+        return
+    manifest = summary.manifest
+    typer.echo(
+        f"{dataset}: {manifest.writer}, format version {manifest.format_version}, {summary.shards} shards, "
+        f"{human_bytes(sum(one.stored_bytes for one in summary.representations))} of payloads\n"
+    )
+    videos = [
+        [
+            video_id,
+            f"{summary.frames.get(video_id, 0)} of {one.frame_count}",
+            f"{one.width}x{one.height}",
+            f"{one.fps:.3f}".rstrip("0").rstrip(".") if one.fps else "–",
+            one.codec or one.source,
+            one.uri,
+        ]
+        for video_id, one in manifest.videos.items()
+    ]
+    table(["video", "frames stored", "size", "fps", "codec", "source"], videos)
+    representations = [
+        [
+            one.name,
+            one.type,
+            one.kind,
+            one.codec or "virtual",
+            str(one.frames) if one.codec else "–",
+            str(one.failed) if one.failed else "–",
+            human_bytes(one.stored_bytes) if one.codec else "–",
+            human_bytes(one.stored_bytes / one.frames) if one.frames else "–",
+            f"{one.raw_bytes / one.stored_bytes:.1f}" if one.stored_bytes else "–",
+            f"{one.compute_seconds / one.frames * 1000:.1f}" if one.frames else "–",
+        ]
+        for one in summary.representations
+    ]
+    columns = ["representation", "type", "kind", "codec", "frames", "failed", "size", "a frame", "× smaller", "ms"]
+    table(columns, representations)
+    runs = [
+        [
+            run.run_id,
+            run.video_id,
+            run.status,
+            str(sum(totals.computed for totals in run.totals.values())),
+            str(sum(totals.failed for totals in run.totals.values())),
+            human_seconds(run.elapsed_seconds) if run.elapsed_seconds is not None else "–",
+        ]
+        for run in summary.runs
+    ]
+    table(["run", "video", "status", "computed", "failed", "time"], runs)
+    for failure in summary.failures:
+        typer.echo(
+            f"failed: {failure['video_id']} frame {failure['frame_index']} "
+            f"{failure['representation']}: {failure['error']}"
+        )

@@ -1,0 +1,106 @@
+"""Printing: data to stdout, everything for people to stderr, errors as `error: …` and `hint: …`."""
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+
+from vrekit.core.errors import VrekitError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_state = {"debug": False}
+
+
+def set_debug(debug: bool) -> None:
+    """Show tracebacks and log to stderr from now on."""
+    _state["debug"] = debug
+    if debug:
+        logging.basicConfig(level=logging.DEBUG, format="%(levelname)s %(name)s: %(message)s")
+        logging.getLogger("vrekit").setLevel(logging.DEBUG)
+
+
+def command(function: Callable[P, R]) -> Callable[P, R]:
+    """Make a command end in one clear message, never a traceback, for every error that is not a bug."""
+
+    @functools.wraps(function)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except VrekitError as error:
+            if _state["debug"]:
+                raise
+            print_error(error.message, error.hint)
+            raise typer.Exit(error.exit_code) from None
+
+    return wrapped
+
+
+def print_error(message: str, hint: str | None = None) -> None:
+    """Print an error and what to do about it to stderr."""
+    for number, line in enumerate(message.splitlines() or [""]):
+        typer.echo(f"error: {line}" if number == 0 else f"       {line}", err=True)
+    if hint:
+        typer.echo(f"hint: {hint}", err=True)
+
+
+def note(message: str) -> None:
+    """Print a line for people to stderr."""
+    typer.echo(message, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a JSON document to stdout."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def wants_progress(no_progress: bool) -> bool:
+    """Return whether a live display makes sense: stderr is a terminal and nobody declined."""
+    return not no_progress and sys.stderr.isatty()
+
+
+def human_bytes(count: float) -> str:
+    """Return a byte count for people, decimal units: `human_bytes(2_811_553) == "2.8 MB"`."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def human_seconds(seconds: float) -> str:
+    """Return a duration for people: `0.84 s`, `12.3 s`, `4 min 05 s`, `2 h 07 min`."""
+    if seconds < 10:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def table(columns: list[str], rows: list[list[str]], *, title: str | None = None, stderr: bool = False) -> None:
+    """Print a table; first column left, the others right unless they hold words. Plain text when not a terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    grid = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(grid.columns):
+        cells = [row[number] for row in rows]
+        numeric = bool(cells) and all(cell[:1].isdigit() or cell in ("", "–") for cell in cells)
+        column.justify = "right" if number and numeric else "left"
+        column.overflow = "fold"
+    for row in rows:
+        grid.add_row(*(cell.replace("[", "\\[") for cell in row))
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = 160  # a pipe has no width; do not fold what a script reads
+    console.print(grid)

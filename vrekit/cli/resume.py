@@ -1,0 +1,40 @@
+"""`vrekit resume`."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vrekit.cli.export import finish, run_all
+from vrekit.cli.output import command
+from vrekit.cli.units import parse_bytes
+
+
+@command
+def resume(
+    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1)] = None,
+    memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "256MiB",
+    max_failures: Annotated[
+        int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
+    ] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No live display.")] = False,
+) -> None:
+    """Finish interrupted exports of a dataset and try failed frames again.
+
+    It needs nothing but the dataset and the videos: every run has recorded what it was asked to do.
+
+    Example:
+        vrekit resume out
+    """
+    from vrekit.catalog.manifest import read_manifest
+    from vrekit.engine.export import recorded_requests
+
+    read_manifest(dataset)
+    requests = [
+        replace(request, threads=threads, memory_bytes=parse_bytes(memory, "--memory"), max_failures=max_failures)
+        for request in recorded_requests(dataset)
+    ]
+    finish(run_all(requests, no_progress=no_progress, retry_failed=True), as_json)

@@ -1,0 +1,110 @@
+"""What is wrong between the parts of a config: names, types, dependencies, cycles.
+
+These look at the plain values, so that they find their mistakes even where other values are wrong.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from graphlib import CycleError, TopologicalSorter
+from typing import Any
+
+from vrekit.config.settings import ENTRY_KEYS, UPSTREAM_TYPES, find, our_type
+from vrekit.config.source import KeyPath, Mistake
+from vrekit.core.errors import UsageError
+from vrekit.core.names import check_representation_name, did_you_mean
+
+_CLASS_ELSEWHERE = re.compile(r"([A-Za-z_][\w.]*|.+\.py):[A-Za-z_]\w*")
+
+
+def check_representations(entries: Mapping[str, Any], types: Collection[str]) -> list[Mistake]:
+    """Return the mistakes in the names, types and dependencies of the representations.
+
+    Args:
+        entries: What stands under `representations`, as plain values.
+        types: The names of the known types.
+    """
+    mistakes: list[Mistake] = []
+    graph: dict[str, dict[str, KeyPath]] = {}
+    for name, entry in entries.items():
+        path = ("representations", name)
+        try:
+            check_representation_name(name)
+        except UsageError as error:
+            mistakes.append(Mistake(path, f"this name is not allowed; {error.hint}"))
+        kind = find(entry, ("type",))
+        if kind and isinstance(kind.value, str) and (text := _unknown_type(kind.value, types)):
+            mistakes.append(Mistake((*path, "type"), text))
+        graph[name], found = _dependencies(name, entry, entries)
+        mistakes += found
+        store = find(entry, ("store",))
+        if store and store.value is False and not any(find(entry, keys) for keys in _with_items(entry)):
+            text = "a virtual representation is computed from stored ones when it is read: it needs dependencies"
+            mistakes.append(Mistake((*path, "store"), text))
+    return mistakes + _cycles(graph)
+
+
+def _with_items(entry: object) -> list[KeyPath]:
+    return [
+        keys for keys in ENTRY_KEYS["dependencies"] if (given := find(entry, keys)) and given.value not in (None, [])
+    ]
+
+
+def _unknown_type(name: str, types: Collection[str]) -> str | None:
+    if our_type(name) in types or _CLASS_ELSEWHERE.fullmatch(name):
+        return None
+    if name in UPSTREAM_TYPES:
+        return f"vrekit does not have VRE's {name!r} yet"
+    # `hsv` is not close to `color/hsv` letter by letter, but that is what is meant.
+    same_end = next((kind for kind in sorted(types) if kind.rpartition("/")[2] == name.rpartition("/")[2]), None)
+    near = f" (did you mean {same_end!r}?)" if same_end else did_you_mean(name, types)
+    return f"unknown type {name!r}{near or '; `vrekit list representations` names them'}"
+
+
+def _dependencies(name: str, entry: object, names: Collection[str]) -> tuple[dict[str, KeyPath], list[Mistake]]:
+    """Return the known dependencies of one representation with the keys that name them, and the mistakes."""
+    known: dict[str, KeyPath] = {}
+    mistakes: list[Mistake] = []
+    for keys in ENTRY_KEYS["dependencies"]:
+        setting = find(entry, keys)
+        for index, dependency in enumerate(setting.value if setting and isinstance(setting.value, list) else ()):
+            path: KeyPath = ("representations", name, *keys, index)
+            if not isinstance(dependency, str):
+                continue
+            if dependency == name:
+                mistakes.append(Mistake(path, f"{name!r} depends on itself"))
+            elif dependency not in names:
+                others = [other for other in names if other != name]
+                near = did_you_mean(dependency, others)
+                text = f"there is no representation {dependency!r}{near or f'; there are {_few(others)}'}"
+                mistakes.append(Mistake(path, text))
+            elif dependency in known:
+                mistakes.append(Mistake(path, f"{dependency!r} is listed twice"))
+            else:
+                known[dependency] = path
+    return known, mistakes
+
+
+def _few(names: list[str]) -> str:
+    return f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "no others"
+
+
+def _cycles(graph: Mapping[str, Mapping[str, KeyPath]]) -> list[Mistake]:
+    """Return one mistake for each cycle, `a → b → a` where a depends on b; cycles share no representation."""
+    mistakes: list[Mistake] = []
+    left = {name: list(dependencies) for name, dependencies in graph.items()}
+    while True:
+        try:
+            TopologicalSorter(left).prepare()
+        except CycleError as error:
+            cycle: list[str] = error.args[1][:0:-1]  # graphlib lists what is needed first
+            start = min(range(len(cycle)), key=lambda at: list(graph).index(cycle[at]))
+            cycle = [*cycle[start:], *cycle[:start]]
+            text = f"the representations depend on each other in a cycle: {' → '.join([*cycle, cycle[0]])}"
+            mistakes.append(Mistake(graph[cycle[0]][cycle[1]], text))
+            left = {
+                name: [other for other in dependencies if other not in cycle]
+                for name, dependencies in left.items()
+                if name not in cycle
+            }
+        else:
+            return mistakes

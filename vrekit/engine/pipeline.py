@@ -1,0 +1,310 @@
+"""The pipeline of the local engine: decode → compute and encode in threads → append in frame order → commit.
+
+One thread decodes ahead, worker threads take whole batches through the graph (cv2, codecs and torch release the GIL),
+and the calling thread appends finished batches in order. What is in flight is bounded in bytes.
+"""
+
+import logging
+import math
+import os
+from collections import deque
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrekit.catalog.runs import MAX_FAILURES_LISTED, RepresentationTotals
+from vrekit.core.errors import ComputeError
+from vrekit.core.schema import SampleRow
+from vrekit.core.spec import OutputSpec
+from vrekit.engine.compute import BatchProcessor, Computed
+from vrekit.engine.feeder import FedBatch, Feeder, ahead
+from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
+from vrekit.engine.progress import ProgressListener
+from vrekit.graph.build import Graph
+from vrekit.video.base import VideoSource
+from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH_FRAMES = 16
+_RAGGED_BYTES = 1 << 16  # what a ragged output is reckoned at
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened so far, by representation."""
+
+    totals: dict[str, RepresentationTotals] = field(default_factory=dict)
+    failures: list[dict[str, object]] = field(default_factory=list)
+    streaks: dict[str, int] = field(default_factory=dict)
+
+    def add(self, payload: Payload, *, by_decoder: bool) -> None:
+        """Count one payload."""
+        row = payload.row
+        name = row.representation
+        before = self.totals.get(name, RepresentationTotals())
+        stored = 0 if payload.data is None else len(payload.data)
+        self.totals[name] = RepresentationTotals(
+            computed=before.computed + (row.status == "ok"),
+            failed=before.failed + (row.status == "failed"),
+            compute_seconds=before.compute_seconds + (row.compute_seconds or 0.0),
+            encode_seconds=before.encode_seconds + (row.encode_seconds or 0.0),
+            raw_bytes=before.raw_bytes + (row.raw_bytes or 0),
+            stored_bytes=before.stored_bytes + stored,
+        )
+        if row.status == "ok":
+            self.streaks[name] = 0
+            return
+        logger.warning("frame %d: %s failed: %s", row.frame_index, name, row.error)
+        if not by_decoder:  # a damaged stretch of video is no reason to stop
+            self.streaks[name] = self.streaks.get(name, 0) + 1
+        if len(self.failures) < MAX_FAILURES_LISTED:
+            self.failures.append(
+                {
+                    "video_id": row.video_id,
+                    "frame_index": row.frame_index,
+                    "representation": name,
+                    "error": row.error,
+                }
+            )
+
+
+@dataclass(slots=True)
+class _CellWork:
+    plan: CellPlan
+    writers: dict[str, CellWriter]
+    missing: dict[str, NDArray[np.int64]]
+
+
+@dataclass(slots=True)
+class _Job:
+    cell: _CellWork
+    todo: frozenset[str]
+    indices: NDArray[np.int64]
+    fed: FedBatch
+
+
+@dataclass(slots=True)
+class _Result:
+    cell: _CellWork
+    samples: dict[int, dict[str, Payload]]
+    decode_failures: Mapping[int, str]
+
+
+def batch_frames(graph: Graph, names: list[str], frame_bytes: int, *, threads: int, memory_bytes: int) -> int:
+    """Return how many frames go through the graph together, so that all batches in flight fit `memory_bytes`.
+
+    In flight at once are one batch a worker, one waiting, one decoded ahead and one being decoded.
+    """
+    per_frame = frame_bytes + sum(spec_bytes(graph.nodes[name].memory) for name in names)
+    return max(1, min(MAX_BATCH_FRAMES, memory_bytes // (per_frame * (threads + 3))))
+
+
+def spec_bytes(spec: OutputSpec) -> int:
+    """Return the bytes of one frame in memory; ragged ones are reckoned at 64 KiB."""
+    if spec.is_ragged or spec.dtype == "str":
+        return _RAGGED_BYTES
+    return math.prod(side or 0 for side in spec.shape) * np.dtype(spec.dtype).itemsize
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pipeline:
+    """Runs a plan. One object, one run."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        graph: Graph,
+        source: VideoSource,
+        writer: DatasetWriter,
+        groups: Mapping[str, list[str]],
+        hashes: Mapping[str, str],
+        run_id: str,
+        listener: ProgressListener,
+        batch_size: int | None,
+        threads: int,
+        memory_bytes: int,
+        max_failures: int,
+    ) -> None:
+        self.plan = plan
+        self.graph = graph
+        self.source = source
+        self.writer = writer
+        self.groups = groups
+        self.hashes = hashes
+        self.run_id = run_id
+        self.listener = listener
+        self.threads = threads
+        self.max_failures = max_failures
+        self.tally = Tally()
+        names = graph.closure(name for name, frames in plan.missing.items() if len(frames))
+        nodes = [graph.nodes[name] for name in names]
+        decode = any(type(node.instance).uses_frames for node in nodes)
+        context = (
+            max((node.instance.context[0] for node in nodes), default=0),
+            max((node.instance.context[1] for node in nodes), default=0),
+        )
+        info = source.info
+        self.batch_frames = batch_frames(
+            graph, names, info.height * info.width * 3, threads=threads, memory_bytes=memory_bytes
+        )
+        self._feeder = Feeder(source, context=context, decode=decode)
+        self._processor = BatchProcessor(graph, batch_size=batch_size)
+        self._order = {name: tuple(graph.closure([name])) for name in graph.nodes}
+        self._open: list[CellWriter] = []
+
+    def run(self) -> None:
+        """Do all the work of the plan. On any exception what is finished stays recoverable, nothing is half-written."""
+        try:
+            with (
+                closing(ahead(self._jobs, depth=1)) as jobs,
+                ThreadPoolExecutor(self.threads, thread_name_prefix="vrekit-compute") as pool,
+                ExitStack() as cleanup,
+            ):
+                pending: deque[Future[_Result]] = deque()
+                cleanup.callback(lambda: [future.cancel() for future in pending])
+                current: _CellWork | None = None
+                for item in jobs:
+                    if isinstance(item, _CellWork):
+                        self._drain(pending, keep=0)
+                        self._commit(current)
+                        current = item
+                        self._report_recovered(item)
+                        continue
+                    self._drain(pending, keep=self.threads)
+                    pending.append(pool.submit(self._process, item))
+                self._drain(pending, keep=0)
+                self._commit(current)
+        finally:
+            self._suspend_open()
+            self._processor.close()
+
+    # -- the decoding thread -----------------------------------------------------------------------------------
+
+    def _jobs(self) -> Iterator[_CellWork | _Job]:
+        for plan in self.plan.cells():
+            cell = self._open_cell(plan)
+            yield cell
+            for indices, todo in runs_of_equal_work(cell.missing, self.batch_frames):
+                yield _Job(cell, todo, indices, self._feeder.read(indices))
+
+    def _open_cell(self, plan: CellPlan) -> _CellWork:
+        writers: dict[str, CellWriter] = {}
+        missing: dict[str, NDArray[np.int64]] = {}
+        for group, names in self.groups.items():
+            here = {name: plan.missing[name] for name in names if name in plan.missing}
+            if not here:
+                continue
+            cell = Cell(self.plan.video_id, group, plan.first, plan.last)
+            writers[group] = self.writer.open_cell(cell)
+            self._open.append(writers[group])
+            recovered = writers[group].recovered
+            for name, frames in here.items():
+                kept = [frame for frame in frames.tolist() if name not in recovered.get(frame, {})]
+                if kept:
+                    missing[name] = np.array(kept, np.int64)
+        return _CellWork(plan, writers, missing)
+
+    # -- worker threads ----------------------------------------------------------------------------------------
+
+    def _process(self, job: _Job) -> _Result:
+        wanted: set[str] = set()
+        for name in job.todo:
+            wanted.update(self._order[name])
+        names = [name for name in self.graph.nodes if name in wanted]
+        batch = job.fed.batch
+        computed = self._processor.compute(batch, names, {}, job.fed.failures)
+        pts = dict(zip(batch.indices.tolist(), batch.pts_seconds.tolist(), strict=True))
+        samples = {
+            frame: {name: self._payload(name, computed[name], frame, pts.get(frame)) for name in sorted(job.todo)}
+            for frame in job.indices.tolist()
+        }
+        return _Result(job.cell, samples, job.fed.failures)
+
+    def _payload(self, name: str, computed: Computed, frame: int, pts: float | None) -> Payload:
+        share = computed.seconds / max(1, len(computed.arrays) + len(computed.errors))
+        row = SampleRow(
+            video_id=self.plan.video_id,
+            frame_index=frame,
+            pts_seconds=None if pts is None or math.isnan(pts) else pts,
+            representation=name,
+            kind=self.graph.nodes[name].stored.kind,
+            run_id=self.run_id,
+            config_hash=self.hashes[name],
+            compute_seconds=share,
+        )
+        return self._processor.encode(name, computed, frame, row)
+
+    # -- the calling thread ------------------------------------------------------------------------------------
+
+    def _drain(self, pending: deque[Future[_Result]], *, keep: int) -> None:
+        while len(pending) > keep:
+            self._append(pending.popleft().result())
+
+    def _append(self, result: _Result) -> None:
+        group_of = {name: group for group, names in self.groups.items() for name in names}
+        for frame, payloads in result.samples.items():
+            by_group: dict[str, list[Payload]] = {}
+            for name, payload in payloads.items():
+                self.tally.add(payload, by_decoder=frame in result.decode_failures)
+                if not self._failed_again(name, frame, payload):
+                    by_group.setdefault(group_of[name], []).append(payload)
+            for group, some in by_group.items():
+                order = self.groups[group]
+                some.sort(key=lambda payload: order.index(payload.row.representation))
+                result.cell.writers[group].append(Sample(self.plan.video_id, frame, tuple(some)))
+        names = next(iter(result.samples.values())) if result.samples else {}
+        for name in names:
+            mine = [payloads[name] for payloads in result.samples.values()]
+            self.listener.advanced(
+                name,
+                stored=sum(payload.data is not None for payload in mine),
+                failed=sum(payload.data is None for payload in mine),
+                stored_bytes=sum(len(payload.data) for payload in mine if payload.data is not None),
+            )
+        self._stop_if_hopeless()
+
+    def _failed_again(self, name: str, frame: int, payload: Payload) -> bool:
+        # its first failure is on record already; another row on every resume would only pile up
+        retried = self.plan.retried.get(name)
+        return payload.data is None and retried is not None and frame in retried
+
+    def _stop_if_hopeless(self) -> None:
+        for name, streak in self.tally.streaks.items():
+            if streak >= self.max_failures:
+                last = next(f for f in reversed(self.tally.failures) if f["representation"] == name)
+                raise ComputeError(
+                    f"{name} failed on {streak} frames in a row; the last: {last['error']}",
+                    hint="mend the cause and run `vrekit resume`: what is done stays done "
+                    "(--max-failures N goes on for longer)",
+                )
+
+    def _report_recovered(self, cell: _CellWork) -> None:
+        for name, frames in cell.plan.missing.items():
+            recovered = len(frames) - len(cell.missing.get(name, ()))
+            if recovered:
+                self.listener.advanced(name, stored=recovered, failed=0, stored_bytes=0)
+
+    def _commit(self, cell: _CellWork | None) -> None:
+        if cell is None:
+            return
+        for writer in cell.writers.values():
+            writer.commit()
+            self._open.remove(writer)
+
+    def _suspend_open(self) -> None:
+        for writer in self._open:
+            try:
+                writer.suspend()
+            except OSError as error:  # the disk that stopped the run may refuse this too; recovery copes
+                logger.warning("could not flush %s: %s", writer, error)
+        self._open.clear()

@@ -1,0 +1,258 @@
+"""From representation specs to a graph: classes loaded, parameters checked, outputs and codecs known."""
+
+import dataclasses
+import hashlib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vrekit.codecs.base import Codec
+from vrekit.codecs.registry import codec_for
+from vrekit.core.errors import ConfigError, UsageError, VrekitError
+from vrekit.core.names import did_you_mean
+from vrekit.core.spec import IMAGE_SUFFIX, IMAGE_TYPE, OutputSpec, RepresentationSpec, digest
+from vrekit.graph.images import Images
+from vrekit.representations.base import Representation
+from vrekit.representations.parameters import build
+from vrekit.representations.registry import REPRESENTATIONS
+from vrekit.representations.resize import resized_spec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One representation of a graph.
+
+    Attributes:
+        spec: What the config asked for.
+        instance: The object that computes it.
+        memory: What `instance.compute` gives.
+        resized: What goes into the codec: `memory` after `output_size` and `output_dtype`.
+        stored: What decoding gives back.
+        codec: How it is stored; None for a virtual representation.
+        compute_identity: What decides the values in memory.
+    """
+
+    spec: RepresentationSpec
+    instance: Representation
+    memory: OutputSpec
+    resized: OutputSpec
+    stored: OutputSpec
+    codec: Codec | None
+    compute_identity: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The representation's name."""
+        return self.spec.name
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the stored values: `compute_identity`, the stored form and the codec."""
+        codec = None if self.codec is None else self.codec.config()
+        return {**self.compute_identity, "store_as": self.spec.store_as, "codec": codec}
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """Nodes by name, in an order in which every node comes after its dependencies."""
+
+    nodes: Mapping[str, Node]
+
+    def closure(self, names: Iterable[str]) -> list[str]:
+        """Return `names` and everything they are computed from, in computing order."""
+        wanted = set(names)
+        for name in reversed(list(self.nodes)):  # dependents come first here
+            if name in wanted:
+                wanted.update(self.nodes[name].spec.dependencies)
+        return [name for name in self.nodes if name in wanted]
+
+
+def topological_order(specs: Sequence[RepresentationSpec]) -> list[RepresentationSpec]:
+    """Return the specs so that each comes after its dependencies; config order where there is a choice.
+
+    Raises:
+        ConfigError: If a dependency is missing or representations depend on each other in a circle.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    mistakes = [
+        f"{spec.name}: depends on {dependency!r}, which is not there{did_you_mean(dependency, by_name)}"
+        for spec in specs
+        for dependency in spec.dependencies
+        if dependency not in by_name
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
+    order: dict[str, RepresentationSpec] = {}
+    path: list[str] = []
+
+    def visit(spec: RepresentationSpec) -> None:
+        if spec.name in order:
+            return
+        if spec.name in path:
+            circle = [*path[path.index(spec.name) :], spec.name]
+            raise ConfigError(f"representations depend on each other in a circle: {' → '.join(circle)}")
+        path.append(spec.name)
+        for dependency in spec.dependencies:
+            visit(by_name[dependency])
+        path.pop()
+        order[spec.name] = spec
+
+    for spec in specs:
+        visit(spec)
+    return list(order.values())
+
+
+def with_image_specs(specs: Sequence[RepresentationSpec], image_format: str | None = None) -> list[RepresentationSpec]:
+    """Return the specs plus one `NAME.image` for each that exports pictures.
+
+    Args:
+        specs: Specs of the config; `spec.images` asks for pictures of one.
+        image_format: `jpg` or `png` for all of them, whatever each asks for.
+    """
+    result = list(specs)
+    for spec in specs:
+        wanted = image_format or spec.images
+        if wanted is not None and spec.store:
+            result.append(
+                RepresentationSpec(
+                    name=spec.name + IMAGE_SUFFIX, type=IMAGE_TYPE, dependencies=(spec.name,), codec=wanted
+                )
+            )
+    return result
+
+
+def build_graph(
+    specs: Sequence[RepresentationSpec],
+    *,
+    height: int,
+    width: int,
+    folder: Path | None = None,
+    profile: str = "balanced",
+    position: Callable[[str], str] = lambda name: name,
+) -> Graph:
+    """Return the graph of `specs` for frames of (height, width) pixels.
+
+    Args:
+        specs: Representations, in any order.
+        height: Rows of a decoded frame.
+        width: Columns of a decoded frame.
+        folder: Where relative `path/file.py:Class` types start from.
+        profile: Codec profile for those without a codec of their own.
+        position: Name → where it stands in the config, for messages.
+
+    Raises:
+        ConfigError: With every mistake found: unknown types, wrong parameters, wrong dependencies, wrong codecs.
+    """
+    nodes: dict[str, Node] = {}
+    mistakes: list[str] = []
+    hints: list[str] = []
+    broken: set[str] = set()
+    for spec in topological_order(specs):
+        if broken & set(spec.dependencies):
+            broken.add(spec.name)
+            continue
+        try:
+            nodes[spec.name] = _build_node(spec, nodes, height, width, folder, profile)
+        except VrekitError as error:
+            broken.add(spec.name)
+            lines = error.mistakes if isinstance(error, ConfigError) else (error.message,)
+            mistakes += [f"{position(spec.name)}: {line}" for line in lines]
+            if error.hint and error.hint not in hints:
+                hints.append(error.hint)
+    if mistakes:
+        raise ConfigError(mistakes, hint="; ".join(hints) or None)
+    return Graph(nodes)
+
+
+def _build_node(
+    spec: RepresentationSpec, nodes: Mapping[str, Node], height: int, width: int, folder: Path | None, profile: str
+) -> Node:
+    parents = [nodes[name] for name in spec.dependencies]
+    instance = _instance(spec, parents, folder)
+    _check_inputs(spec, instance, parents)
+    if not spec.store and not parents:
+        raise UsageError("a virtual representation (store: false) needs dependencies to be computed from")
+    # A virtual node sees what the reader sees: its dependencies as they come back from storage.
+    seen = {parent.name: parent.memory if spec.store else parent.stored for parent in parents}
+    memory = instance.output_spec(height, width, seen)
+    resized = resized_spec(memory, spec.output_size, spec.output_dtype)
+    codec = codec_for(spec.codec, resized, store_as=spec.store_as, profile=profile) if spec.store else None
+    return Node(
+        spec=spec,
+        instance=instance,
+        memory=memory,
+        resized=resized,
+        stored=resized if codec is None else codec.decoded_spec(resized),
+        codec=codec,
+        compute_identity={
+            "type": spec.type,
+            "version": type(instance).version,
+            **_source_digest(spec, instance),
+            "params": _all_parameters(instance, spec),
+            "compute_dtype": spec.compute_dtype,
+            "output_size": list(spec.output_size) if spec.output_size else None,
+            "output_dtype": spec.output_dtype,
+            "dependencies": {parent.name: digest(parent.compute_identity) for parent in parents},
+        },
+    )
+
+
+def _instance(spec: RepresentationSpec, parents: Sequence[Node], folder: Path | None) -> Representation:
+    if spec.type == IMAGE_TYPE:
+        return Images(parents[0].instance, parents[0].memory)
+    cls = REPRESENTATIONS.load(spec.type, relative_to=folder)
+    if not (inspect.isclass(cls) and issubclass(cls, Representation)):
+        raise UsageError(f"type {spec.type!r} is no subclass of vrekit.representations.base.Representation")
+    if inspect.isabstract(cls):
+        missing = ", ".join(sorted(cls.__abstractmethods__))
+        raise UsageError(f"type {spec.type!r} lacks {missing}", hint="see docs/representations.md")
+    instance: Representation = build(cls, spec.params, spec.name)
+    return instance
+
+
+def _check_inputs(spec: RepresentationSpec, instance: Representation, parents: Sequence[Node]) -> None:
+    accepted = type(instance).inputs
+    if accepted is None:
+        return
+    if len(parents) != len(accepted):
+        wanted = ", ".join("|".join(kinds) for kinds in accepted) or "none"
+        raise UsageError(
+            f"{spec.type} takes {len(accepted)} dependencies ({wanted}), got {len(parents)}: "
+            f"{list(spec.dependencies) or 'none'}"
+        )
+    for parent, kinds in zip(parents, accepted, strict=True):
+        if parent.memory.kind not in kinds:
+            raise UsageError(
+                f"{spec.type} needs a dependency of kind {'|'.join(kinds)}, "
+                f"but {parent.name!r} is of kind {parent.memory.kind}"
+            )
+
+
+def _all_parameters(instance: Representation, spec: RepresentationSpec) -> dict[str, Any]:
+    # With defaults filled in: a default that changes later is then a changed config, not a silent mix.
+    if dataclasses.is_dataclass(instance):
+        names = [field.name for field in dataclasses.fields(instance) if field.init]
+        values = {name: getattr(instance, name) for name in names}
+    else:
+        values = dict(spec.params)
+    return {name: _jsonable(value) for name, value in values.items()}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_jsonable(item) for item in value]
+    return str(value)
+
+
+def _source_digest(spec: RepresentationSpec, instance: Representation) -> dict[str, str]:
+    # A user's own file has no version: its text decides.
+    if ".py:" not in spec.type:
+        return {}
+    source = inspect.getsourcefile(type(instance))
+    return {"source_sha256": hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]} if source else {}

@@ -1,0 +1,100 @@
+"""What the engine relies on in a writer, whatever the storage behind it.
+
+A dataset is written cell by cell: a cell is a fixed range of frame numbers of one video (the grid), for one group of
+representations. One process at a time owns a cell; its samples come in rising frame order.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Self
+
+from vrekit.core.schema import SampleRow
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One representation of one frame, encoded; `data` is None when it failed.
+
+    `row` has everything but the payload's place (shard, byte_offset, byte_size, checksum), which the writer adds.
+    """
+
+    row: SampleRow
+    suffix: str = ""
+    data: bytes | None = None
+
+    def placed(self, *, shard: str, byte_offset: int | None, checksum: int | None) -> SampleRow:
+        """Return the complete metadata row."""
+        size = None if self.data is None else len(self.data)
+        return replace(self.row, shard=shard, byte_offset=byte_offset, byte_size=size, checksum=checksum)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All payloads of one frame that go into one group."""
+
+    video_id: str
+    frame_index: int
+    payloads: tuple[Payload, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A range of the frame grid for one group of one video: frames `first` to `last`, both included."""
+
+    video_id: str
+    group: str
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.video_id}/{self.group} frames {self.first}..{self.last}"
+
+
+class CellWriter(ABC):
+    """Takes the samples of one cell. Nothing it acknowledged by `flush` is lost, whatever happens next."""
+
+    @property
+    @abstractmethod
+    def recovered(self) -> dict[int, dict[str, str]]:
+        """What an interrupted process had already written: frame number → representation name → status."""
+
+    @abstractmethod
+    def append(self, sample: Sample) -> None:
+        """Add a sample. It is durable after the next `flush`, which also happens by itself every few seconds."""
+
+    @abstractmethod
+    def flush(self) -> None:
+        """Make everything appended so far durable and recoverable."""
+
+    @abstractmethod
+    def commit(self) -> None:
+        """Make the cell's samples part of the dataset, and release the cell."""
+
+    @abstractmethod
+    def suspend(self) -> None:
+        """Flush and release the cell without committing; a later `open_cell` recovers its samples."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.suspend()
+
+
+class DatasetWriter(ABC):
+    """Opens cells of one dataset."""
+
+    @abstractmethod
+    def open_cell(self, cell: Cell) -> CellWriter:
+        """Return the writer of a cell, with what an interrupted process left there recovered.
+
+        Raises:
+            LockedError: If another process is writing this cell.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Finish what spans cells (indexes, versions)."""

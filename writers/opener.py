@@ -1,0 +1,15 @@
+"""The writer a dataset's manifest asks for."""
+
+from pathlib import Path
+
+from vrekit.catalog.manifest import Manifest
+from vrekit.core.errors import UsageError
+from vrekit.writers.base import DatasetWriter
+from vrekit.writers.webdataset import WebDatasetWriter
+
+
+def open_writer(folder: Path, manifest: Manifest) -> DatasetWriter:
+    """Return the writer for the dataset in `folder`."""
+    if manifest.writer == "webdataset":
+        return WebDatasetWriter(folder, shard_size_bytes=manifest.shard_size_bytes)
+    raise UsageError(f"unknown writer {manifest.writer!r}", hint="known writers: webdataset")
