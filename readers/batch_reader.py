@@ -16,7 +16,7 @@ from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError
 from vrekit.core.frames import Output
 from vrekit.core.spec import OutputSpec
-from vrekit.readers.index import MISSING, FrameIndex, Layout
+from vrekit.readers.index import FrameIndex, Layout
 from vrekit.readers.locks import ForkSafeLock
 from vrekit.readers.payloads import PayloadReader
 from vrekit.readers.subset import Missing
@@ -290,8 +290,8 @@ def _empty_tensor(shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
         return torch.empty(shape, dtype=torch_dtype)
     # Worker processes hand tensors over through shared memory: decoding into it saves copying every batch.
     size_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    storage = torch.UntypedStorage._new_shared(size_bytes)
-    return torch.empty(0, dtype=torch_dtype).set_(storage).view(shape)  # type: ignore[call-overload]  # untyped stub
+    storage = torch.UntypedStorage._new_shared(size_bytes)  # type: ignore[no-untyped-call]  # torch's stubs
+    return torch.empty(0, dtype=torch_dtype).set_(storage).view(shape)
 
 
 def _to_torch(arrays: Arrays, *, is_text: bool) -> Any:

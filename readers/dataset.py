@@ -138,8 +138,8 @@ class FrameDataset(Dataset[Sample]):
 
     def __repr__(self) -> str:
         left_out = f", {self.left_out} left out" if self.left_out else ""
-        names = ", ".join(self.representations)
-        return f"FrameDataset({str(self.path)!r}: {len(self)} frames of {len(self.index.videos)} videos{left_out}; {names})"
+        frames = f"{len(self)} frames of {len(self.index.videos)} videos{left_out}"
+        return f"FrameDataset({str(self.path)!r}: {frames}; {', '.join(self.representations)})"
 
     @cached_property
     def digest(self) -> str:

@@ -73,7 +73,7 @@ class StoredColumn:
     @property
     def present(self) -> NDArray[np.bool_]:
         """Return which rows have a payload."""
-        return self.shard != MISSING
+        return np.not_equal(self.shard, MISSING)
 
     def take(self, rows: NDArray[np.int64]) -> "StoredColumn":
         """Return these rows."""
@@ -230,9 +230,7 @@ class FrameIndex:
             layouts.append(fallback)
         by_video[by_video == MISSING] = layouts.index(fallback)
         layout = np.where(column.present, column.layout, by_video[self.video])
-        return replace(
-            self, layouts=tuple(layouts), columns={**self.columns, name: replace(column, layout=layout)}
-        )
+        return replace(self, layouts=tuple(layouts), columns={**self.columns, name: replace(column, layout=layout)})
 
 
 def _combine(video: NDArray[Any], frame_index: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -250,7 +248,9 @@ def _numbers(column: pa.Array | pa.ChunkedArray, dtype: Any, null: int = 0) -> N
     """Return a numeric column; nulls become NaN in floats and `null` in integers."""
     if column.null_count:
         column = pc.fill_null(column, float("nan") if np.dtype(dtype).kind == "f" else null)
-    return np.asarray(column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy(), dtype)
+    return np.asarray(
+        column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy(), dtype
+    )
 
 
 def _layouts(table: pa.Table) -> tuple[NDArray[np.int32], list[Layout]]:

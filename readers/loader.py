@@ -1,8 +1,9 @@
 """make_loader: shuffled batches in a reproducible order, with exact and instant resume."""
 
 import os
+import warnings
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, Self
@@ -44,7 +45,7 @@ class BatchStream(IterableDataset[Any]):
         return Prefetcher(self.dataset, batches, self.options)
 
 
-class FrameLoader(StatefulDataLoader[Any]):
+class FrameLoader(StatefulDataLoader[Any]):  # type: ignore[misc]  # torchdata ships no types
     """A StatefulDataLoader whose state is one global cursor: which batch of which epoch comes next.
 
     Worker positions are no part of the state, so it is below 1 kB, a state saved with two workers continues with none
@@ -62,7 +63,9 @@ class FrameLoader(StatefulDataLoader[Any]):
         # The base class draws seeds for its workers; from a generator of ours, so that the global one is not touched
         # and a resumed training sees the same random numbers.
         generator = torch.Generator().manual_seed(stream.plan.order.seed & (2**63 - 1))
-        super().__init__(stream, batch_size=None, collate_fn=_as_it_is, generator=generator, **options)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="'set_vital' is deprecated")  # torchdata 0.11 with torch 2.13
+            super().__init__(stream, batch_size=None, collate_fn=_as_it_is, generator=generator, **options)
         self.plan = stream.plan
         self._epoch = 0
         self._position = 0
@@ -83,7 +86,7 @@ class FrameLoader(StatefulDataLoader[Any]):
         """Return the number of batches of a whole epoch."""
         return len(self.plan)
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]  # an iterator that counts, around the base class's
+    def __iter__(self) -> Iterator[Any]:
         self._stop_running("another iteration of this loader began")
         if self._position and not self._resuming:
             self._epoch, self._position = self._epoch + 1, 0
@@ -122,14 +125,16 @@ class FrameLoader(StatefulDataLoader[Any]):
         """Return the state: plain JSON-able values, less than 1 kB. Cheap at any time, also before the first batch."""
         return {**self._identity(), "epoch": self._epoch, "position": self._position}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Continue with the next `iter(loader)` where the state was taken.
 
         Raises:
             DatasetError: If the state is of another dataset, subset, batch size, seed, ...; the message says which.
         """
-        if not isinstance(state_dict, dict) or not {"epoch", "position", "version"} <= set(state_dict):
-            raise DatasetError("this is not the state of a vrekit loader", hint="pass what loader.state_dict() returned")
+        if not {"epoch", "position", "version"} <= set(state_dict):
+            raise DatasetError(
+                "this is not the state of a vrekit loader", hint="pass what loader.state_dict() returned"
+            )
         differences = [
             f"  {_WORDS[name]}: state has {state_dict.get(name)!r}, this loader {value!r}"
             for name, value in self._identity().items()
@@ -141,8 +146,13 @@ class FrameLoader(StatefulDataLoader[Any]):
                 hint="make the loader with the same data and arguments; num_workers, threads, transform and "
                 "prefetching may differ",
             )
+        epoch, position = state_dict["epoch"], state_dict["position"]
+        if not (
+            isinstance(epoch, int) and isinstance(position, int) and epoch >= 0 and 0 <= position <= len(self.plan)
+        ):
+            raise DatasetError(f"the state is damaged: {epoch = }, {position = } of {len(self.plan)} batches")
         self._stop_running("load_state_dict was called")
-        self._epoch, self._position = int(state_dict["epoch"]), int(state_dict["position"])
+        self._epoch, self._position = epoch, position
         self._resuming = True
 
 
@@ -177,18 +187,26 @@ class _Iteration(Iterator[Any]):
             raise StopIteration
         try:
             batch = next(self._batches)
-        except StopIteration:
-            self._batches = None
+        except BaseException:
+            self._end()
             raise
         self._loader._advance()
         return batch
+
+    def _end(self) -> None:
+        # After an error the base class's iterator is part of a reference cycle (its traceback); collected from there,
+        # it waits five seconds for each worker, because their queues are gone before it can tell them to stop.
+        shut_down = getattr(self._batches, "_shutdown_workers", None)
+        self._batches = None
+        if shut_down is not None:
+            shut_down()
 
     def __len__(self) -> int:
         return len(self._loader)
 
     def stop(self, reason: str) -> None:
         """End the iteration; its threads and workers end with it."""
-        self._batches = None
+        self._end()
         self._stopped = reason
 
 

@@ -1,6 +1,7 @@
 """Batches read ahead by a pool of threads, handed out in order, bounded in batches and in bytes."""
 
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -51,6 +52,8 @@ class Prefetcher(Iterator[Any]):
         self._batches = batches
         self._options = options
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="vrekit-read")
+        # when the object is garbage and at the interpreter's exit, too
+        self._stop = weakref.finalize(self, self._pool.shutdown, wait=False, cancel_futures=True)
         self._under_way: deque[_BatchJob] = deque()
         self._bytes_under_way = 0
         self._next: _BatchJob | None = None
@@ -94,11 +97,7 @@ class Prefetcher(Iterator[Any]):
         self._under_way.clear()
         self._batches = iter(())
         self._next = None
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_under_way"):
-            self.close()
+        self._stop()
 
 
 class _BatchJob:

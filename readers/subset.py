@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import parse_key, sample_key
 from vrekit.readers.index import MISSING, FrameIndex
 
-Subset = Sequence[str] | str | Path | pa.Table
+Subset: TypeAlias = Sequence[str] | str | Path | pa.Table
 _COLUMNS = ("video_id", "frame_index")
 _SHOWN = 3
 
@@ -72,7 +73,7 @@ def rows_with(index: FrameIndex, names: Iterable[str], missing: Missing) -> NDAr
     lacking = {name: mask for name, mask in lacking.items() if mask.any()}
     if missing is Missing.RAISE and lacking:
         lines = [
-            f"  {name}: {mask.sum()} of {len(index)} frames, {_some(map(index.key, np.flatnonzero(mask)))}"
+            f"  {name}: {mask.sum()} of {len(index)} frames, {_some(map(index.key, np.flatnonzero(mask).tolist()))}"
             for name, mask in lacking.items()
         ]
         raise DatasetError(

@@ -67,9 +67,7 @@ class VirtualRepresentation:
                     self._loaded = True
                 output = self._instance.compute(batch, ordered)
         if len(output) != len(indices):
-            raise ComputeError(
-                f"{spec.name} ({spec.type}) returned {len(output)} outputs for {len(indices)} frames"
-            )
+            raise ComputeError(f"{spec.name} ({spec.type}) returned {len(output)} outputs for {len(indices)} frames")
         if spec.output_size is None and spec.output_dtype is None:
             return output
         from vrekit.representations.resize import resize_output

@@ -101,10 +101,10 @@ def build(cls: type[RepresentationT], params: Mapping[str, Any], name: str) -> R
 def _checked(value: Any, annotation: Any) -> Any:
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:  # the type brings a configuration of its own
-        adapter = TypeAdapter(annotation)
     except PydanticSchemaGenerationError:
         return value
+    except PydanticUserError:  # the type brings a configuration of its own
+        adapter = TypeAdapter(annotation)
     try:
         # Strict JSON is what we want: arrays for tuples and strings for enums, but no string for a number.
         return adapter.validate_json(json.dumps(value), strict=True)

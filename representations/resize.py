@@ -1,7 +1,6 @@
 """`output_size` and `output_dtype`: what storing a representation at another size or dtype means for each kind."""
 
 import math
-from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +12,7 @@ from vrekit.core.errors import ComputeError, UsageError
 from vrekit.core.frames import Output
 from vrekit.core.spec import Kind, OutputSpec
 
-_MAPS = (
-    Kind.COLOR, Kind.EDGES, Kind.FLOW, Kind.DEPTH, Kind.NORMALS, Kind.LOGITS, Kind.PROBABILITIES, Kind.INDICES, Kind.MASK,
-)  # fmt: skip
+_MAPS = frozenset(Kind) - {Kind.BOXES, Kind.POINTS, Kind.EMBEDDING, Kind.TABLE, Kind.TEXT}
 _COORDINATES = (Kind.BOXES, Kind.POINTS)
 _ACROSS = frozenset({"x", "x1", "x2", "cx", "w", "width"})
 _DOWN = frozenset({"y", "y1", "y2", "cy", "h", "height"})
@@ -46,10 +43,10 @@ def resize_output(
     """Return the output at another size and dtype, and its spec.
 
     Integers (except colours) and masks take the nearest pixel; everything else is averaged over the pixels it covers
-    when shrinking and interpolated linearly when growing. NaN and `spec.invalid_value` are left out of averages; where
-    more than half is unknown the result is unknown. Flow in pixels is scaled with the image, normals are brought back to
-    length 1, box and point coordinates are scaled by `size / frame_size`. Colours keep their meaning between integers
-    (0..255, 0..65535) and floats (0..1).
+    when shrinking and interpolated linearly when growing. Values that are not finite or equal `spec.invalid_value` are
+    left out of averages; where they cover more than half of a pixel, it becomes NaN or that value. Flow in pixels is
+    scaled with the image, normals are brought back to length 1, box and point coordinates are scaled by
+    `size / frame_size`. Colours keep their meaning between integers (0..255, 0..65535) and floats (0..1).
 
     Args:
         output: What `compute` gave.
@@ -63,14 +60,17 @@ def resize_output(
         ComputeError: If a value does not fit the dtype.
     """
     result = resized_spec(spec, size, dtype, frame_size=frame_size)
-    if result == spec:
+    scale = None if size is None or frame_size is None else _coordinate_scale(spec, size, frame_size)
+    if result == spec and scale is None:
         return output, spec
-    change: Callable[[NDArray[Any]], NDArray[Any]]
-    if size is None or spec.kind in _MAPS:
-        change = _map_resizer(spec, size)
-    else:
-        change = _coordinate_scaler(spec, size, frame_size or size)
-    arrays = [_cast(change(output.frame(position)), spec, result) for position in range(len(output))]
+    arrays = []
+    for position in range(len(output)):
+        array: NDArray[Any] = output.frame(position)
+        if scale is not None:
+            array = (array * scale).astype(array.dtype)
+        elif size is not None:
+            array = _resize_array(array, spec, size)
+        arrays.append(_cast(array, spec, result))
     if spec.is_ragged:
         return Output(data=arrays, valid=output.valid), result
     shape = tuple(length or 0 for length in result.shape)
@@ -82,7 +82,7 @@ def _spec_at_size(spec: OutputSpec, size: Size, frame_size: Size | None) -> Outp
     if min(size) < 1:
         raise UsageError(f"output_size must be a positive (height, width), got {list(size)}")
     if spec.kind in _MAPS and "H" in spec.axes and "W" in spec.axes:
-        lengths = dict(zip(("H", "W"), size, strict=True))
+        lengths = {"H": size[0], "W": size[1]}
         shape = tuple(lengths.get(axis, length) for axis, length in zip(spec.axes, spec.shape, strict=True))
         return replace(spec, shape=shape)
     if spec.kind in _COORDINATES and spec.columns is not None:
@@ -130,16 +130,10 @@ def _scaled_range(spec: OutputSpec, factor: float) -> tuple[float, float] | None
     return None if spec.value_range is None else (spec.value_range[0] * factor, spec.value_range[1] * factor)
 
 
-def _map_resizer(spec: OutputSpec, size: Size | None) -> Callable[[NDArray[Any]], NDArray[Any]]:
-    def resize(array: NDArray[Any]) -> NDArray[Any]:
-        if size is None or (array.shape[spec.axes.index("H")], array.shape[spec.axes.index("W")]) == tuple(size):
-            return array
-        order = [spec.axes.index("H"), spec.axes.index("W")]
-        image = np.moveaxis(array, order, (0, 1))
-        resized = _resize_map(image, spec, size)
-        return np.moveaxis(resized, (0, 1), order)
-
-    return resize
+def _resize_array(array: NDArray[Any], spec: OutputSpec, size: Size) -> NDArray[Any]:
+    order = (spec.axes.index("H"), spec.axes.index("W"))
+    image = np.moveaxis(array, order, (0, 1))
+    return array if image.shape[:2] == tuple(size) else np.moveaxis(_resize_map(image, spec, size), (0, 1), order)
 
 
 def _resize_map(image: NDArray[Any], spec: OutputSpec, size: Size) -> NDArray[Any]:
@@ -148,23 +142,22 @@ def _resize_map(image: NDArray[Any], spec: OutputSpec, size: Size) -> NDArray[An
         rows, columns = (
             ((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, image.shape, strict=False)
         )
-        return image[rows[:, None], columns]
+        return np.asarray(image[rows[:, None], columns])
     values = image.astype(np.float64 if image.dtype == np.float64 else np.float32)
-    unknown = _unknown_pixels(values, spec)
-    if unknown is None:
+    known = _known_pixels(values, spec)
+    share = None
+    if known.all():
         resized = _resample(values, size)
     else:
-        values[unknown] = 0
-        share = _resample((~unknown).astype(values.dtype), size)
-        if share.ndim < values.ndim:
-            share = share[..., None]
+        values[~known] = 0
+        share = _resample(known.astype(values.dtype), size).reshape(*size, *[1] * (values.ndim - 2))
         resized = _resample(values, size) / np.maximum(share, 1e-6)
     if spec.kind is Kind.FLOW and spec.unit in (None, "px"):
         resized = resized * np.array([size[1] / image.shape[1], size[0] / image.shape[0]], resized.dtype)
     if spec.kind is Kind.NORMALS:
         length = np.linalg.norm(resized, axis=-1, keepdims=True)
         resized = np.divide(resized, length, out=np.full_like(resized, np.nan), where=length > 0)
-    if unknown is not None:
+    if share is not None:
         invalid = np.nan if spec.invalid_value in (None, "nan") else spec.invalid_value
         resized = np.where(share < _HALF_KNOWN, invalid, resized)
     if image.dtype.kind in "iu":
@@ -172,40 +165,35 @@ def _resize_map(image: NDArray[Any], spec: OutputSpec, size: Size) -> NDArray[An
     return resized.astype(image.dtype)
 
 
-def _unknown_pixels(values: NDArray[Any], spec: OutputSpec) -> NDArray[np.bool_] | None:
-    """Return (H, W): True where any channel is NaN, infinite or the invalid value; None when there is none."""
-    unknown = ~np.isfinite(values)
+def _known_pixels(values: NDArray[Any], spec: OutputSpec) -> NDArray[np.bool_]:
+    """Return (H, W): True where every channel is finite and none is the invalid value."""
+    known = np.isfinite(values)
     if isinstance(spec.invalid_value, (int, float)):
-        unknown |= values == spec.invalid_value
-    if unknown.ndim == 3:
-        unknown = unknown.any(-1)
-    return unknown if unknown.any() else None
+        known &= values != spec.invalid_value
+    return np.asarray(known.reshape(*known.shape[:2], -1).all(-1), np.bool_)
 
 
 def _resample(image: NDArray[Any], size: Size) -> NDArray[Any]:
     height, width = min(size[0], image.shape[0]), min(size[1], image.shape[1])
-    channels = image[..., None] if image.ndim == 2 else image
+    channels = image.reshape(*image.shape[:2], -1)
     result = np.empty((*size, channels.shape[-1]), image.dtype)
-    for channel in range(channels.shape[-1]):
-        plane = np.ascontiguousarray(channels[..., channel])
-        if plane.shape != (height, width):
-            plane = cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA)
-        if plane.shape != tuple(size):
-            plane = cv2.resize(plane, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
-        result[..., channel] = plane
-    return result[..., 0] if image.ndim == 2 else result
+    for first in range(0, channels.shape[-1], 4):  # OpenCV takes four channels at once
+        part = np.ascontiguousarray(channels[..., first : first + 4])
+        if part.shape[:2] != (height, width):
+            part = cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
+        if part.shape[:2] != tuple(size):
+            part = cv2.resize(part, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+        result[..., first : first + 4] = part.reshape(*size, -1)
+    return result.reshape(*size, *image.shape[2:])
 
 
-def _coordinate_scaler(spec: OutputSpec, size: Size, frame_size: Size) -> Callable[[NDArray[Any]], NDArray[Any]]:
+def _coordinate_scale(spec: OutputSpec, size: Size, frame_size: Size) -> NDArray[np.float64] | None:
+    """Return the factor of each column of boxes or points, None for other kinds."""
+    if spec.kind not in _COORDINATES:
+        return None
     down, across = size[0] / frame_size[0], size[1] / frame_size[1]
-    factors: Mapping[str, float] = dict.fromkeys(_ACROSS, across) | dict.fromkeys(_DOWN, down)
-    factors = {**factors, "size": math.sqrt(across * down)}
-    scale = np.array([factors.get(column, 1.0) for column in spec.columns or ()])
-
-    def rescale(array: NDArray[Any]) -> NDArray[Any]:
-        return (array * scale).astype(array.dtype)
-
-    return rescale
+    factors = {**dict.fromkeys(_ACROSS, across), **dict.fromkeys(_DOWN, down), "size": math.sqrt(across * down)}
+    return np.array([factors.get(column, 1.0) for column in spec.columns or ()])
 
 
 def _cast(array: NDArray[Any], spec: OutputSpec, result: OutputSpec) -> NDArray[Any]:
@@ -215,7 +203,9 @@ def _cast(array: NDArray[Any], spec: OutputSpec, result: OutputSpec) -> NDArray[
     if spec.kind is Kind.COLOR:
         factor = _full_scale(target) / _full_scale(array.dtype)
         wide = array.astype(np.float64) * factor
-        return (np.rint(wide) if target.kind in "iu" else wide).astype(target)
+        if target.kind in "iu":
+            wide = np.rint(np.clip(np.nan_to_num(wide), 0, _full_scale(target)))
+        return wide.astype(target)
     if target.kind in "iuf":
         limits = np.iinfo(target) if target.kind in "iu" else np.finfo(target)
         finite = array[np.isfinite(array)]

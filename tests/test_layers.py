@@ -1,4 +1,4 @@
-"""Imports point down only: cli → engine → writers, readers → catalog, config, graph → codecs, video, representations → core."""
+"""Imports point down only: a room imports rooms of the floors below it."""
 
 import ast
 from pathlib import Path

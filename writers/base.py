@@ -56,7 +56,11 @@ class CellWriter(ABC):
     @property
     @abstractmethod
     def recovered(self) -> dict[int, dict[str, str]]:
-        """What an interrupted process had already written: frame number → representation name → status."""
+        """What needs no computing any more: frame number → representation name → status.
+
+        Everything an interrupted process had written, and the stored frames of the cell that another process
+        committed since the caller looked.
+        """
 
     @abstractmethod
     def append(self, sample: Sample) -> None:
@@ -94,6 +98,10 @@ class DatasetWriter(ABC):
         Raises:
             LockedError: If another process is writing this cell.
         """
+
+    @abstractmethod
+    def sweep(self, video_id: str) -> None:
+        """Remove what a process left of a video's cells that it had committed before it was killed."""
 
     @abstractmethod
     def close(self) -> None:

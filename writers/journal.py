@@ -1,10 +1,10 @@
-"""The open shard: a tar that grows, and a journal that says which of its bytes are whole samples.
+"""The open shard: a file that grows, and a journal that says which of its bytes are whole samples.
 
-    <group>-<first>.tar.partial      samples, appended
-    <group>-<first>.journal          one JSON line per sample: {"end": bytes of tar after it, "rows": [metadata rows]}
+    <name>.tar.partial or .payloads   samples, appended
+    <name>.journal                    one JSON line per sample: {"end": bytes of the file after it, "rows": [metadata rows]}
 
-`flush` writes the tar's bytes, syncs them, and only then the journal's lines and syncs those. After a crash every
-journal line whose tar bytes are there with the right checksums is kept; the torn tail of both files is cut off.
+`flush` writes the samples' bytes, syncs them, and only then the journal's lines and syncs those. After a crash every
+journal line whose bytes are there with the right checksums is kept; the torn tail of both files is cut off.
 """
 
 import json
@@ -16,7 +16,6 @@ from typing import Any
 
 from vrekit.core.checksum import crc32
 from vrekit.core.files import storage_errors
-from vrekit.writers.tar_format import END_OF_ARCHIVE
 
 FLUSH_SECONDS = 2.0
 _BUFFER_BYTES = 8 << 20
@@ -25,50 +24,52 @@ Row = dict[str, Any]
 
 
 class OpenShard:
-    """A tar under construction with its journal; appends are cheap, `flush` makes them durable."""
+    """A file under construction with its journal; appends are cheap, `flush` makes them durable.
 
-    def __init__(self, tar_path: Path, journal_path: Path) -> None:
-        self.tar_path = tar_path
+    Every write goes to a position of its own, so a write that failed half-way (a full disk) can be tried again.
+    """
+
+    def __init__(self, path: Path, journal_path: Path) -> None:
+        self.path = path
         self.journal_path = journal_path
         self.rows: list[Row] = []
-        self._lines: list[bytes] = []
-        self._flushed_at = time.monotonic()
-        with storage_errors(tar_path):
-            # unbuffered: samples are gathered in _chunks and written with one writev per flush
-            self._tar = os.open(tar_path, os.O_RDWR | os.O_CREAT, 0o666)
-            self._journal = os.open(journal_path, os.O_RDWR | os.O_CREAT, 0o666)
-            self.size = self._recover()
         self._chunks: list[bytes] = []
+        self._lines: list[bytes] = []
         self._pending = 0
+        self._flushed_at = time.monotonic()
+        with storage_errors(path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._journal = os.open(journal_path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._written, self._journal_written = self._recover()
+        self.size = self._written
 
-    def _recover(self) -> int:
-        """Keep the longest run of whole samples, cut the rest off, and return the tar's size."""
-        tar_size = os.fstat(self._tar).st_size
-        text = _read_all(self._journal)
+    def _recover(self) -> tuple[int, int]:
+        """Keep the longest run of whole samples, cut the rest off, and return the sizes of both files."""
+        file_size = os.fstat(self._file).st_size
         end, kept = 0, 0
-        for line in text.splitlines(keepends=True):
+        for line in _read_all(self._journal).splitlines(keepends=True):
             entry = _parse(line)
-            if entry is None or entry["end"] > tar_size or not self._is_intact(entry["rows"]):
+            if entry is None or entry["end"] > file_size or not self._is_intact(entry["rows"]):
                 break
             end, kept = entry["end"], kept + len(line)
             self.rows += entry["rows"]
-        os.ftruncate(self._tar, end)
+        os.ftruncate(self._file, end)
         os.ftruncate(self._journal, kept)
-        os.lseek(self._tar, 0, os.SEEK_END)
-        os.lseek(self._journal, 0, os.SEEK_END)
-        return end
+        return end, kept
 
     def _is_intact(self, rows: list[Row]) -> bool:
-        for row in rows:
-            if row["status"] != "ok":
-                continue
-            data = os.pread(self._tar, row["byte_size"], row["byte_offset"])
-            if len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
-                return False
-        return True
+        return all(row["status"] != "ok" or self._is_payload(row) for row in rows)
+
+    def _is_payload(self, row: Row) -> bool:
+        data = self.read(row)
+        return len(data) == row["byte_size"] and crc32(data) == row["checksum"]
+
+    def read(self, row: Row) -> bytes:
+        """Return the payload of a row that was flushed."""
+        return _read(self._file, row["byte_size"], row["byte_offset"])
 
     def append(self, chunks: Sequence[bytes], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Add one sample: its tar bytes and its metadata rows."""
+        """Add one sample: its bytes and its metadata rows."""
         added = sum(map(len, chunks))
         self._chunks += chunks
         self._pending += added
@@ -77,61 +78,69 @@ class OpenShard:
         self.rows += plain
         self._lines.append(json.dumps({"end": self.size, "rows": plain}, separators=(",", ":")).encode() + b"\n")
         if self._pending >= _BUFFER_BYTES:
-            self._write_tar()
+            self._write_chunks()
         if time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
             self.flush()
 
-    def _write_tar(self) -> None:
-        with storage_errors(self.tar_path):
-            _write_all(self._tar, b"".join(self._chunks))
+    def _write_chunks(self) -> None:
+        with storage_errors(self.path):
+            self._written = _write(self._file, b"".join(self._chunks), self._written)
         self._chunks, self._pending = [], 0
 
     def flush(self) -> None:
         """Make every appended sample durable: first its bytes, then the line that vouches for them."""
-        self._write_tar()
+        self._write_chunks()
         if self._lines:
-            with storage_errors(self.tar_path):
-                os.fsync(self._tar)
-                _write_all(self._journal, b"".join(self._lines))
+            with storage_errors(self.path):
+                os.fsync(self._file)
+                self._journal_written = _write(self._journal, b"".join(self._lines), self._journal_written)
                 os.fsync(self._journal)
             self._lines = []
         self._flushed_at = time.monotonic()
 
-    def seal(self) -> None:
-        """Write the end of the archive and make the tar durable; the journal still ends before it."""
+    def write_end(self, data: bytes) -> None:
+        """Write what ends the file, durably; recovery cuts it off again, as no journal line speaks for it."""
         self.flush()
-        with storage_errors(self.tar_path):
-            _write_all(self._tar, END_OF_ARCHIVE)
-            os.fsync(self._tar)
+        with storage_errors(self.path):
+            _write(self._file, data, self._written)
+            os.fsync(self._file)
 
     def close(self) -> None:
         """Close both files as they are."""
-        os.close(self._tar)
+        os.close(self._file)
         os.close(self._journal)
 
     def remove(self) -> None:
         """Close and delete both files."""
         self.close()
-        self.tar_path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
         self.journal_path.unlink(missing_ok=True)
 
 
-def _read_all(descriptor: int) -> bytes:
-    size = os.fstat(descriptor).st_size
-    parts, at = [], 0
-    while at < size:
-        part = os.pread(descriptor, size - at, at)
+def _read(descriptor: int, size: int, at: int) -> bytes:
+    """Return `size` bytes from `at`, fewer where the file ends; one `pread` gives at most 2 GiB."""
+    parts: list[bytes] = []
+    while size > 0:
+        part = os.pread(descriptor, size, at)
         if not part:
             break
         parts.append(part)
         at += len(part)
-    return b"".join(parts)
+        size -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def _read_all(descriptor: int) -> bytes:
+    return _read(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def _write(descriptor: int, data: bytes, at: int) -> int:
+    """Write all of `data` from `at` on, and return where it ends."""
     view = memoryview(data)
     while view:
-        view = view[os.write(descriptor, view) :]
+        count = os.pwrite(descriptor, view, at)
+        view, at = view[count:], at + count
+    return at
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

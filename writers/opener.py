@@ -11,5 +11,5 @@ from vrekit.writers.webdataset import WebDatasetWriter
 def open_writer(folder: Path, manifest: Manifest) -> DatasetWriter:
     """Return the writer for the dataset in `folder`."""
     if manifest.writer == "webdataset":
-        return WebDatasetWriter(folder, shard_size_bytes=manifest.shard_size_bytes)
+        return WebDatasetWriter(folder, shard_frames=manifest.shard_frames, shard_size_bytes=manifest.shard_size_bytes)
     raise UsageError(f"unknown writer {manifest.writer!r}", hint="known writers: webdataset")

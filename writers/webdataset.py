@@ -11,106 +11,84 @@ replaced by the next writer of its cell.
 
 import errno
 import os
+import re
 from pathlib import Path
 from typing import Any
 
-from vrekit.catalog.samples import SHARDS_FOLDER, sidecar_bytes
+from vrekit.catalog.samples import SHARDS_FOLDER, read_sidecar, sidecar_bytes
 from vrekit.core.checksum import crc32
+from vrekit.core.errors import LockedError
 from vrekit.core.files import fsync_folder, storage_errors, write_atomic
-from vrekit.core.locks import OwnedFile
 from vrekit.core.names import sample_key
 from vrekit.core.schema import rows_to_table
-from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Sample
-from vrekit.writers.journal import OpenShard
-from vrekit.writers.tar_format import BLOCK, header, padding
+from vrekit.writers.base import Cell, DatasetWriter, Sample
+from vrekit.writers.journaled import JournaledCellWriter, StoredRow
+from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
+
+PARTIAL_SUFFIX = "tar.partial"
 
 
 class WebDatasetWriter(DatasetWriter):
     """Writes tar shards into `folder`."""
 
-    def __init__(self, folder: Path, *, shard_size_bytes: int) -> None:
+    def __init__(self, folder: Path, *, shard_frames: int, shard_size_bytes: int) -> None:
         self.folder = folder
+        self.shard_frames = shard_frames
         self.shard_size_bytes = shard_size_bytes
 
     def open_cell(self, cell: Cell) -> "TarCellWriter":
         """See DatasetWriter."""
         return TarCellWriter(self.folder, cell, self.shard_size_bytes)
 
+    def sweep(self, video_id: str) -> None:
+        """See DatasetWriter."""
+        for partial in sorted((self.folder / SHARDS_FOLDER / video_id).glob(f".*.{PARTIAL_SUFFIX}")):
+            group, _, first = partial.name[1:].removesuffix(f".{PARTIAL_SUFFIX}").rpartition("-")
+            try:
+                # Opening recovers the cell, which drops a partial that is committed already.
+                self.open_cell(Cell(video_id, group, int(first), int(first) + self.shard_frames - 1)).suspend()
+            except LockedError:
+                continue
+
     def close(self) -> None:
         """See DatasetWriter; tar shards need nothing more."""
 
 
-class TarCellWriter(CellWriter):
+class TarCellWriter(JournaledCellWriter):
     """The open shard of one cell; rolls over to a next shard at `shard_size_bytes`."""
 
     def __init__(self, folder: Path, cell: Cell, shard_size_bytes: int) -> None:
         self.folder = folder
-        self.cell = cell
-        self.shard_size_bytes = shard_size_bytes
         self._home = folder / SHARDS_FOLDER / cell.video_id
-        with storage_errors(self._home):
-            self._home.mkdir(parents=True, exist_ok=True)
-        stem = f".{cell.group}-{cell.first:08d}"
-        self._partial = self._home / f"{stem}.tar.partial"
-        self._journal = self._home / f"{stem}.journal"
-        self._owned = OwnedFile(self._home / f"{stem}.lock", str(cell))
-        try:
-            self._open = self._recover()
-        except BaseException:
-            self._owned.release()
-            raise
+        self._shard_name = re.compile(re.escape(cell.group) + r"-(\d{8,})-\d{8,}(-\d+)?")
+        stem = self._home / f".{cell.group}-{cell.first:08d}"
+        super().__init__(cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
 
-    # -- recovery ----------------------------------------------------------------------------------------------
-
-    def _recover(self) -> OpenShard:
-        for tar in self._uncommitted_tars():
+    def _prepare(self) -> None:
+        for tar in self._files_of_cell(".tar"):
+            if tar.with_suffix(".parquet").exists():
+                continue
             if self._journal.exists() and not self._partial.exists():
                 tar.rename(self._partial)  # a file system without hard links: the tar had been renamed, not linked
             else:
                 tar.unlink()
-        shard = OpenShard(self._partial, self._journal)
-        if shard.rows and self._is_committed(shard.rows):
-            # killed between the commit and the removal of the partial
-            shard.remove()
-            shard = OpenShard(self._partial, self._journal)
-        return shard
 
-    def _uncommitted_tars(self) -> list[Path]:
-        tars = []
-        for path in self._home.glob(f"{_glob_escape(self.cell.group)}-*.tar"):
-            first = path.stem.removeprefix(f"{self.cell.group}-")[:8]
-            inside = first.isdecimal() and self.cell.first <= int(first) <= self.cell.last
-            if inside and not path.with_suffix(".parquet").exists():
-                tars.append(path)
-        return tars
+    def _files_of_cell(self, suffix: str) -> list[Path]:
+        found = []
+        for path in self._home.glob(f"*{suffix}"):
+            match = self._shard_name.fullmatch(path.stem)
+            if match and self.cell.first <= int(match[1]) <= self.cell.last:
+                found.append(path)
+        return found
 
-    def _is_committed(self, rows: list[dict[str, Any]]) -> bool:
-        tar = self._home / f"{self._name(rows)}.tar"
-        return tar.with_suffix(".parquet").exists() and self._rows_of(tar) == _identities(rows)
+    def _stored(self) -> set[StoredRow]:
+        stored: set[StoredRow] = set()
+        for sidecar in self._files_of_cell(".parquet"):
+            table = read_sidecar(sidecar, StoredRow._fields)
+            stored.update(map(StoredRow._make, zip(*(column.to_pylist() for column in table.columns), strict=True)))
+        return stored
 
-    def _rows_of(self, tar: Path) -> set[tuple[int, str, str]]:
-        import pyarrow.parquet as pq
-
-        columns = ["frame_index", "representation", "run_id"]
-        table = pq.ParquetFile(tar.with_suffix(".parquet")).read(columns=columns)
-        return set(zip(*(table[name].to_pylist() for name in columns), strict=True))
-
-    @property
-    def recovered(self) -> dict[int, dict[str, str]]:
-        """See CellWriter."""
-        frames: dict[int, dict[str, str]] = {}
-        for row in self._open.rows:
-            frames.setdefault(row["frame_index"], {})[row["representation"]] = row["status"]
-        return frames
-
-    # -- writing -----------------------------------------------------------------------------------------------
-
-    def append(self, sample: Sample) -> None:
-        """See CellWriter."""
-        rows = self._open.rows
-        if rows and (self._open.size >= self.shard_size_bytes or sample.frame_index <= rows[-1]["frame_index"]):
-            self._commit_shard()
-            self._open = OpenShard(self._partial, self._journal)
+    def _frame(self, sample: Sample) -> tuple[list[bytes], list[dict[str, Any]]]:
         chunks: list[bytes] = []
         placed: list[dict[str, Any]] = []
         at = self._open.size
@@ -123,41 +101,12 @@ class TarCellWriter(CellWriter):
                 offset, checksum = at + BLOCK, crc32(payload.data)
                 at += BLOCK + len(payload.data) + len(chunks[-1])
             placed.append(payload.placed(shard="", byte_offset=offset, checksum=checksum).to_dict())
-        self._open.append(chunks, placed)
+        return chunks, placed
 
-    def flush(self) -> None:
-        """See CellWriter."""
-        self._open.flush()
-
-    def suspend(self) -> None:
-        """See CellWriter."""
-        try:
-            if self._open.rows:
-                self._open.flush()
-                self._open.close()
-            else:
-                self._open.remove()
-        finally:
-            self._owned.release()
-
-    def commit(self) -> None:
-        """See CellWriter."""
-        try:
-            if self._open.rows:
-                self._commit_shard()
-            else:
-                self._open.remove()
-        finally:
-            self._owned.release()
-
-    def _name(self, rows: list[dict[str, Any]]) -> str:
-        first, last = rows[0]["frame_index"], rows[-1]["frame_index"]
-        return f"{self.cell.group}-{first:08d}-{last:08d}"
-
-    def _commit_shard(self) -> None:
+    def _publish(self) -> None:
         rows = self._open.rows
-        self._open.seal()
-        name = self._free_name(self._name(rows))
+        self._open.write_end(END_OF_ARCHIVE)
+        name = self._free_name(f"{self.cell.group}-{rows[0]['frame_index']:08d}-{rows[-1]['frame_index']:08d}")
         tar = self._home / f"{name}.tar"
         with storage_errors(tar):
             _link(self._partial, tar)
@@ -165,7 +114,6 @@ class TarCellWriter(CellWriter):
         shard = tar.relative_to(self.folder).as_posix()
         table = rows_to_table({**row, "shard": shard} for row in rows)
         write_atomic(tar.with_suffix(".parquet"), sidecar_bytes(table))
-        self._open.remove()
 
     def _free_name(self, name: str) -> str:
         # A retry of failed frames can span the same frame numbers as an earlier shard.
@@ -176,10 +124,6 @@ class TarCellWriter(CellWriter):
         return candidate
 
 
-def _identities(rows: list[dict[str, Any]]) -> set[tuple[int, str, str]]:
-    return {(row["frame_index"], row["representation"], row["run_id"]) for row in rows}
-
-
 def _link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
@@ -187,7 +131,3 @@ def _link(source: Path, target: Path) -> None:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
             raise
         source.rename(target)
-
-
-def _glob_escape(text: str) -> str:
-    return "".join(f"[{character}]" if character in "[]*?" else character for character in text)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vrekit.core.errors import UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
@@ -18,7 +19,7 @@ class HSV(Representation):
     Within 1e-6 of `colorsys.rgb_to_hsv`; gray pixels have hue 0.
     """
 
-    inputs: ClassVar[tuple[tuple[Kind, ...], ...]] = ((Kind.COLOR,),)
+    inputs: ClassVar[tuple[tuple[Kind, ...], ...] | None] = ((Kind.COLOR,),)
     uses_frames: ClassVar[bool] = False
 
     def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:
@@ -46,12 +47,12 @@ class HSV(Representation):
         """Convert each image of the dependency."""
         images = np.asarray(next(iter(dependencies.values())).data)
         result = np.empty(images.shape, np.float32)
-        for image, hsv in zip(images, result, strict=True):
+        for position, image in enumerate(images):
             # OpenCV adds 1.2e-7 to every divisor: negligible on the scale 0..255, up to 3e-5 on the scale 0..1.
-            scaled = image.astype(np.float32)
+            scaled: NDArray[np.float32] = image.astype(np.float32)
             if not np.issubdtype(images.dtype, np.integer):
                 scaled *= 255
-            cv2.cvtColor(scaled, cv2.COLOR_RGB2HSV, dst=hsv)
+            cv2.cvtColor(scaled, cv2.COLOR_RGB2HSV, dst=result[position])
         result[..., 0] /= 360
         result[..., 2] /= 255
         return Output(data=result)

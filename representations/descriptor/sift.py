@@ -77,7 +77,7 @@ class SIFT(Representation):
             gray = cv2.resize(gray, small, interpolation=cv2.INTER_AREA)
         if self.assumed_blur < _OPENCV_BLUR:  # blurs add in squares: bring the image to the blur OpenCV expects
             gray = cv2.GaussianBlur(gray, (0, 0), math.sqrt(_OPENCV_BLUR**2 - self.assumed_blur**2))
-        sift = cv2.SIFT_create(nOctaveLayers=self.num_intervals, sigma=self.sigma)
+        sift = cv2.SIFT.create(nOctaveLayers=self.num_intervals, sigma=self.sigma)
         keypoints = [point for point in sift.detect(gray, None) if self._keeps(point, gray.shape)]
         keypoints.sort(key=lambda point: (-point.response, point.pt, point.size, point.angle))
         rows = np.zeros((0, len(_COLUMNS)), np.float32)

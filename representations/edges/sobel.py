@@ -44,7 +44,10 @@ class Sobel(Representation):
         result = np.empty(batch.frames.shape[:3], np.float32)
         for frame, strength in zip(batch.frames, result, strict=True):
             gray = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-            dx = cv2.Sobel(gray, cv2.CV_32F, 1, 0, ksize=self.aperture_size, scale=1 / full_step)
-            dy = cv2.Sobel(gray, cv2.CV_32F, 0, 1, ksize=self.aperture_size, scale=1 / full_step)
-            cv2.magnitude(dx, dy, magnitude=strength)
+            # Unscaled gradients are whole numbers. What OpenCV rounds (scale, magnitude) depends on where in memory the
+            # pixel lies, so that a frame would change with its batch.
+            dx = cv2.Sobel(gray, cv2.CV_32F, 1, 0, ksize=self.aperture_size)
+            dy = cv2.Sobel(gray, cv2.CV_32F, 0, 1, ksize=self.aperture_size)
+            np.sqrt(dx * dx + dy * dy, out=strength)
+        result /= full_step
         return Output(data=np.minimum(result, 1, out=result))

@@ -181,12 +181,12 @@ class Files(Representation):
             else:
                 array = _load_image(file, keep_palette=self.kind in _IDS)
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            if isinstance(error, ComputeError):
-                raise
             raise ComputeError(f"{file} cannot be read: {error}") from error
         if array.dtype.kind not in "biuf":
             raise ComputeError(f"{file}: dtype {array.dtype} is not numeric")
-        return array if self.scale is None else array.astype(np.float32) * np.float32(self.scale)
+        if self.scale is not None:
+            array = array.astype(np.float32) * np.float32(self.scale)
+        return np.asarray(array)
 
 
 def _load_image(file: Path, *, keep_palette: bool) -> NDArray[Any]:

@@ -61,7 +61,7 @@ class DIS(Representation):
     def compute(self, batch: FrameBatch, dependencies: Mapping[str, Output]) -> Output:
         """Match each frame with its neighbour; no state is carried from pair to pair."""
         # The matcher owns scratch buffers and must not run in two threads at once; making one takes 0.2 ms.
-        matcher = cv2.DISOpticalFlow_create(self._PRESETS[self.preset])
+        matcher: Any = cv2.DISOpticalFlow.create(self._PRESETS[self.preset])
         count, height, width = batch.frames.shape[:3]
         flow = np.empty((count, height, width, 2), np.float32)
         valid = np.ones(count, np.bool_)

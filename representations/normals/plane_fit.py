@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 _ROWS_PER_BLOCK = 24  # the working arrays of a block stay in the processor's cache; 16 to 48 are equally fast
-_NO_PLANE = 1e-13  # a window's second largest variance over its mean squared distance: rounding is below, planes above
+_NO_PLANE = 1e-13  # breadth of a window over the sum of its squared distances: rounding is below, planes are above
 
 
 class _Symmetric(NamedTuple):
@@ -71,7 +71,7 @@ def _window_moments(
     # Every window is summed afresh. cv2.boxFilter is no faster here, and its running sums (add what enters, subtract
     # what leaves) would carry the rounding error of one far point along the whole row.
     return [
-        cv2.sepFilter2D(moment, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT)
+        np.asarray(cv2.sepFilter2D(moment, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT), np.float64)
         for moment in (known.astype(np.float64), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z)
     ]
 
@@ -88,8 +88,8 @@ def _normals_from_moments(moments: list[Floats], ray_x: Floats, ray_y: Floats) -
         yz=yz - mean_y * z,
         zz=zz - mean_z * z,
     )
-    (nx, ny, nz), middle = _smallest_eigenvector(covariance)
-    no_plane = (count < 3) | (middle <= _NO_PLANE * (xx + yy + zz))
+    (nx, ny, nz), breadth = _smallest_eigenvector(covariance)
+    no_plane = (count < 3) | (breadth <= _NO_PLANE * (xx + yy + zz))
     scale = np.where(nx * ray_x + ny * ray_y + nz < 0, -1.0, 1.0)
     scale /= np.sqrt(nx * nx + ny * ny + nz * nz)
     scale[no_plane] = np.nan
@@ -97,10 +97,11 @@ def _normals_from_moments(moments: list[Floats], ray_x: Floats, ray_y: Floats) -
 
 
 def _smallest_eigenvector(matrix: _Symmetric) -> tuple[tuple[Floats, Floats, Floats], Floats]:
-    """Return the eigenvector of the smallest eigenvalue (any length above 0) and the middle eigenvalue.
+    """Return the eigenvector of the smallest eigenvalue (any length above 0), and the breadth.
 
-    Eigenvalues by the trigonometric solution of the characteristic cubic (Smith 1961), on the matrix divided by its
-    trace. The columns of the adjugate of (matrix - eigenvalue) are parallel to the eigenvector; the one with the
+    The breadth is the sum of the products of two eigenvalues over the trace: about the middle eigenvalue, 0 for points
+    on a line. Eigenvalues by the trigonometric solution of the characteristic cubic (Smith 1961) and one step of
+    Newton's, on the matrix divided by its trace. The columns of the adjugate of (matrix - eigenvalue) are parallel to the eigenvector; the one with the
     largest diagonal entry is the most accurate.
     """
     trace = matrix.xx + matrix.yy + matrix.zz
@@ -112,9 +113,13 @@ def _smallest_eigenvector(matrix: _Symmetric) -> tuple[tuple[Floats, Floats, Flo
     determinant = dx * (dy * dz - yz * yz) - xy * (xy * dz - yz * xz) + xz * (xy * yz - dy * xz)
     cosine = determinant / np.maximum(2 * spread * spread * spread, np.finfo(np.float64).tiny)
     angle = np.arccos(np.clip(cosine, -1, 1)) / 3
-    largest = 1 / 3 + 2 * spread * np.cos(angle)
     smallest = 1 / 3 + 2 * spread * np.cos(angle + 2 * np.pi / 3)
-    middle = (1 - largest - smallest) * trace
+    # arccos is good to 1e-8 only where two eigenvalues are close to each other, as in windows across a jump in depth.
+    pairs = (xx * yy - xy * xy) + (xx * zz - xz * xz) + (yy * zz - yz * yz)
+    product = xx * (yy * zz - yz * yz) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)
+    slope = pairs - 2 * smallest + 3 * smallest * smallest
+    value = product - smallest * (pairs - smallest * (1 - smallest))
+    smallest += np.divide(value, slope, out=np.zeros_like(value), where=slope > 1e-8)
 
     dx, dy, dz = xx - smallest, yy - smallest, zz - smallest
     minor_x, minor_y, minor_z = dy * dz - yz * yz, dx * dz - xz * xz, dx * dy - xy * xy
@@ -126,4 +131,4 @@ def _smallest_eigenvector(matrix: _Symmetric) -> tuple[tuple[Floats, Floats, Flo
         np.where(use_x, minor_xy, np.where(use_y, minor_y, minor_yz)),
         np.where(use_x, minor_xz, np.where(use_y, minor_yz, minor_z)),
     )
-    return vector, middle
+    return vector, pairs * trace

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vrekit.core.errors import ComputeError, UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
@@ -30,7 +31,7 @@ class NormalsSVD(Representation):
             ceil(H / n) rows.
     """
 
-    inputs: ClassVar[tuple[tuple[Kind, ...], ...]] = ((Kind.DEPTH,),)
+    inputs: ClassVar[tuple[tuple[Kind, ...], ...] | None] = ((Kind.DEPTH,),)
     uses_frames: ClassVar[bool] = False
 
     sensor_fov: float
@@ -85,14 +86,14 @@ class NormalsSVD(Representation):
             height, width = depth.shape
             step = self.input_downsample_step or 1
             ray_x, ray_y = self._rays(height, width)
-            depth = depth[::step, ::step].astype(np.float64)
-            maps.append(window_normals(depth, ray_x[::step], ray_y[::step], self.window_size, self.stride or 1))
+            points = depth[::step, ::step].astype(np.float64)
+            maps.append(window_normals(points, ray_x[::step], ray_y[::step], self.window_size, self.stride or 1))
         return Output(data=np.stack(maps), valid=source.valid)
 
-    def _rays(self, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
+    def _rays(self, height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return x of the ray (x, y, 1) through each column and y of the ray through each row, as VRE has them."""
         sensor_width, sensor_height = self.sensor_size or (width, height)
         distance = math.hypot(sensor_width / 2, sensor_height / 2) / math.tan(math.radians(self.sensor_fov) / 2)
-        ray_x = (np.arange(width) - width / 2) * (sensor_width / (width * distance))
-        ray_y = (np.arange(height) - height / 2) * (sensor_height / (height * distance))
+        ray_x = (np.arange(width, dtype=np.float64) - width / 2) * float(sensor_width / (width * distance))
+        ray_y = (np.arange(height, dtype=np.float64) - height / 2) * float(sensor_height / (height * distance))
         return ray_x, ray_y

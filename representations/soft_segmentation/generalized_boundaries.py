@@ -77,8 +77,8 @@ class GeneralizedBoundaries(Representation):
         """Segment each frame."""
         channels = 3 if self.adjust_to_rgb else self.max_channels
         result = np.empty((*batch.frames.shape[:3], channels), np.float32)
-        for frame, segments in zip(batch.frames, result, strict=True):
-            segments[:] = self._one(frame)
+        for position, frame in enumerate(batch.frames):
+            result[position] = self._one(frame)
         return Output(data=result)
 
     def _one(self, frame: NDArray[np.uint8]) -> Floats:
@@ -91,14 +91,15 @@ class GeneralizedBoundaries(Representation):
         maps = _window_maps(_quantise(image))
         segments = _principal_components(maps, self.max_channels).reshape(rows, columns, -1)
         if self.use_median_filtering:
-            segments = np.stack([cv2.medianBlur(np.ascontiguousarray(c), 3) for c in np.moveaxis(segments, -1, 0)], -1)
+            planes = [cv2.medianBlur(np.ascontiguousarray(plane), 3) for plane in np.moveaxis(segments, -1, 0)]
+            segments = np.asarray(np.stack(planes, -1), np.float32)
         if self.adjust_to_rgb:
             segments = _fit_colors(segments, image)
         resized = [
             cv2.resize(np.ascontiguousarray(channel), (width, height), interpolation=cv2.INTER_CUBIC)
             for channel in np.moveaxis(segments, -1, 0)
         ]
-        return _stretch(np.stack(resized, -1), None)
+        return _stretch(np.asarray(np.stack(resized, -1), np.float32), None)
 
 
 def _shrunk(height: int, width: int) -> tuple[int, int]:

@@ -90,7 +90,7 @@ class Halftone(Representation):
         dots = Image.fromarray(_draw_dots(turned, self.sample, self._upscale)).rotate(-angle, expand=True)
         high, wide = height * self._upscale, width * self._upscale
         left, top = (dots.width - wide) / 2, (dots.height - high) / 2
-        screen = dots.crop((left, top, left + wide, top + high))  # type: ignore[arg-type] # it rounds floats as we want
+        screen = dots.crop((left, top, left + wide, top + high))
         if self.antialias:
             screen = screen.resize((width * self.scale, height * self.scale), Image.Resampling.BILINEAR)
         return np.asarray(screen)
@@ -99,7 +99,7 @@ class Halftone(Representation):
 def _remove_gray(inks: NDArray[np.uint8], percentage: float) -> NDArray[np.uint8]:
     """Take `percentage` of the part that cyan, magenta and yellow have in common out of each."""
     gray = (inks.min(-1).astype(np.int64) * percentage / 100).astype(np.uint8)
-    return inks - gray[..., None]
+    return np.asarray(inks - gray[..., None], np.uint8)
 
 
 def _draw_dots(ink: NDArray[np.uint8], sample: int, upscale: int) -> NDArray[np.uint8]:

@@ -299,3 +299,17 @@ class TestFiles:
         config = load_config("vre_rgb_hsv", environ={"BATCH_SIZE": "5", "IMAGE_FORMAT": "jpg"})
         assert config.batch_size == 5
         assert [spec.images for spec in config.representations] == ["jpg", "jpg"]
+
+
+@pytest.mark.parametrize("name", sorted(shipped_configs()))
+def test_shipped_configs_fit_their_types_and_codecs(name: str) -> None:
+    from vrekit.codecs.registry import codec_from_config
+    from vrekit.representations.parameters import build
+    from vrekit.representations.registry import REPRESENTATIONS
+
+    for spec in load_config(name, environ={}).representations:
+        representation = build(REPRESENTATIONS.load(spec.type), spec.params, spec.name)
+        for parameter, value in spec.params.items():
+            assert getattr(representation, parameter) == (tuple(value) if isinstance(value, list) else value)
+        if spec.codec is not None:
+            assert codec_from_config(spec.codec).id == spec.codec

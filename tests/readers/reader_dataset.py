@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from vrekit.core.checksum import crc32
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SampleRow, rows_to_table
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
+from vrekit.representations.base import FrameBatch, Output, Representation
 from vrekit.video.base import VideoInfo
 
 RGB = OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=(6, 8, 3), axes="HWC", value_range=(0, 255))
@@ -145,3 +146,24 @@ def _write_tar(
                 )
             )
     return rows
+
+
+@dataclass
+class Inverted(Representation):
+    """offset - depth; every fourth frame is said to hold no measurement."""
+
+    offset: float = 0.0
+
+    inputs: ClassVar[tuple[tuple[Kind, ...], ...]] = ((Kind.DEPTH,),)
+    uses_frames: ClassVar[bool] = False
+    thread_safe: ClassVar[bool] = False
+    calls: ClassVar[list[tuple[str, list[int], list[float]]]] = []
+
+    def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:
+        return next(iter(dependencies.values()))
+
+    def compute(self, batch: FrameBatch, dependencies: Mapping[str, Output]) -> Output:
+        (name, depth), *_ = dependencies.items()
+        self.calls.append((name, batch.indices.tolist(), batch.pts_seconds.tolist()))
+        data = np.float32(self.offset) - np.asarray(depth.data)
+        return Output(data=data, valid=batch.indices % 4 != 3)

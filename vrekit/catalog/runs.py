@@ -39,7 +39,7 @@ class RunRecord:
     """One run of `export` or `resume`.
 
     Attributes:
-        run_id: Sorts by start time: `20261120T235443-3f9a2c`.
+        run_id: Sorts by start time: `20261120T235443512-3f9a2c`.
         request: What was asked, complete enough for `resume` to ask for it again.
         status: `running` in a file nobody is working on means the process was killed.
         totals: By representation name.
@@ -83,7 +83,8 @@ def now_iso() -> str:
 
 def new_run_id() -> str:
     """Return an id that sorts by start time and does not repeat."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    now = datetime.now(UTC)
+    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
 
 
 def new_run(video_id: str, request: Mapping[str, Any], devices: set[str]) -> RunRecord:

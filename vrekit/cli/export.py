@@ -86,7 +86,7 @@ def export(
         Profile, typer.Option(help="What default codecs are chosen for: decoding speed, both, or bytes.")
     ] = Profile.BALANCED,
     batch_size: Annotated[
-        int | None, typer.Option(help="Frames per computing step. Default: what fits the memory.", min=1)
+        int | None, typer.Option(help="Frames per computing step. Default: the config's, 8.", min=1)
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1)] = None,
     memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "256MiB",
@@ -132,10 +132,11 @@ def export(
             shard_frames=shard_frames,
             shard_size_bytes=parse_bytes(shard_size, "--shard-size") if shard_size else None,
             profile=profile.value,
-            batch_size=batch_size,
+            batch_size=batch_size or loaded.batch_size,
             threads=threads,
             memory_bytes=parse_bytes(memory, "--memory"),
             max_failures=max_failures,
+            position=loaded.position,
         )
         for video in videos
     ]

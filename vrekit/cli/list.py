@@ -51,9 +51,16 @@ def _representations() -> list[dict[str, Any]]:
 
 
 def _codecs() -> list[dict[str, Any]]:
-    from vrekit.codecs.registry import describe_codecs
+    from vrekit.codecs.presets import PRESETS
+    from vrekit.codecs.registry import codec_names
 
-    return describe_codecs()
+    rows = []
+    for name in codec_names():
+        preset = PRESETS.get(name)
+        stages = " → ".join(stage["id"] for stage in preset.stages) if preset else "–"
+        error, what = (preset.error, preset.summary) if preset else ("exact", "text, UTF-8")
+        rows.append({"codec": name, "largest error": error, "stages": stages, "what": what})
+    return rows
 
 
 def _configs() -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.codecs.base import Bytes, Codec
+from vrekit.codecs.scratch import scratch
 from vrekit.codecs.stage import ArrayStage, ArrayToBytesStage, BytesStage, Layout, Shape, Stage
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import OutputSpec
@@ -130,12 +131,17 @@ class PipelineCodec(Codec):
             data = packer.decode(data, self.format.max_encoded_size(*layouts[-1]))
         # Each stage decodes into its own target; a target that is a view of the one before needs no work afterwards.
         targets, is_view = [out], []
-        for stage, layout in zip(self.array_stages, layouts[1:], strict=True):
+        for at, (stage, layout) in enumerate(zip(self.array_stages, layouts[1:], strict=True)):
             view = stage.view(targets[-1])
             is_view.append(view is not None)
-            targets.append(np.empty(layout[1], layout[0]) if view is None else view)
-        self.format.decode(data, targets[-1])
-        for at in range(len(self.array_stages) - 1, -1, -1):
+            targets.append(scratch(f"stage {at}", *layout) if view is None else view)
+        last = len(self.array_stages)
+        source = self.format.peek(data, *layouts[-1]) if last and not is_view[-1] else None
+        if source is None:
+            source = targets[-1]
+            self.format.decode(data, source)
+        for at in reversed(range(last)):
             if not is_view[at]:
-                self.array_stages[at].decode(targets[at + 1], targets[at])
+                self.array_stages[at].decode(source, targets[at])
+            source = targets[at]
         return out

@@ -1,16 +1,137 @@
-"""Which codec each profile uses for each kind of data."""
+"""Which codec each profile uses for each kind of data, chosen from the measurements in docs/codecs.md.
+
+`training` looks at decode time first, `archive` at bytes first; `balanced` takes what is small among the codecs that
+decode faster than `np.load` reads compressed npz, and for colour a picture file that other programs open.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import Kind, OutputSpec
 
 PROFILES = ("archive", "balanced", "training")
+MAX_MILLIMETRES = 65534
+
+Option = str | Mapping[str, Any]
 
 
-def choose(spec: OutputSpec, *, profile: str, lossy: bool | None) -> tuple[str, ...]:
-    """Return candidates, best first; the first one that takes the data is meant."""
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The codecs of one sort of data in one profile.
+
+    Attributes:
+        lossless: The exact one.
+        lossy: The smaller one, None where loss gains nothing.
+        lossy_by_default: Whether `lossy` is taken when nobody asks for either.
+    """
+
+    lossless: Option
+    lossy: Option | None = None
+    lossy_by_default: bool = True
+
+
+def _all(choice: Choice) -> dict[str, Choice]:
+    return dict.fromkeys(PROFILES, choice)
+
+
+def _scaled(quantiser: str) -> dict[str, Choice]:
+    return {
+        "training": Choice("pco", f"{quantiser}-delta"),
+        "balanced": Choice("pco", f"{quantiser}-delta"),
+        "archive": Choice("pco", {"id": f"{quantiser}-jxl", "effort": 7}),
+    }
+
+
+_SCORES = {
+    "training": Choice("pco", "gaplog-delta"),
+    "balanced": Choice("pco", "gaplog-jls"),
+    "archive": Choice({"id": "pco", "level": 12}, "gaplog-jls"),
+}
+_PACKED_IDS: Option = {"id": "npy.zst", "level": 9}
+
+TABLE: Mapping[str, Mapping[str, Choice]] = {
+    "color uint8": {
+        "training": Choice("rgb-delta", {"id": "jpg", "quality": 90, "subsampling": "420"}),
+        "balanced": Choice("jxl", "jpg", lossy_by_default=False),
+        "archive": Choice({"id": "jxl", "effort": 7}, "jpg", lossy_by_default=False),
+    },
+    "edges float": {
+        "training": Choice("pco", "u8-delta"),
+        "balanced": Choice("pco", "u8-jls"),
+        "archive": Choice("pco", "u8-jls"),
+    },
+    "flow": _scaled("flow"),
+    "depth in metres, range within 65 m": _scaled("mm"),
+    "depth in metres, any range": _scaled("log"),
+    "depth of a known range": _scaled("u16"),
+    "normals": _scaled("oct") | {"training": Choice("pco", {"id": "oct-delta", "down": False})},
+    "logits": _SCORES,
+    "probabilities": _SCORES,
+    "integer maps": {
+        "training": Choice(_PACKED_IDS),
+        "balanced": Choice(_PACKED_IDS),
+        "archive": Choice({"id": "jxl", "effort": 7}),
+    },
+    "booleans": {
+        "training": Choice("bits.npy.zst"),
+        "balanced": Choice("coco-rle"),
+        "archive": Choice("coco-rle"),
+    },
+    "boxes and points in pixels": _all(Choice("json.zst", {"id": "json.zst", "decimals": 3})),
+    "boxes, points and tables": _all(Choice("json.zst")),
+    "embeddings": _all(Choice("npy", "f16.npy", lossy_by_default=False)),
+    "text": _all(Choice("txt")),
+    "other floats": _all(Choice("pco")),
+}
+_LAST_RESORT = ("npy.zst",)
+
+
+def row_of(spec: OutputSpec) -> str:
+    """Return the row of `TABLE` for such data."""
+    number = spec.dtype.rstrip("0123456789")
+    if spec.kind is Kind.TEXT:
+        return "text"
+    if spec.kind in (Kind.BOXES, Kind.POINTS, Kind.TABLE):
+        return "boxes and points in pixels" if spec.unit == "px" else "boxes, points and tables"
+    if spec.kind is Kind.EMBEDDING:
+        return "embeddings"
+    if number == "bool":
+        return "booleans"
+    if number in ("int", "uint"):
+        return "color uint8" if spec.kind is Kind.COLOR and spec.dtype == "uint8" else "integer maps"
+    if spec.kind is Kind.DEPTH:
+        return _depth_row(spec)
+    if spec.kind in (Kind.FLOW, Kind.NORMALS, Kind.LOGITS, Kind.PROBABILITIES):
+        return str(spec.kind)
+    return "edges float" if spec.kind is Kind.EDGES else "other floats"
+
+
+def _depth_row(spec: OutputSpec) -> str:
+    if spec.unit == "m":
+        fits = spec.value_range is not None and 0 <= spec.value_range[0] < spec.value_range[1] <= MAX_MILLIMETRES / 1000
+        return "depth in metres, range within 65 m" if fits else "depth in metres, any range"
+    return "depth of a known range" if spec.value_range is not None else "other floats"
+
+
+def choose(spec: OutputSpec, *, profile: str, lossy: bool | None) -> tuple[Option, ...]:
+    """Return codecs to try, best first; the first one that takes the data is meant.
+
+    Args:
+        spec: What is stored.
+        profile: One of `PROFILES`.
+        lossy: True or False to have it so, None for the table's default.
+
+    Raises:
+        UsageError: If there is no such profile.
+    """
     if profile not in PROFILES:
-        raise UsageError(f"unknown codec profile {profile!r}{did_you_mean(profile, PROFILES)}")
-    if spec.kind is Kind.COLOR and lossy:
-        return ("jpg", "npy.zst")
-    return ("npy.zst",) if spec.kind is not Kind.EMBEDDING else ("npy",)
+        raise UsageError(
+            f"unknown codec profile {profile!r}{did_you_mean(profile, PROFILES)}", hint=f"one of {', '.join(PROFILES)}"
+        )
+    choice = TABLE[row_of(spec)][profile]
+    take_lossy = choice.lossy_by_default if lossy is None else lossy
+    first = (choice.lossy,) if take_lossy and choice.lossy is not None else ()
+    return (*first, choice.lossless, *_LAST_RESORT)

@@ -26,10 +26,13 @@ logger = logging.getLogger(__name__)
 STAGES = Registry(
     "codec stage",
     {
+        "byteplanes": "vrekit.codecs.stages.byteplanes:BytePlanes",
         "channels-first": "vrekit.codecs.stages.channels_first:ChannelsFirst",
         "coco-rle": "vrekit.codecs.stages.coco_rle:CocoRle",
+        "delta": "vrekit.codecs.stages.delta:Delta",
         "float16": "vrekit.codecs.stages.float16:Float16",
         "gaplog": "vrekit.codecs.stages.gaplog:Gaplog",
+        "green": "vrekit.codecs.stages.green:Green",
         "indices": "vrekit.codecs.stages.indices:Indices",
         "jls": "vrekit.codecs.stages.jls:Jls",
         "jpg": "vrekit.codecs.stages.jpg:Jpg",

@@ -137,6 +137,10 @@ class ArrayToBytesStage(Stage):
             CodecError: If the bytes are damaged, or hold another dtype or shape than `out` has.
         """
 
+    def peek(self, data: Bytes, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any] | None:
+        """Return the array as a view of `data` where the format allows it, else None; it is read once and dropped."""
+        return None
+
     def max_encoded_size(self, dtype: np.dtype[Any], shape: Shape) -> int:
         """Return a bound on the file's bytes: a later bytes → bytes stage refuses to unpack more than that."""
         return 64 * (1 << 10) + 40 * max(dtype.itemsize, 1) * int(np.prod(shape, dtype=np.int64))

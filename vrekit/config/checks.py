@@ -37,16 +37,11 @@ def check_representations(entries: Mapping[str, Any], types: Collection[str]) ->
         graph[name], found = _dependencies(name, entry, entries)
         mistakes += found
         store = find(entry, ("store",))
-        if store and store.value is False and not any(find(entry, keys) for keys in _with_items(entry)):
+        depends = any(given.value for keys in ENTRY_KEYS["dependencies"] if (given := find(entry, keys)))
+        if store and store.value is False and not depends:
             text = "a virtual representation is computed from stored ones when it is read: it needs dependencies"
             mistakes.append(Mistake((*path, "store"), text))
     return mistakes + _cycles(graph)
-
-
-def _with_items(entry: object) -> list[KeyPath]:
-    return [
-        keys for keys in ENTRY_KEYS["dependencies"] if (given := find(entry, keys)) and given.value not in (None, [])
-    ]
 
 
 def _unknown_type(name: str, types: Collection[str]) -> str | None:

@@ -33,6 +33,7 @@ from vrekit.graph.build import Graph, build_graph, with_image_specs
 from vrekit.video.base import VideoInfo, VideoSource
 from vrekit.video.fingerprint import fingerprint
 from vrekit.video.opener import open_source
+from vrekit.writers.base import DatasetWriter
 from vrekit.writers.opener import open_writer
 
 logger = logging.getLogger(__name__)
@@ -183,6 +184,7 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
             width=info.width,
             folder=request.config_folder,
             profile=request.profile,
+            position=request.position,
         )
         names = _names_to_store(request, graph)
         records = _records(graph, request)
@@ -324,21 +326,27 @@ def _run(prepared: Preparation, listener: ProgressListener, started: float) -> E
         failed_before=plan.left_failed,
         elapsed_seconds=time.perf_counter() - started,
     )
+    writer = open_writer(request.dataset, prepared.manifest)
+    writer.sweep(prepared.video_id)
     if plan.is_empty:
         return report
     devices = {prepared.graph.nodes[name].spec.device for name in prepared.names}
     record = new_run(prepared.video_id, request.to_json(), devices)
     write_run(request.dataset, record)
     with run_log(request.dataset, record.run_id):
-        return _run_recorded(prepared, listener, started, record, report)
+        return _run_recorded(prepared, writer, listener, started, record, report)
 
 
 def _run_recorded(
-    prepared: Preparation, listener: ProgressListener, started: float, record: RunRecord, report: ExportReport
+    prepared: Preparation,
+    writer: DatasetWriter,
+    listener: ProgressListener,
+    started: float,
+    record: RunRecord,
+    report: ExportReport,
 ) -> ExportReport:
     request, plan, manifest = prepared.request, prepared.plan, prepared.manifest
     logger.info("run %s: %s → %s", record.run_id, request.video, request.dataset)
-    writer = open_writer(request.dataset, manifest)
     pipeline = Pipeline(
         plan=plan,
         graph=prepared.graph,

@@ -78,6 +78,7 @@ class _CellWork:
     plan: CellPlan
     writers: dict[str, CellWriter]
     missing: dict[str, NDArray[np.int64]]
+    retried: dict[str, set[int]]  # frames whose failure an interrupted run has on record in the open shard
 
 
 @dataclass(slots=True)
@@ -200,6 +201,7 @@ class Pipeline:
     def _open_cell(self, plan: CellPlan) -> _CellWork:
         writers: dict[str, CellWriter] = {}
         missing: dict[str, NDArray[np.int64]] = {}
+        retried: dict[str, set[int]] = {}
         for group, names in self.groups.items():
             here = {name: plan.missing[name] for name in names if name in plan.missing}
             if not here:
@@ -209,10 +211,13 @@ class Pipeline:
             self._open.append(writers[group])
             recovered = writers[group].recovered
             for name, frames in here.items():
-                kept = [frame for frame in frames.tolist() if name not in recovered.get(frame, {})]
+                before = {frame: recovered.get(frame, {}).get(name) for frame in frames.tolist()}
+                if self.plan.retry_failed:
+                    retried[name] = {frame for frame, status in before.items() if status == "failed"}
+                kept = [frame for frame, status in before.items() if status is None or frame in retried.get(name, ())]
                 if kept:
                     missing[name] = np.array(kept, np.int64)
-        return _CellWork(plan, writers, missing)
+        return _CellWork(plan, writers, missing, retried)
 
     # -- worker threads ----------------------------------------------------------------------------------------
 
@@ -256,7 +261,7 @@ class Pipeline:
             by_group: dict[str, list[Payload]] = {}
             for name, payload in payloads.items():
                 self.tally.add(payload, by_decoder=frame in result.decode_failures)
-                if not self._failed_again(name, frame, payload):
+                if not self._failed_again(result.cell, name, frame, payload):
                     by_group.setdefault(group_of[name], []).append(payload)
             for group, some in by_group.items():
                 order = self.groups[group]
@@ -273,10 +278,11 @@ class Pipeline:
             )
         self._stop_if_hopeless()
 
-    def _failed_again(self, name: str, frame: int, payload: Payload) -> bool:
+    def _failed_again(self, cell: _CellWork, name: str, frame: int, payload: Payload) -> bool:
         # its first failure is on record already; another row on every resume would only pile up
-        retried = self.plan.retried.get(name)
-        return payload.data is None and retried is not None and frame in retried
+        if payload.data is not None:
+            return False
+        return frame in cell.retried.get(name, ()) or frame in self.plan.retried.get(name, ())
 
     def _stop_if_hopeless(self) -> None:
         for name, streak in self.tally.streaks.items():

@@ -37,6 +37,7 @@ class Plan:
         missing: Stored representation name → frame numbers to compute, rising.
         retried: Representation name → frame numbers among `missing` that failed before.
         left_failed: Representation name → number of wanted frames that failed before and are left alone.
+        retry_failed: Whether failed frames are computed again.
         shard_frames: Width of the grid.
     """
 
@@ -45,6 +46,7 @@ class Plan:
     missing: Mapping[str, Frames]
     retried: Mapping[str, Frames]
     left_failed: Mapping[str, int]
+    retry_failed: bool
     shard_frames: int
 
     @property
@@ -101,7 +103,7 @@ def make_plan(
             left_failed[name] = len(failed)
             left = np.setdiff1d(left, failed, assume_unique=True)
         missing[name] = left
-    return Plan(video_id, wanted, missing, retried, left_failed, manifest.shard_frames)
+    return Plan(video_id, wanted, missing, retried, left_failed, retry_failed, manifest.shard_frames)
 
 
 def runs_of_equal_work(missing: Mapping[str, Frames], size: int) -> Iterator[tuple[Frames, frozenset[str]]]:

@@ -1,7 +1,7 @@
 """What an export is asked to do; kept in the run's record, so that `resume` can ask for it again."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -38,6 +38,7 @@ class ExportRequest:
         threads: Worker threads; None takes the CPUs this process may use.
         memory_bytes: Bound on frames and outputs in flight.
         max_failures: Failures of one representation in a row that stop the run.
+        position: Name → `file:line` in the config, for messages; not kept in the run's record.
     """
 
     video: str
@@ -59,10 +60,11 @@ class ExportRequest:
     threads: int | None = None
     memory_bytes: int = 256 << 20
     max_failures: int = 20
+    position: Callable[[str], str] | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict; the dataset's own folder is left out, so that a dataset can be moved."""
-        data = {name: getattr(self, name) for name in self.__slots__ if name != "dataset"}
+        data = {name: getattr(self, name) for name in self.__slots__ if name not in ("dataset", "position")}
         data["video"] = os.path.abspath(self.video)  # resume may run from another folder
         data["representations"] = [spec.to_json() for spec in self.representations]
         data["config_folder"] = os.path.abspath(self.config_folder) if self.config_folder else None

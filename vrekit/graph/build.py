@@ -130,7 +130,7 @@ def build_graph(
     width: int,
     folder: Path | None = None,
     profile: str = "balanced",
-    position: Callable[[str], str] = lambda name: name,
+    position: Callable[[str], str] | None = None,
 ) -> Graph:
     """Return the graph of `specs` for frames of (height, width) pixels.
 
@@ -140,7 +140,7 @@ def build_graph(
         width: Columns of a decoded frame.
         folder: Where relative `path/file.py:Class` types start from.
         profile: Codec profile for those without a codec of their own.
-        position: Name → where it stands in the config, for messages.
+        position: Name → where it stands in the config (`file:line`), for messages.
 
     Raises:
         ConfigError: With every mistake found: unknown types, wrong parameters, wrong dependencies, wrong codecs.
@@ -158,7 +158,8 @@ def build_graph(
         except VrekitError as error:
             broken.add(spec.name)
             lines = error.mistakes if isinstance(error, ConfigError) else (error.message,)
-            mistakes += [f"{position(spec.name)}: {line}" for line in lines]
+            where = f"{position(spec.name)}: " if position is not None else ""
+            mistakes += [f"{where}{spec.name}: {line.removeprefix(f'{spec.name}: ')}" for line in lines]
             if error.hint and error.hint not in hints:
                 hints.append(error.hint)
     if mistakes:

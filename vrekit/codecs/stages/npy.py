@@ -1,6 +1,7 @@
 """NumPy's own file format; exact for every dtype without objects."""
 
 import ast
+import math
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any, ClassVar
@@ -35,21 +36,26 @@ class Npy(ArrayToBytesStage):
 
     def decode(self, data: Bytes, out: NDArray[Any]) -> None:
         """Copy the data into `out` after checking the header against it."""
-        start, dtype, shape = _read_header(data)
-        if dtype != out.dtype or shape != out.shape:
-            raise CodecError(f"npy file holds {dtype} {shape}, expected {out.dtype} {out.shape}")
-        if len(data) - start != out.nbytes:
-            raise CodecError(f"npy file has {len(data) - start} bytes of data, expected {out.nbytes}: is it truncated?")
-        # bool(-like) bytes other than 0 and 1 would be undefined behaviour later on
+        np.copyto(out, self.peek(data, out.dtype, out.shape))
+
+    def peek(self, data: Bytes, dtype: np.dtype[Any], shape: Shape) -> NDArray[Any]:
+        """Return the data behind the header, not copied."""
+        start, found_dtype, found_shape = _read_header(data)
+        if found_dtype != dtype or found_shape != shape:
+            raise CodecError(f"npy file holds {found_dtype} {found_shape}, expected {dtype} {shape}")
+        size = math.prod(shape) * dtype.itemsize
+        if len(data) - start != size:
+            raise CodecError(f"npy file has {len(data) - start} bytes of data, expected {size}: is it truncated?")
+        if size == 0:
+            return np.empty(shape, dtype)
         raw = np.frombuffer(data, np.uint8, offset=start)
-        if out.dtype == np.bool_ and raw.size and raw.max() > 1:
+        if dtype == np.bool_ and raw.max() > 1:  # would be undefined behaviour later on
             raise CodecError("npy file of booleans holds bytes other than 0 and 1")
-        if out.size:
-            np.copyto(out, raw.view(out.dtype).reshape(out.shape))
+        return raw.view(dtype).reshape(shape)
 
     def max_encoded_size(self, dtype: np.dtype[Any], shape: Shape) -> int:
         """Return the data's size and room for a header."""
-        return int(np.prod(shape, dtype=np.int64)) * dtype.itemsize + _MAX_HEADER
+        return math.prod(shape) * dtype.itemsize + _MAX_HEADER
 
 
 def _read_header(data: Bytes) -> tuple[int, np.dtype[Any], Shape]:

@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.codecs.scratch import scratch
 from vrekit.codecs.stage import ArrayStage, Layout, Shape, fits
 from vrekit.codecs.stages.channels_first import class_axis
 from vrekit.codecs.stages.quantiser import as_computable
@@ -14,15 +16,16 @@ from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import OutputSpec
 
 _NAN, _ZERO = 0, 1  # codes of v where u has its reserved code
+_MAX_REMAP_SIDE = 32767  # cv2.remap counts in int16
 _NORM_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
 class Octahedral(ArrayStage):
-    """Unit vectors (three channels) → uint16 (2, H, W): u and v of the octahedral map, 0..2**bits - 2.
+    """Unit vectors (three channels) → (2, H, W): u and v of the octahedral map, 0..2**bits - 2.
 
-    Cigolle et al., "A Survey of Efficient Representations for Independent Unit Vectors", JCGT 3(2), 2014. Largest
-    error: 0.98, 0.25, 0.062 degrees for 8, 10, 12 bits (mean a third of it). u = 2**bits - 1 marks vectors without a
+    Codes are uint8 up to 8 bits, else uint16. Source of the map: Cigolle et al., "A Survey of Efficient
+    Representations for Independent Unit Vectors", JCGT 3(2), 2014. Largest error: 0.98, 0.25, 0.062 degrees for 8, 10, 12 bits (mean a third of it). u = 2**bits - 1 marks vectors without a
     direction: v = 0 NaN, v = 1 the zero vector. Lengths other than 1 by more than 0.01 are refused, smaller
     deviations are lost.
 
@@ -48,7 +51,7 @@ class Octahedral(ArrayStage):
         return {"axis": class_axis(spec)} if class_axis(spec) in (0, 2) else {}
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
-        """Return uint16 (2, H, W)."""
+        """Return the codes' layout."""
         fits(
             dtype.name in ("float16", "float32", "float64") and len(shape) == 3 and shape[self.axis] == 3,
             self,
@@ -57,12 +60,12 @@ class Octahedral(ArrayStage):
             f"floats with 3 channels at axis {self.axis}",
         )
         height, width = shape[1:] if self.axis == 0 else shape[:2]
-        return np.dtype(np.uint16), (2, height, width)
+        return np.dtype(np.uint8 if self.bits <= 8 else np.uint16), (2, height, width)
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the codes."""
         x, y, z = np.ascontiguousarray(np.moveaxis(as_computable(array), self.axis, 0))
-        codes = np.empty((2, *x.shape), np.uint16)
+        codes = np.empty((2, *x.shape), np.uint8 if self.bits <= 8 else np.uint16)
         if x.size == 0:
             return codes
         squared = x * x
@@ -92,7 +95,7 @@ class Octahedral(ArrayStage):
             self._mark(codes, odd, squared)
         return codes
 
-    def _mark(self, codes: NDArray[np.uint16], odd: NDArray[np.bool_], squared: NDArray[Any]) -> None:
+    def _mark(self, codes: NDArray[Any], odd: NDArray[np.bool_], squared: NDArray[Any]) -> None:
         nan = np.isnan(squared)
         wrong = odd & ~nan & (squared != 0)
         if wrong.any():
@@ -112,10 +115,17 @@ class Octahedral(ArrayStage):
             return
         if int(array.max()) > last:
             raise CodecError(f"octahedral: code {int(array.max())} is beyond {last}")
-        index = u.astype(np.int32)
-        index <<= self.bits
-        index |= v
+        size = 2**self.bits
         table = _vectors(self.bits, out.dtype)
+        if self.axis == 2 and out.dtype == np.float32 and max(u.shape) < _MAX_REMAP_SIDE:
+            # remap is a gather of pixels: a table of (u, v) is an image with row u and column v
+            places = scratch("octahedral", np.dtype(np.int16), (*u.shape, 2))
+            places[..., 0], places[..., 1] = v, u
+            cv2.remap(table.reshape(size, size, 3), places, None, cv2.INTER_NEAREST, dst=out)
+            return
+        index = u.astype(np.intp)
+        index *= size
+        index += v
         if self.axis == 2:
             np.take(table, index, axis=0, out=out, mode="clip")
         else:

@@ -76,9 +76,10 @@ def quantise(
     Raises:
         CodecError: If a value is outside of the codes, or NaN without a code for it.
     """
-    scaled = as_computable(array)
-    scaled = scaled * (1.0 / divisor) if origin == 0 else (scaled - origin) * (1.0 / divisor)
-    scaled = np.asarray(scaled)  # a scalar minus a scalar is no array
+    # float64: in float32, the product alone can be off by a thousandth of a step
+    scaled = np.asarray(np.multiply(array, 1.0 / divisor, dtype=np.float64))
+    if origin:
+        scaled -= origin / divisor
     np.rint(scaled, out=scaled)
     if scaled.size == 0:
         return scaled.astype(dtype)

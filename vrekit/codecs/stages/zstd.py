@@ -4,13 +4,16 @@ import threading
 from dataclasses import dataclass
 from typing import ClassVar
 
+import imagecodecs
+import numpy as np
 import zstandard
 
 from vrekit.codecs.base import Bytes
+from vrekit.codecs.scratch import scratch
 from vrekit.codecs.stage import BytesStage
 from vrekit.core.errors import CodecError, UsageError
 
-# zstandard's contexts are not thread-safe and cost more to make than small frames take to unpack: one per thread
+# zstandard's contexts are not thread-safe and dear to make: one per thread
 _THREAD = threading.local()
 
 
@@ -39,16 +42,18 @@ class Zstd(BytesStage):
         packed: bytes = compressors[self.level].compress(data)
         return packed
 
-    def decode(self, data: Bytes, max_size: int) -> bytes:
-        """Return the content after checking the size that the frame claims."""
-        decompressor = _THREAD.__dict__.get("decompressor")
-        if decompressor is None:
-            decompressor = _THREAD.decompressor = zstandard.ZstdDecompressor()
+    def decode(self, data: Bytes, max_size: int) -> memoryview:
+        """Return the content after checking the size that the frame claims; valid until this thread's next call."""
         try:
             size = zstandard.get_frame_parameters(data).content_size
             if size > max_size:  # "unknown" is the largest number and ends up here, too
                 raise CodecError(f"zstd frame claims {size} bytes of content, expected at most {max_size}")
-            content: bytes = decompressor.decompress(data, allow_extra_data=False)
-        except zstandard.ZstdError as error:
+            content = scratch("zstd", np.dtype(np.uint8), (size,))
+            # one call of ZSTD_decompress: straight into memory, checks the checksum, refuses bytes behind the frame
+            if len(imagecodecs.zstd_decode(data, out=content)) != size:
+                raise CodecError(f"zstd frame does not hold the {size} bytes it claims")
+        except (zstandard.ZstdError, RuntimeError, ValueError) as error:
+            if isinstance(error, CodecError):
+                raise
             raise CodecError(f"zstd frame is damaged: {error}") from error
-        return content
+        return memoryview(content)

@@ -1,0 +1,73 @@
+"""Mistakes that only show once the classes are loaded: all of them in one ConfigError."""
+
+import pytest
+
+from vrekit.config.loader import parse_config
+from vrekit.core.errors import ConfigError
+from vrekit.graph.build import build_graph, topological_order
+from vrekit.graph.draw import as_svg, as_text
+
+
+def mistakes(config: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        build_graph(parse_config(config).representations, height=32, width=48)
+    return caught.value.mistakes
+
+
+def test_all_at_once() -> None:
+    found = mistakes("""
+representations:
+  rgb: {type: color/rgb}
+  hsv: {type: color/hsv}
+  canny: {type: edges/canny, params: {threshold3: 1}}
+  normals: {type: normals/svd, deps: [rgb], params: {sensor_fov: 75, sensor_size: [16, 9], window_size: 5}}
+  flow: {type: flow/dis, codec: pgn}
+  later: {type: 'nowhere.at_all:Thing'}
+""")
+    text = "\n".join(found)
+    assert len(found) == 5
+    assert "hsv: color/hsv takes 1 dependencies (color), got 0" in text
+    assert "threshold3" in text
+    assert "did you mean 'threshold" in text
+    assert "normals: normals/svd needs a dependency of kind depth, but 'rgb' is of kind color" in text
+    assert "pgn" in text
+    assert "did you mean 'png'" in text
+    assert "later: representation type 'nowhere.at_all:Thing': there is no module 'nowhere'" in text
+
+
+def test_dependents_of_a_broken_one_are_not_blamed() -> None:
+    found = mistakes("""
+representations:
+  depth: {type: color/rgb, params: {nope: 1}}
+  hsv: {type: color/hsv, deps: [depth]}
+""")
+    assert len(found) == 1
+    assert found[0].startswith("depth: ")
+
+
+def test_order_puts_dependencies_first_and_keeps_config_order() -> None:
+    specs = parse_config("""
+representations:
+  hsv: {type: color/hsv, deps: [rgb]}
+  canny: {type: edges/canny}
+  rgb: {type: color/rgb}
+""").representations
+    assert [spec.name for spec in topological_order(specs)] == ["rgb", "hsv", "canny"]
+
+
+def test_drawings_name_everything() -> None:
+    specs = topological_order(
+        parse_config("""
+representations:
+  rgb: {type: color/rgb}
+  'hsv(rgb)': {type: color/hsv, deps: [rgb], store: false}
+""").representations
+    )
+    assert as_text(specs).splitlines() == [
+        "rgb       color/rgb  ← frames",
+        "  hsv(rgb)  color/hsv  ← rgb  (virtual: computed on read)",
+    ]
+    svg = as_svg(specs)
+    assert svg.count("<rect") == 3  # the paper and two boxes
+    assert svg.count("<path") == 1
+    assert ">hsv(rgb)</text>" in svg

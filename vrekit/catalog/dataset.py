@@ -1,0 +1,253 @@
+"""A dataset as five tables, the same for tar shards and Lance: videos, runs, representations, samples, frames."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pyarrow as pa
+
+from vrekit.catalog.index import Index, load_index
+from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.runs import read_runs
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from vrekit.catalog.sandbox import Sandbox
+
+TABLES = ("frames", "representations", "runs", "samples", "videos")
+
+_KEY = "format('{}/{:08d}', video_id, frame_index) AS key"
+# The columns of `frames` that `samples` does not have; `samples_with_frames` adds them to each sample.
+_VIEWS = {
+    "frames": f"SELECT {_KEY}, * FROM indexed_frames",
+    "samples": (
+        f"SELECT {_KEY}, *, compute_seconds AS duration, "
+        "raw_bytes / nullif(byte_size, 0)::DOUBLE AS compression_ratio FROM indexed_samples"
+    ),
+    "samples_with_frames": (
+        "SELECT s.*, f.* EXCLUDE (key, video_id, frame_index, pts_seconds) FROM samples s "
+        "JOIN frames f ON s.video_id = f.video_id AND s.frame_index = f.frame_index"
+    ),
+}
+
+
+class Dataset:
+    """An open dataset: its manifest and its metadata as SQL tables. Not for use from several threads at once.
+
+    Attributes:
+        folder: Where it lies.
+        manifest: The content of `dataset.json`.
+        index: The consolidated metadata that `samples` and `frames` read.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, index: Index) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.index = index
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Dataset({str(self.folder)!r}, {self.manifest.writer}, {len(self.manifest.videos)} videos)"
+
+    @cached_property
+    def sandbox(self) -> "Sandbox":
+        """The connection behind the tables."""
+        from vrekit.catalog.sandbox import Sandbox
+
+        indexed = {"indexed_samples": self.index.samples, "indexed_frames": self.index.frames}
+        return Sandbox(
+            self.folder,
+            files={name: where for name, where in indexed.items() if isinstance(where, Path)},
+            tables={
+                "videos": _videos(self.manifest),
+                "representations": _representations(self.manifest),
+                "runs": _runs(self.folder),
+                **{name: where for name, where in indexed.items() if isinstance(where, pa.Table)},
+            },
+            views=_VIEWS,
+        )
+
+    @property
+    def videos(self) -> "duckdb.DuckDBPyRelation":
+        """One row per video: what `VideoInfo` says about it."""
+        return self.sandbox.relation("SELECT * FROM videos")
+
+    @property
+    def runs(self) -> "duckdb.DuckDBPyRelation":
+        """One row per run of `export` or `resume`."""
+        return self.sandbox.relation("SELECT * FROM runs")
+
+    @property
+    def representations(self) -> "duckdb.DuckDBPyRelation":
+        """One row per representation."""
+        return self.sandbox.relation("SELECT * FROM representations")
+
+    @property
+    def samples(self) -> "duckdb.DuckDBPyRelation":
+        """One row per (video, frame, representation): SAMPLES_SCHEMA, `key`, `duration`, `compression_ratio`."""
+        return self.sandbox.relation("SELECT * FROM samples")
+
+    @property
+    def frames(self) -> "duckdb.DuckDBPyRelation":
+        """One row per (video, frame): FRAMES_SCHEMA and `key`."""
+        return self.sandbox.relation("SELECT * FROM frames")
+
+    def sql(self, select: str) -> pa.Table:
+        """Return the result of one SELECT over the tables; it can read this dataset and nothing else.
+
+        Args:
+            select: DuckDB SQL.
+
+        Raises:
+            UsageError: If it is not exactly one SELECT, names what is not there, or reaches outside the dataset.
+
+        Example:
+            >>> dataset.sql("SELECT video_id, count(*) AS frames FROM frames GROUP BY 1").to_pylist()
+            [{'video_id': 'car', 'frames': 100}]
+        """
+        return self.sandbox.fetch(select)
+
+    def close(self) -> None:
+        """Free the connection."""
+        if "sandbox" in self.__dict__:
+            self.sandbox.close()
+            del self.__dict__["sandbox"]
+
+
+def open_dataset(folder: str | Path) -> Dataset:
+    """Return the dataset in `folder`, with its index brought up to date.
+
+    Raises:
+        DatasetError: If it is no dataset, or its metadata is damaged.
+
+    Example:
+        >>> with open_dataset("out") as dataset:
+        ...     small = dataset.frames.filter("luma_mean < 0.1").to_arrow_table()
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    return Dataset(folder, manifest, load_index(folder, manifest))
+
+
+_VIDEOS_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("fingerprint", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("frame_count", pa.int64()),
+        pa.field("height", pa.int32()),
+        pa.field("width", pa.int32()),
+        pa.field("fps", pa.float64()),
+        pa.field("codec", pa.string()),
+        pa.field("duration_seconds", pa.float64()),
+        pa.field("rotation_degrees", pa.float64()),
+        pa.field("stream_index", pa.int32()),
+    ]
+)
+_REPRESENTATIONS_SCHEMA = pa.schema(
+    [
+        pa.field("representation", pa.string()),
+        pa.field("type", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("is_virtual", pa.bool_()),
+        pa.field("dependencies", pa.list_(pa.string())),
+        pa.field("params", pa.string()),
+        pa.field("config_hash", pa.string()),
+        pa.field("codec", pa.string()),
+        pa.field("dtype", pa.string()),
+        pa.field("shape", pa.list_(pa.int32())),
+        pa.field("axes", pa.string()),
+        pa.field("unit", pa.string()),
+        pa.field("classes", pa.list_(pa.string())),
+        pa.field("shard_group", pa.string()),
+    ]
+)
+_RUNS_SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string()),
+        pa.field("video_id", pa.string()),
+        pa.field("status", pa.string()),
+        pa.field("started_at", pa.timestamp("ms", "UTC")),
+        pa.field("finished_at", pa.timestamp("ms", "UTC")),
+        pa.field("elapsed_seconds", pa.float64()),
+        pa.field("computed", pa.int64()),
+        pa.field("failed", pa.int64()),
+        pa.field("compute_seconds", pa.float64()),
+        pa.field("encode_seconds", pa.float64()),
+        pa.field("stored_bytes", pa.int64()),
+        pa.field("error", pa.string()),
+        pa.field("command", pa.list_(pa.string())),
+        pa.field("request", pa.string()),
+        pa.field("versions", pa.string()),
+        pa.field("device", pa.string()),
+    ]
+)
+
+
+def _videos(manifest: Manifest) -> pa.Table:
+    rows = [{"video_id": video_id, **info.to_json()} for video_id, info in manifest.videos.items()]
+    return pa.Table.from_pylist(rows, schema=_VIDEOS_SCHEMA)
+
+
+def _representations(manifest: Manifest) -> pa.Table:
+    rows = [
+        {
+            "representation": name,
+            "type": record.spec.type,
+            "kind": str(record.stored.kind),
+            "is_virtual": record.is_virtual,
+            "dependencies": list(record.spec.dependencies),
+            "params": _json(record.spec.params),
+            "config_hash": record.config_hash,
+            "codec": record.suffix,
+            "dtype": record.stored.dtype,
+            "shape": list(record.stored.shape),
+            "axes": record.stored.axes,
+            "unit": record.stored.unit,
+            "classes": list(record.stored.classes) if record.stored.classes else None,
+            "shard_group": record.group,
+        }
+        for name, record in manifest.representations.items()
+    ]
+    return pa.Table.from_pylist(rows, schema=_REPRESENTATIONS_SCHEMA)
+
+
+def _runs(folder: Path) -> pa.Table:
+    from datetime import datetime
+
+    def when(text: str | None) -> datetime | None:
+        return None if text is None else datetime.fromisoformat(text)
+
+    rows = [
+        {
+            "run_id": run.run_id,
+            "video_id": run.video_id,
+            "status": run.status,
+            "started_at": when(run.started_at),
+            "finished_at": when(run.finished_at),
+            "elapsed_seconds": run.elapsed_seconds,
+            **{
+                name: sum(getattr(totals, name) for totals in run.totals.values())
+                for name in ("computed", "failed", "compute_seconds", "encode_seconds", "stored_bytes")
+            },
+            "error": run.error,
+            "command": list(run.command),
+            "request": _json(run.request),
+            "versions": _json(run.versions),
+            "device": _json(run.device),
+        }
+        for run in read_runs(folder)
+    ]
+    return pa.Table.from_pylist(rows, schema=_RUNS_SCHEMA)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=dict)

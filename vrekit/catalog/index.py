@@ -1,0 +1,305 @@
+"""The consolidated index: all metadata of a dataset in two Parquet files that open in milliseconds.
+
+    index/samples.parquet   one row per (video, frame, representation), SAMPLES_SCHEMA; a stored sample hides failures
+    index/frames.parquet    one row per (video, frame), FRAMES_SCHEMA; statistics joined in
+
+Rows are sorted by (video_id, frame_index, representation), so that the minima and maxima of the row groups locate a
+video or a frame. Both files are a cache of the shards' own metadata: they carry the digest of what they were made
+from (names, sizes and modification times), are rebuilt when that differs, and may be deleted at any time.
+"""
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as pa_dataset
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_samples, read_sidecar
+from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
+from vrekit.core.schema import SAMPLES_SCHEMA
+
+INDEX_FOLDER = "index"
+INDEX_VERSION = 1  # raised when the columns or their meaning change: older indexes are then rebuilt
+_DIGEST_KEY = b"vrekit.index_digest"
+
+FRAMES_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("frame_index", pa.int64(), nullable=False),
+        pa.field("pts_seconds", pa.float64()),
+        pa.field("representations", pa.list_(pa.string()), nullable=False),
+        pa.field("failed", pa.list_(pa.string()), nullable=False),
+        pa.field("total_bytes", pa.int64(), nullable=False),
+        pa.field("total_raw_bytes", pa.int64(), nullable=False),
+        pa.field("total_seconds", pa.float32(), nullable=False),
+        *(STATISTICS_SCHEMA.field(name) for name in STATISTICS_COLUMNS),
+    ]
+)
+_PART_BYTES = 4 << 20  # of sidecars that are consolidated at once, about 200,000 rows
+_ROW_GROUP = 1 << 16  # rows: small enough that one frame's row group decodes in milliseconds
+_DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index", "total_bytes", "total_raw_bytes")
+_PLAIN = ("checksum", "phash")
+_CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Where the two tables are: Parquet files, or in memory when the dataset's folder cannot be written to."""
+
+    samples: Path | pa.Table
+    frames: Path | pa.Table
+    digest: str
+
+    def read_samples(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return rows of the samples table; optionally some columns only."""
+        return _read(self.samples, columns)
+
+    def read_frames(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return rows of the frames table; optionally some columns only."""
+        return _read(self.frames, columns)
+
+
+def _read(where: Path | pa.Table, columns: Sequence[str] | None) -> pa.Table:
+    if isinstance(where, Path):
+        return pq.ParquetFile(where).read(columns=None if columns is None else list(columns))
+    return where if columns is None else where.select(list(columns))
+
+
+def load_index(folder: Path, manifest: Manifest) -> Index:
+    """Return the index of a dataset, rebuilt first if it is stale.
+
+    Raises:
+        DatasetError: If the metadata of a shard is damaged; the message names it.
+    """
+    digest = source_digest(folder, manifest)
+    samples, frames = (folder / INDEX_FOLDER / f"{name}.parquet" for name in ("samples", "frames"))
+    if _digest_of(samples) == digest and _digest_of(frames) == digest:
+        return Index(samples, frames, digest)
+    try:
+        _write(samples, frames, digest, folder, manifest)
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        parts = list(_parts(folder, manifest))
+        return Index(
+            pa.concat_tables([SAMPLES_SCHEMA.empty_table(), *(part[0] for part in parts)]),
+            pa.concat_tables([FRAMES_SCHEMA.empty_table(), *(part[1] for part in parts)]),
+            digest,
+        )
+    return Index(samples, frames, digest)
+
+
+def source_digest(folder: Path, manifest: Manifest) -> str:
+    """Return 64 hex digits that change whenever a file the index is made from is added, removed or replaced."""
+    state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
+    roots = [folder / "frames.lance" / "_versions"]
+    if manifest.writer == "webdataset":
+        shards = folder / SHARDS_FOLDER
+        with_folders = shards.is_dir()
+        roots = sorted(Path(entry) for entry in os.scandir(shards) if entry.is_dir()) if with_folders else []
+    for root in [*roots, folder / STATISTICS_FOLDER]:
+        if not root.is_dir():
+            continue
+        names = []
+        for entry in os.scandir(root):
+            if not entry.name.startswith(".") and entry.name.endswith((".parquet", ".manifest")):
+                status = entry.stat()
+                names.append(f"{root.name}/{entry.name} {status.st_size} {status.st_mtime_ns}\n")
+        state.update("".join(sorted(names)).encode())
+    return state.hexdigest()
+
+
+def _digest_of(path: Path) -> str | None:
+    try:
+        metadata = pq.ParquetFile(path).schema_arrow.metadata or {}
+    except (OSError, pa.ArrowInvalid):
+        return None
+    return str(metadata.get(_DIGEST_KEY, b"").decode(errors="replace"))
+
+
+# -- writing -----------------------------------------------------------------------------------------------------
+
+
+def _write(samples: Path, frames: Path, digest: str, folder: Path, manifest: Manifest) -> None:
+    samples.parent.mkdir(exist_ok=True)
+    temporaries = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in (samples, frames)]
+    try:
+        with (
+            _writer(temporaries[0], SAMPLES_SCHEMA, digest) as samples_writer,
+            _writer(temporaries[1], FRAMES_SCHEMA, digest) as frames_writer,
+        ):
+            for part, part_frames in _parts(folder, manifest):
+                samples_writer.write_table(part, row_group_size=_ROW_GROUP)
+                frames_writer.write_table(part_frames, row_group_size=_ROW_GROUP)
+        for temporary, path in zip(temporaries, (samples, frames), strict=True):
+            temporary.replace(path)  # no fsync: an index that a power cut tears does not parse, and is made anew
+    except BaseException:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _writer(path: Path, schema: pa.Schema, digest: str) -> pq.ParquetWriter:
+    floats = [field.name for field in schema if pa.types.is_floating(field.type)]
+    encodings = dict.fromkeys((name for name in schema.names if name in _DELTA), "DELTA_BINARY_PACKED")
+    encodings |= dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
+    return pq.ParquetWriter(
+        path,
+        schema.with_metadata({_DIGEST_KEY: digest.encode()}),
+        compression="zstd",
+        use_dictionary=[n for n in schema.names if n not in encodings and n not in _PLAIN],
+        column_encoding=encodings,
+    )
+
+
+# -- consolidating -----------------------------------------------------------------------------------------------
+
+
+def _parts(folder: Path, manifest: Manifest) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Yield (samples, frames) of some videos at a time, in the order of the index."""
+    for table in _tables(folder, manifest):
+        samples = consolidate(table)
+        yield samples, _with_statistics(frames_of(samples), folder)
+
+
+def _tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
+    if manifest.writer != "webdataset":
+        yield read_samples(folder)
+        return
+    gathered: list[Path] = []
+    size = 0
+    for _, of_video in groupby(find_sidecars(folder), key=lambda path: path.parent):
+        for path in of_video:
+            gathered.append(path)
+            size += path.stat().st_size
+        if size >= _PART_BYTES:
+            yield _read_sidecars(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield _read_sidecars(gathered)
+
+
+def _read_sidecars(paths: list[Path]) -> pa.Table:
+    try:  # all at once, in threads
+        dataset = pa_dataset.dataset([str(path) for path in paths], schema=SAMPLES_SCHEMA, format="parquet")
+        return dataset.to_table()
+    except (pa.ArrowInvalid, OSError):
+        return pa.concat_tables([read_sidecar(path) for path in paths])  # one by one, to name the damaged one
+
+
+def consolidate(table: pa.Table) -> pa.Table:
+    """Return rows sorted by (video_id, frame_index, representation) with one row for each.
+
+    Where there are several, a stored one (`status = 'ok'`) wins over a failure, the first stored one over others,
+    and of failures only, the latest run's.
+    """
+    video, representation = _ranks(table["video_id"]), _ranks(table["representation"])
+    frame = table["frame_index"].to_numpy()
+    order = np.lexsort((representation, frame, video))
+    same = _repeats(order, video, frame, representation)
+    if same.any():
+        is_failed = pc.not_equal(table["status"], "ok").to_numpy()
+        # lexsort is stable: among stored rows the first stays first
+        latest_first = np.where(is_failed, -_ranks(table["run_id"]), 0)
+        order = np.lexsort((latest_first, is_failed, representation, frame, video))
+        order = order[~_repeats(order, video, frame, representation)]
+    elif np.array_equal(order, np.arange(len(order))):
+        return table
+    return table.take(pa.array(order))
+
+
+def _repeats(order: NDArray[np.int64], *keys: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows have the same keys as the row before them."""
+    repeats = np.zeros(len(order), np.bool_)
+    if len(order):
+        repeats[1:] = True
+    for key in keys:
+        ordered = key[order]
+        repeats[1:] &= ordered[1:] == ordered[:-1]
+    return repeats
+
+
+def _ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """Return the place of each value among the sorted distinct values."""
+    encoded = column.combine_chunks().dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    names = encoded.dictionary.to_pylist()
+    place = np.empty(len(names), np.int64)
+    place[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return place[encoded.indices.to_numpy()]
+
+
+def frames_of(samples: pa.Table) -> pa.Table:
+    """Return one row with FRAMES_SCHEMA per (video, frame) of consolidated rows; the statistics are null."""
+    if not samples.num_rows:
+        return FRAMES_SCHEMA.empty_table()
+    everything = np.arange(samples.num_rows)
+    frame = samples["frame_index"].to_numpy()
+    starts = np.flatnonzero(~_repeats(everything, _ranks(samples["video_id"]), frame))
+    is_ok = pc.equal(samples["status"], "ok").to_numpy()
+    seconds = _floats(samples["compute_seconds"]) + _floats(samples["encode_seconds"])
+    pts = samples["pts_seconds"].to_numpy()
+    columns = {
+        "video_id": samples["video_id"].take(pa.array(starts)),
+        "frame_index": frame[starts],
+        "pts_seconds": pa.array(np.fmax.reduceat(pts, starts), from_pandas=True),
+        "representations": _names(samples["representation"], is_ok, starts),
+        "failed": _names(samples["representation"], ~is_ok, starts),
+        "total_bytes": np.add.reduceat(_integers(samples["byte_size"]), starts),
+        "total_raw_bytes": np.add.reduceat(_integers(samples["raw_bytes"]), starts),
+        "total_seconds": np.add.reduceat(seconds, starts).astype(np.float32),
+    }
+    for name in STATISTICS_COLUMNS:
+        columns[name] = pa.nulls(len(starts), FRAMES_SCHEMA.field(name).type)
+    return pa.table(columns, schema=FRAMES_SCHEMA)
+
+
+def _names(representation: pa.ChunkedArray, mask: NDArray[np.bool_], starts: NDArray[np.int64]) -> pa.ListArray:
+    """Return the names in each frame where `mask` holds."""
+    counts = np.add.reduceat(mask.astype(np.int64), starts)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+    values = representation.filter(pa.array(mask)).combine_chunks()
+    return pa.ListArray.from_arrays(pa.array(offsets), values if isinstance(values, pa.Array) else _NO_NAMES)
+
+
+_NO_NAMES = pa.array([], pa.string())
+
+
+def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    return np.asarray(pc.fill_null(column, 0).to_numpy(), np.int64)
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    return np.asarray(pc.fill_null(column, 0.0).to_numpy(), np.float64)
+
+
+def _with_statistics(frames: pa.Table, folder: Path) -> pa.Table:
+    if not (folder / STATISTICS_FOLDER).is_dir():
+        return frames
+    found = [read_statistics(folder, video).table for video in pc.unique(frames["video_id"]).to_pylist()]
+    statistics = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *found])
+    if not statistics.num_rows:
+        return frames
+    # one list of both, so that a video has the same number in either
+    videos = _ranks(pa.chunked_array([*frames["video_id"].chunks, *statistics["video_id"].chunks], pa.string()))
+    numbers = np.concatenate([frames["frame_index"].to_numpy(), statistics["frame_index"].to_numpy()])
+    keys = (videos << 40) | numbers
+    wanted, there = keys[: frames.num_rows], keys[frames.num_rows :]
+    order = np.argsort(there, kind="stable")
+    at = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)]
+    rows = pa.array(at, mask=there[at] != wanted)
+    for name in STATISTICS_COLUMNS:
+        position = frames.column_names.index(name)
+        frames = frames.set_column(position, FRAMES_SCHEMA.field(name), statistics[name].take(rows))
+    return frames

@@ -1,0 +1,159 @@
+"""A DuckDB connection that can read one dataset and nothing else, for SQL that comes from outside.
+
+Three locks, each tested: DuckDB may open files of the dataset's folder only, with external access off (no other file,
+no network, no extension) and the configuration locked; every text that runs is exactly one SELECT; nothing of
+Python's variables is visible. Tables exist in memory only, so there is nothing a query could change.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import duckdb
+import pyarrow as pa
+
+from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.names import closest
+
+_MISSING_COLUMN = re.compile(
+    r'(?:Referenced column|column named|does not have a column named) "?([^"\n]+?)"?(?: not found|$|\n)'
+)
+_MISSING_TABLE = re.compile(r'(?:Referenced table|Table with name) "?(.+?)"? (?:not found|does not exist)')
+
+
+class Sandbox:
+    """The connection; not for use from several threads at once.
+
+    Args:
+        folder: The dataset.
+        files: Table name → Parquet file inside the folder.
+        tables: Table name → Arrow table.
+        views: Table name → SELECT over these.
+    """
+
+    def __init__(
+        self, folder: Path, *, files: Mapping[str, Path], tables: Mapping[str, pa.Table], views: Mapping[str, str]
+    ) -> None:
+        # With the slash, so that `data/` does not open `data-private/`, too.
+        allowed = _literal(os.path.join(folder.resolve(), ""))
+        self._connection = duckdb.connect(config={"python_enable_replacements": "false"})
+        for setting in (
+            "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
+            "temp_directory = ''",  # else a large query would leave files in the current folder
+            "enable_progress_bar = false",
+            f"allowed_directories = [{allowed}]",
+            "enable_external_access = false",
+        ):
+            self._connection.execute(f"SET {setting}")
+        for name, table in tables.items():
+            self._connection.register(name, table)
+        for name, path in files.items():
+            source = f"read_parquet({_literal(str(path.resolve()))})"
+            self._connection.execute(f"CREATE VIEW {name} AS SELECT * FROM {source}")
+        for name, sql in views.items():
+            self._connection.execute(f"CREATE VIEW {name} AS {sql}")
+        self._connection.execute("SET lock_configuration = true")
+
+    def relation(self, sql: str) -> duckdb.DuckDBPyRelation:
+        """Return what a SELECT describes, before anything is computed.
+
+        Raises:
+            UsageError: If it is not exactly one SELECT, or does not fit the tables.
+        """
+        self.check_one_select(sql)
+        try:
+            return self._connection.sql(sql)
+        except duckdb.Error as error:
+            self._raise(error)
+
+    def fetch(self, sql: str) -> pa.Table:
+        """Return the result of a SELECT as an Arrow table; errors as in `relation`."""
+        relation = self.relation(sql)
+        try:
+            return relation.to_arrow_table()
+        except duckdb.Error as error:
+            self._raise(error)
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Make an Arrow table readable by name; it replaces an earlier one of that name."""
+        self._connection.register(name, table)
+
+    def columns(self, table: str) -> list[str]:
+        """Return the names of a table's columns."""
+        return list(self._connection.sql(f"SELECT * FROM {table} LIMIT 0").columns)
+
+    def table_names(self) -> list[str]:
+        """Return the names of the tables, sorted."""
+        return sorted(row[0] for row in self._connection.execute("SHOW TABLES").fetchall())
+
+    def close(self) -> None:
+        """Free the connection."""
+        self._connection.close()
+
+    def check_one_select(self, sql: str) -> None:
+        """Raise UsageError unless `sql` is exactly one SELECT statement."""
+        try:
+            statements = duckdb.extract_statements(sql)
+        except duckdb.Error as error:
+            self._raise(error)
+        kinds = [statement.type for statement in statements]
+        if kinds != [duckdb.StatementType.SELECT]:
+            got = ", ".join(kind.name for kind in kinds) or "nothing"
+            raise UsageError(
+                f"a query is exactly one SELECT statement, got: {got}",
+                hint="queries only read; write the result with --format or --save",
+            )
+
+    def _raise(self, error: duckdb.Error) -> NoReturn:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        kind, _, message = lines[0].partition(": ")
+        text = message or kind
+        if isinstance(error, duckdb.PermissionException):
+            raise UsageError(
+                f"a query may read this dataset and nothing else: {text}",
+                hint=f"its tables are {', '.join(self.table_names())}",
+            ) from error
+        if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)):
+            raise DatasetError(f"the query failed: {text}") from error
+        if match := _MISSING_COLUMN.search(str(error)):
+            raise UnknownColumnError(match.group(1), {name: self.columns(name) for name in self.table_names()}) from error
+        if match := _MISSING_TABLE.search(lines[0]):
+            names = self.table_names()
+            near = closest(match.group(1), names)
+            raise UsageError(
+                f"no table {match.group(1)!r}" + (f" (did you mean {near!r}?)" if near else ""),
+                hint=f"the tables are {', '.join(names)}",
+            ) from error
+        where = [line for line in lines[1:] if line.startswith("LINE ") or line.strip() == "^"]
+        raise UsageError("\n".join([f"the query is not valid SQL: {text}", *where[:2]])) from error
+
+
+class UnknownColumnError(UsageError):
+    """A query names a column that is not there; the hint lists what is."""
+
+    def __init__(self, column: str, tables: Mapping[str, Sequence[str]]) -> None:
+        self.column = column
+        known = list(dict.fromkeys(name for names in tables.values() for name in names))
+        near = _closest_columns(column, known)
+        suggestion = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+        lines = "; ".join(f"{table}: {', '.join(names)}" for table, names in tables.items())
+        hint = f"text goes in single quotes: '{column}'; " if not near else ""
+        super().__init__(f"no column {column!r}{suggestion}", hint=f"{hint}columns of {lines}")
+
+
+def _closest_columns(column: str, known: Iterable[str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(column.lower(), list(known), n=3, cutoff=0.6)
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def sql_literal(value: Any) -> str:
+    """Return a value as SQL: numbers as they are, text in single quotes."""
+    return _literal(value) if isinstance(value, str) else str(value)

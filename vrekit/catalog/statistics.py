@@ -1,0 +1,92 @@
+"""Per-frame statistics, `stats/<video_id>.parquet`: optional columns that queries over frames can use.
+
+`vrekit stats` writes them (see `vrekit.engine.stats`); the catalog's index joins them to the frames.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import storage_errors, write_atomic
+
+STATISTICS_FOLDER = "stats"
+_METADATA_KEY = b"vrekit.statistics"
+
+# column → (type, the input it is measured on)
+_COLUMNS: dict[str, tuple[pa.DataType, str]] = {
+    "luma_mean": (pa.float32(), "color"),
+    "sharpness": (pa.float32(), "color"),
+    "motion": (pa.float32(), "color"),
+    "phash": (pa.uint64(), "color"),
+    "depth_min": (pa.float32(), "depth"),
+    "depth_max": (pa.float32(), "depth"),
+    "class_histogram": (pa.list_(pa.float32()), "indices"),
+}
+STATISTICS_COLUMNS = tuple(_COLUMNS)
+STATISTICS_SCHEMA = pa.schema(
+    [
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("frame_index", pa.int64(), nullable=False),
+        *(pa.field(name, kind) for name, (kind, _) in _COLUMNS.items()),
+    ]
+)
+INPUTS = tuple(dict.fromkeys(source for _, source in _COLUMNS.values()))
+
+
+def columns_of(source: str) -> tuple[str, ...]:
+    """Return the columns measured on an input: `columns_of("depth") == ("depth_min", "depth_max")`."""
+    return tuple(name for name, (_, one) in _COLUMNS.items() if one == source)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """The statistics of one video.
+
+    Attributes:
+        table: Rows with STATISTICS_SCHEMA, by rising frame number, no repeats.
+        sources: Input (`color`, `depth`, `indices`) → name of the representation it was measured on.
+    """
+
+    table: pa.Table
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+def statistics_path(folder: Path, video_id: str) -> Path:
+    """Return where the statistics of a video lie."""
+    return folder / STATISTICS_FOLDER / f"{video_id}.parquet"
+
+
+def read_statistics(folder: Path, video_id: str) -> Statistics:
+    """Return the statistics of a video, without rows when there are none.
+
+    Raises:
+        DatasetError: If the file is damaged.
+    """
+    path = statistics_path(folder, video_id)
+    if not path.exists():
+        return Statistics(STATISTICS_SCHEMA.empty_table())
+    try:
+        table = pq.ParquetFile(path).read()
+        metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        table = table.select(STATISTICS_SCHEMA.names).cast(STATISTICS_SCHEMA)
+    except (pa.ArrowInvalid, KeyError, OSError, ValueError) as error:
+        raise DatasetError(
+            f"{path} is damaged: {error}", hint="delete it and run `vrekit stats` again: it only holds measurements"
+        ) from error
+    return Statistics(table, metadata.get("sources", {}))
+
+
+def write_statistics(folder: Path, video_id: str, statistics: Statistics) -> None:
+    """Replace the statistics of a video; durable on return."""
+    path = statistics_path(folder, video_id)
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    metadata = {_METADATA_KEY: json.dumps({"sources": dict(statistics.sources)}, sort_keys=True).encode()}
+    sink = pa.BufferOutputStream()
+    pq.write_table(statistics.table.replace_schema_metadata(metadata), sink, compression="zstd")
+    write_atomic(path, sink.getvalue().to_pybytes())

@@ -1,0 +1,122 @@
+"""What the writers share: an open cell is a file that grows plus a journal, until its rows are published."""
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vrekit.core.files import storage_errors
+from vrekit.core.locks import OwnedFile
+from vrekit.writers.base import Cell, CellWriter, Sample
+from vrekit.writers.journal import OpenShard
+
+
+class StoredRow(NamedTuple):
+    """What identifies a metadata row of one video that is part of the dataset."""
+
+    frame_index: int
+    representation: str
+    run_id: str
+    status: str
+
+
+class JournaledCellWriter(CellWriter):
+    """Gathers a cell's samples in `<stem>.<suffix>` and `<stem>.journal`, and publishes them at a size or at the end.
+
+    A subclass says how a sample's bytes are framed (`_frame`), which rows of the cell the dataset has already
+    (`_stored`) and how the gathered ones become part of it (`_publish`).
+    """
+
+    def __init__(self, cell: Cell, stem: Path, *, suffix: str, max_bytes: int) -> None:
+        """Take the cell and recover what an interrupted process left.
+
+        Args:
+            cell: The cell.
+            stem: Path that the names of the cell's working files start with.
+            suffix: Ending of the growing file.
+            max_bytes: Publish at the first sample that finds this many bytes gathered.
+        """
+        self.cell = cell
+        self._max_bytes = max_bytes
+        self._partial = stem.with_name(f"{stem.name}.{suffix}")
+        self._journal = stem.with_name(f"{stem.name}.journal")
+        with storage_errors(stem.parent):
+            stem.parent.mkdir(parents=True, exist_ok=True)
+        self._owned = OwnedFile(stem.with_name(f"{stem.name}.lock"), str(cell))
+        try:
+            self._prepare()
+            stored = self._stored()
+            self._open = OpenShard(self._partial, self._journal)
+            if self._open.rows and _identities(self._open.rows) <= {row[:3] for row in stored}:
+                # killed between publishing and the removal of these files
+                self._open.remove()
+                self._open = OpenShard(self._partial, self._journal)
+        except BaseException:
+            self._owned.release()
+            raise
+        self._recovered: dict[int, dict[str, str]] = {}
+        for plain in self._open.rows:
+            self._recovered.setdefault(plain["frame_index"], {})[plain["representation"]] = plain["status"]
+        for row in stored:
+            if row.status == "ok":  # a frame that failed may be tried again
+                self._recovered.setdefault(row.frame_index, {})[row.representation] = row.status
+
+    def _prepare(self) -> None:
+        """Clear up after an interrupted process, before the working files are read back."""
+
+    @abstractmethod
+    def _stored(self) -> set[StoredRow]:
+        """Return the rows of this cell that are part of the dataset."""
+
+    @abstractmethod
+    def _frame(self, sample: Sample) -> tuple[list[bytes], list[dict[str, Any]]]:
+        """Return the bytes to append for a sample, and its metadata rows."""
+
+    @abstractmethod
+    def _publish(self) -> None:
+        """Make the rows of `self._open` part of the dataset; it is flushed, and removed afterwards."""
+
+    @property
+    def recovered(self) -> dict[int, dict[str, str]]:
+        """See CellWriter."""
+        return self._recovered
+
+    def append(self, sample: Sample) -> None:
+        """See CellWriter."""
+        rows = self._open.rows
+        if rows and (self._open.size >= self._max_bytes or sample.frame_index <= rows[-1]["frame_index"]):
+            self._roll()
+        chunks, placed = self._frame(sample)
+        self._open.append(chunks, placed)
+
+    def flush(self) -> None:
+        """See CellWriter."""
+        self._open.flush()
+
+    def suspend(self) -> None:
+        """See CellWriter."""
+        try:
+            if self._open.rows:
+                self._open.flush()
+                self._open.close()
+            else:
+                self._open.remove()
+        finally:
+            self._owned.release()
+
+    def commit(self) -> None:
+        """See CellWriter. When it fails the cell stays owned: `suspend` gives it up."""
+        if self._open.rows:
+            self._open.flush()
+            self._publish()
+        self._open.remove()
+        self._owned.release()
+
+    def _roll(self) -> None:
+        self._open.flush()
+        self._publish()
+        self._open.remove()
+        self._open = OpenShard(self._partial, self._journal)
+
+
+def _identities(rows: list[dict[str, Any]]) -> set[tuple[int, str, str]]:
+    return {(row["frame_index"], row["representation"], row["run_id"]) for row in rows}
