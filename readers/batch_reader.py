@@ -118,7 +118,7 @@ class BatchReader:
         tensors = {}
         for name in self._stored:
             if not self._stacked[name] or not len(rows):
-                arrays[name] = [None] * len(rows)
+                arrays[name] = list[NDArray[Any] | None]([None] * len(rows))
             else:
                 layout = self.index.layouts[self.index.columns[name].layout[rows[0]]]
                 tensors[name] = _empty_tensor((len(rows), *layout.shape), layout.dtype)

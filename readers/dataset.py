@@ -2,10 +2,10 @@
 
 import logging
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args, overload
+from typing import Any, Literal, SupportsIndex, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,6 +136,10 @@ class FrameDataset(Dataset[Sample]):
         """Return the number of frames."""
         return len(self.index)
 
+    def __iter__(self) -> Iterator[Sample]:
+        """Yield every sample, one at a time and in order; `make_loader` is the fast way."""
+        return (self[row] for row in range(len(self)))
+
     def __repr__(self) -> str:
         left_out = f", {self.left_out} left out" if self.left_out else ""
         frames = f"{len(self)} frames of {len(self.index.videos)} videos{left_out}"
@@ -165,8 +169,8 @@ class FrameDataset(Dataset[Sample]):
     @overload
     def __getitem__(self, item: slice) -> Batch: ...
     @overload
-    def __getitem__(self, item: int | str) -> Sample: ...
-    def __getitem__(self, item: int | str | slice) -> Sample | Batch:
+    def __getitem__(self, item: SupportsIndex | str) -> Sample: ...
+    def __getitem__(self, item: SupportsIndex | str | slice) -> Sample | Batch:
         """Return the sample of a row number or key, or the batch of a slice of row numbers.
 
         Raises:

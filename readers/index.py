@@ -1,7 +1,7 @@
 """Which frames a reader serves and where their payloads lie: numpy columns, no Python object per frame.
 
 Row i of an index is one frame. For each stored representation a `StoredColumn` says where row i's payload lies; rows
-without one have shard -1. A frame costs 20 bytes, and 33 more for each representation.
+without one have shard -1. A frame costs 20 bytes, and 29 more for each representation.
 """
 
 import hashlib
@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pyarrow.compute import call_function
 
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import did_you_mean, parse_key, sample_key
@@ -123,9 +123,10 @@ class FrameIndex:
         sizes = _numbers(table["byte_size"], np.int64)
         checksums = _numbers(table["checksum"], np.uint32)
         valid = np.asarray(table["valid"].to_numpy(), np.bool_)
-        stored = np.asarray(pc.equal(table["status"], "ok").to_numpy(), np.bool_)
-        stored &= np.asarray(pc.is_valid(table["byte_offset"]).to_numpy(), np.bool_)
-        shared = np.asarray(pc.is_valid(table["payload_index"]).to_numpy(), np.bool_)
+        status_codes, statuses = _encode(table["status"])
+        stored = np.isin(status_codes, [code for code, status in enumerate(statuses) if status == "ok"])
+        stored &= np.asarray(table["byte_offset"].is_valid().to_numpy(), np.bool_)
+        shared = np.asarray(table["payload_index"].is_valid().to_numpy(), np.bool_)
         name_codes, known_names = _encode(table["representation"])
         columns = {}
         for name in names:
@@ -247,7 +248,7 @@ def _encode(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
 def _numbers(column: pa.Array | pa.ChunkedArray, dtype: Any, null: int = 0) -> NDArray[Any]:
     """Return a numeric column; nulls become NaN in floats and `null` in integers."""
     if column.null_count:
-        column = pc.fill_null(column, float("nan") if np.dtype(dtype).kind == "f" else null)
+        column = column.fill_null(float("nan") if np.dtype(dtype).kind == "f" else null)
     return np.asarray(
         column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy(), dtype
     )
@@ -255,8 +256,8 @@ def _numbers(column: pa.Array | pa.ChunkedArray, dtype: Any, null: int = 0) -> N
 
 def _layouts(table: pa.Table) -> tuple[NDArray[np.int32], list[Layout]]:
     # (dtype, shape) spelled as text, so that Arrow finds the distinct ones: "float32|540|960"
-    shape = pc.binary_join(table["shape"].cast(pa.list_(pa.string())), "|")
-    codes, texts = _encode(pc.binary_join_element_wise(table["dtype"], shape, "|"))
+    shape = call_function("binary_join", [table["shape"].cast(pa.list_(pa.string())), "|"])
+    codes, texts = _encode(call_function("binary_join_element_wise", [table["dtype"], shape, "|"]))
     layouts = []
     for text in texts:
         dtype, *lengths = text.split("|")

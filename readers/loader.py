@@ -86,7 +86,7 @@ class FrameLoader(StatefulDataLoader[Any]):  # type: ignore[misc]  # torchdata s
         """Return the number of batches of a whole epoch."""
         return len(self.plan)
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]  # ours counts batches
         self._stop_running("another iteration of this loader began")
         if self._position and not self._resuming:
             self._epoch, self._position = self._epoch + 1, 0

@@ -30,4 +30,8 @@ def open_payloads(folder: Path, manifest: Manifest, index: FrameIndex) -> Payloa
         from vrekit.readers.tar_payloads import TarPayloads
 
         return TarPayloads(folder, index)
+    if manifest.writer == "lance":
+        from vrekit.readers.lance_payloads import LancePayloads
+
+        return LancePayloads(folder, index)
     raise DatasetError(f"{folder} was written as {manifest.writer!r}, which this vrekit cannot read")

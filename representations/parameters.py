@@ -39,7 +39,7 @@ class Parameter:
 def describe_parameters(cls: type[Representation]) -> tuple[Parameter, ...]:
     """Return the parameters of a representation type, in the order of its `__init__`."""
     hints = typing.get_type_hints(cls.__init__)
-    signature = inspect.signature(cls.__init__)
+    signature = inspect.signature(cls)
     return tuple(
         Parameter(
             name=name,
@@ -47,7 +47,7 @@ def describe_parameters(cls: type[Representation]) -> tuple[Parameter, ...]:
             default=None if parameter.default is parameter.empty else _spell_value(parameter.default),
             annotation=hints.get(name, Any),
         )
-        for name, parameter in list(signature.parameters.items())[1:]
+        for name, parameter in signature.parameters.items()
         if parameter.kind not in _VARIADIC
     )
 
@@ -68,7 +68,7 @@ def build(cls: type[RepresentationT], params: Mapping[str, Any], name: str) -> R
             what the type itself says about values it does not accept.
     """
     known = {parameter.name: parameter for parameter in describe_parameters(cls)}
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls.__init__).parameters.values())
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
     mistakes: list[str] = []
     values: dict[str, Any] = {}
     for key, value in params.items():

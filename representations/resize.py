@@ -4,7 +4,6 @@ import math
 from dataclasses import replace
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -174,6 +173,8 @@ def _known_pixels(values: NDArray[Any], spec: OutputSpec) -> NDArray[np.bool_]:
 
 
 def _resample(image: NDArray[Any], size: Size) -> NDArray[Any]:
+    import cv2  # here, because planning asks for `resized_spec` only
+
     height, width = min(size[0], image.shape[0]), min(size[1], image.shape[1])
     channels = image.reshape(*image.shape[:2], -1)
     result = np.empty((*size, channels.shape[-1]), image.dtype)

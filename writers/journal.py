@@ -1,7 +1,7 @@
 """The open shard: a file that grows, and a journal that says which of its bytes are whole samples.
 
     <name>.tar.partial or .payloads   samples, appended
-    <name>.journal                    one JSON line per sample: {"end": bytes of the file after it, "rows": [metadata rows]}
+    <name>.journal                    one JSON line per sample: {"end": bytes after it, "rows": [...]}
 
 `flush` writes the samples' bytes, syncs them, and only then the journal's lines and syncs those. After a crash every
 journal line whose bytes are there with the right checksums is kept; the torn tail of both files is cut off.
@@ -62,7 +62,7 @@ class OpenShard:
 
     def _is_payload(self, row: Row) -> bool:
         data = self.read(row)
-        return len(data) == row["byte_size"] and crc32(data) == row["checksum"]
+        return bool(len(data) == row["byte_size"] and crc32(data) == row["checksum"])
 
     def read(self, row: Row) -> bytes:
         """Return the payload of a row that was flushed."""
@@ -98,11 +98,11 @@ class OpenShard:
             self._lines = []
         self._flushed_at = time.monotonic()
 
-    def write_end(self, data: bytes) -> None:
+    def seal(self, end: bytes) -> None:
         """Write what ends the file, durably; recovery cuts it off again, as no journal line speaks for it."""
         self.flush()
         with storage_errors(self.path):
-            _write(self._file, data, self._written)
+            _write(self._file, end, self._written)
             os.fsync(self._file)
 
     def close(self) -> None:

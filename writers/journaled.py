@@ -84,7 +84,8 @@ class JournaledCellWriter(CellWriter):
         """See CellWriter."""
         rows = self._open.rows
         if rows and (self._open.size >= self._max_bytes or sample.frame_index <= rows[-1]["frame_index"]):
-            self._roll()
+            self._commit_shard()
+            self._open = OpenShard(self._partial, self._journal)
         chunks, placed = self._frame(sample)
         self._open.append(chunks, placed)
 
@@ -106,16 +107,15 @@ class JournaledCellWriter(CellWriter):
     def commit(self) -> None:
         """See CellWriter. When it fails the cell stays owned: `suspend` gives it up."""
         if self._open.rows:
-            self._open.flush()
-            self._publish()
-        self._open.remove()
+            self._commit_shard()
+        else:
+            self._open.remove()
         self._owned.release()
 
-    def _roll(self) -> None:
+    def _commit_shard(self) -> None:
         self._open.flush()
         self._publish()
         self._open.remove()
-        self._open = OpenShard(self._partial, self._journal)
 
 
 def _identities(rows: list[dict[str, Any]]) -> set[tuple[int, str, str]]:

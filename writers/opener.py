@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.manifest import WRITERS, Manifest
 from vrekit.core.errors import UsageError
 from vrekit.writers.base import DatasetWriter
+from vrekit.writers.lance import LanceWriter
 from vrekit.writers.webdataset import WebDatasetWriter
 
 
@@ -12,4 +13,11 @@ def open_writer(folder: Path, manifest: Manifest) -> DatasetWriter:
     """Return the writer for the dataset in `folder`."""
     if manifest.writer == "webdataset":
         return WebDatasetWriter(folder, shard_frames=manifest.shard_frames, shard_size_bytes=manifest.shard_size_bytes)
-    raise UsageError(f"unknown writer {manifest.writer!r}", hint="known writers: webdataset")
+    if manifest.writer == "lance":
+        return LanceWriter(
+            folder,
+            groups=manifest.groups,
+            shard_frames=manifest.shard_frames,
+            shard_size_bytes=manifest.shard_size_bytes,
+        )
+    raise UsageError(f"unknown writer {manifest.writer!r}", hint=f"known writers: {', '.join(WRITERS)}")

@@ -105,7 +105,7 @@ class TarCellWriter(JournaledCellWriter):
 
     def _publish(self) -> None:
         rows = self._open.rows
-        self._open.write_end(END_OF_ARCHIVE)
+        self._open.seal(END_OF_ARCHIVE)
         name = self._free_name(f"{self.cell.group}-{rows[0]['frame_index']:08d}-{rows[-1]['frame_index']:08d}")
         tar = self._home / f"{name}.tar"
         with storage_errors(tar):

@@ -100,8 +100,8 @@ def _smallest_eigenvector(matrix: _Symmetric) -> tuple[tuple[Floats, Floats, Flo
     """Return the eigenvector of the smallest eigenvalue (any length above 0), and the breadth.
 
     The breadth is the sum of the products of two eigenvalues over the trace: about the middle eigenvalue, 0 for points
-    on a line. Eigenvalues by the trigonometric solution of the characteristic cubic (Smith 1961) and one step of
-    Newton's, on the matrix divided by its trace. The columns of the adjugate of (matrix - eigenvalue) are parallel to the eigenvector; the one with the
+    on a line. Eigenvalues by the trigonometric solution of the characteristic cubic (Smith 1961), on the matrix divided
+    by its trace. The columns of the adjugate of (matrix - eigenvalue) are parallel to the eigenvector; the one with the
     largest diagonal entry is the most accurate.
     """
     trace = matrix.xx + matrix.yy + matrix.zz
@@ -114,12 +114,7 @@ def _smallest_eigenvector(matrix: _Symmetric) -> tuple[tuple[Floats, Floats, Flo
     cosine = determinant / np.maximum(2 * spread * spread * spread, np.finfo(np.float64).tiny)
     angle = np.arccos(np.clip(cosine, -1, 1)) / 3
     smallest = 1 / 3 + 2 * spread * np.cos(angle + 2 * np.pi / 3)
-    # arccos is good to 1e-8 only where two eigenvalues are close to each other, as in windows across a jump in depth.
     pairs = (xx * yy - xy * xy) + (xx * zz - xz * xz) + (yy * zz - yz * yz)
-    product = xx * (yy * zz - yz * yz) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)
-    slope = pairs - 2 * smallest + 3 * smallest * smallest
-    value = product - smallest * (pairs - smallest * (1 - smallest))
-    smallest += np.divide(value, slope, out=np.zeros_like(value), where=slope > 1e-8)
 
     dx, dy, dz = xx - smallest, yy - smallest, zz - smallest
     minor_x, minor_y, minor_z = dy * dz - yz * yz, dx * dz - xz * xz, dx * dy - xy * xy

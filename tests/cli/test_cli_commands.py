@@ -152,10 +152,9 @@ def test_ctrl_c_loses_nothing_and_exits_130(tmp_path: Path, config: Path) -> Non
     np.save(video, np.random.default_rng(0).integers(0, 255, (400, 240, 320, 3), np.uint8))
     command = [sys.executable, "-m", "vrekit", "export", str(video), "-o", str(tmp_path / "out")]
     process = subprocess.Popen([*command, "--config", str(config)], stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("out/shards/*/.*.partial")):
+    while not any(path.stat().st_size for path in tmp_path.glob("out/shards/*/.*.journal")):
         time.sleep(0.02)
         assert process.poll() is None
-    time.sleep(0.3)
     os.kill(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

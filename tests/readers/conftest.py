@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import pytest
-from reader_dataset import DEPTH, LABEL, RGB, DatasetBuilder, record
+
+from tests.readers.reader_dataset import DEPTH, LABEL, RGB, DatasetBuilder, record
 
 
 @pytest.fixture(scope="session")

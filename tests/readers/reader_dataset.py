@@ -154,7 +154,7 @@ class Inverted(Representation):
 
     offset: float = 0.0
 
-    inputs: ClassVar[tuple[tuple[Kind, ...], ...]] = ((Kind.DEPTH,),)
+    inputs: ClassVar[tuple[tuple[Kind, ...], ...] | None] = ((Kind.DEPTH,),)
     uses_frames: ClassVar[bool] = False
     thread_safe: ClassVar[bool] = False
     calls: ClassVar[list[tuple[str, list[int], list[float]]]] = []
@@ -165,5 +165,5 @@ class Inverted(Representation):
     def compute(self, batch: FrameBatch, dependencies: Mapping[str, Output]) -> Output:
         (name, depth), *_ = dependencies.items()
         self.calls.append((name, batch.indices.tolist(), batch.pts_seconds.tolist()))
-        data = np.float32(self.offset) - np.asarray(depth.data)
+        data = np.float32(self.offset) - np.asarray(depth.data, np.float32)
         return Output(data=data, valid=batch.indices % 4 != 3)

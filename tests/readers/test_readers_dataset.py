@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reader_dataset import BOXES, DEPTH, LABEL, RGB, DatasetBuilder, Inverted, make_array, record, virtual
 from torch.utils.data import DataLoader
 
+from tests.readers.reader_dataset import BOXES, DEPTH, LABEL, RGB, DatasetBuilder, Inverted, make_array, record, virtual
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError, UsageError
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import Kind, OutputSpec
@@ -183,8 +183,8 @@ def with_virtual(tmp_path: Path) -> Path:
         "rgb": record("rgb", RGB),
         "depth": record("depth", DEPTH),
         "hsv": virtual("hsv", HSV_SPEC, "color/hsv", "rgb"),
-        "twice": virtual("twice", INVERTED, "reader_dataset:Inverted", "inverted", offset=1.0),
-        "inverted": virtual("inverted", INVERTED, "reader_dataset:Inverted", "depth", offset=3.0),
+        "twice": virtual("twice", INVERTED, "tests.readers.reader_dataset:Inverted", "inverted", offset=1.0),
+        "inverted": virtual("inverted", INVERTED, "tests.readers.reader_dataset:Inverted", "depth", offset=3.0),
     }
     builder = DatasetBuilder(tmp_path, records)
     builder.add("car", range(5))
@@ -225,7 +225,7 @@ def test_virtual_of_a_missing_frame_is_filled_or_none(tmp_path: Path) -> None:
     records = {
         "rgb": record("rgb", RGB),
         "depth": record("depth", DEPTH),
-        "inverted": virtual("inverted", INVERTED, "reader_dataset:Inverted", "depth"),
+        "inverted": virtual("inverted", INVERTED, "tests.readers.reader_dataset:Inverted", "depth"),
     }
     builder = DatasetBuilder(tmp_path, records)
     builder.add("car", range(3), ["rgb"])

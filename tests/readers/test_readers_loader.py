@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from reader_dataset import RGB, DatasetBuilder, record
 from torchdata.stateful_dataloader import StatefulDataLoader
 
+from tests.readers.reader_dataset import RGB, DatasetBuilder, record
 from vrekit.core.errors import ChecksumError, DatasetError, UsageError
 from vrekit.readers import FrameDataset, FrameLoader, make_loader
 from vrekit.readers.prefetch import Prefetcher, PrefetchOptions
@@ -282,9 +282,11 @@ def test_threads_end_with_the_epoch_with_the_iterator_and_with_the_loader(datase
     gc.collect()
     assert wait_until(lambda: not reader_threads())
     running = iter(loader)
-    loader.load_state_dict(loader.state_dict())
-    gc.collect()
+    assert reader_threads()
+    loader.load_state_dict(loader.state_dict())  # ends it, although it is still held
     assert wait_until(lambda: not reader_threads())
+    with pytest.raises(UsageError):
+        next(running)
 
 
 def test_prefetching_is_bounded_in_batches_and_bytes(dataset: FrameDataset) -> None:
@@ -328,7 +330,7 @@ def test_importing_the_package_loads_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "set()\n"
     with pytest.raises(ImportError, match="cannot import name 'nothing'"):
-        from vrekit.readers import nothing  # type: ignore[attr-defined]  # noqa: F401
+        from vrekit.readers import nothing  # noqa: F401
 
 
 def test_an_empty_dataset_has_no_batches(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from reader_dataset import RGB, DatasetBuilder, record
 
+from tests.readers.reader_dataset import RGB, DatasetBuilder, record
 from vrekit.core.errors import DatasetError
 from vrekit.readers import FrameDataset, tar_payloads
 from vrekit.readers.tar_payloads import TarPayloads
@@ -69,7 +69,7 @@ def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     assert open_files() == 5
     with ThreadPoolExecutor(4) as pool:  # files are closed under other threads' feet: never while they read
-        batches = list(pool.map(lambda _: dataset[:]["rgb"], range(20)))
+        batches = [batch["rgb"] for batch in pool.map(dataset.__getitem__, [slice(None)] * 20)]
     assert all((batch == expected).all() for batch in batches)
     assert open_files() == 5
     del dataset

@@ -98,7 +98,13 @@ def ffmpeg_frames(path: Path, stream_index: int, height: int, width: int) -> NDA
     """Return all frames as FFmpeg decodes them in one go, uint8 (N, H, W, 3)."""
     raw = subprocess.run(
         [
-            *["ffmpeg", "-v", "quiet", "-nostdin", "-threads", "1", "-i"],
+            "ffmpeg",
+            "-v",
+            "quiet",
+            "-nostdin",
+            "-threads",
+            "1",
+            "-i",
             f"file:{path}",
             *f"-map 0:{stream_index} -fps_mode passthrough -f rawvideo -pix_fmt rgb24 -".split(),
         ],
@@ -113,7 +119,9 @@ def ffprobe_pts(path: Path, stream_index: int) -> NDArray[np.float64]:
     text = subprocess.run(
         [
             *f"ffprobe -v quiet -threads 1 -select_streams {stream_index} -show_entries frame=pts_time".split(),
-            *["-of", "default=nokey=1:noprint_wrappers=1", "-i"],
+            "-of",
+            "default=nokey=1:noprint_wrappers=1",
+            "-i",
             f"file:{path}",
         ],
         capture_output=True,

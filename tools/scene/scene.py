@@ -55,6 +55,11 @@ class Scene:
         width: Columns of the picture.
         height: Rows of the picture.
         fov_degrees: Diagonal field of view, see `Camera`.
+
+    Attributes:
+        seed: As given.
+        camera: Image size and focal lengths.
+        terrain: Heights, roads and land cover as functions of (x, y).
     """
 
     def __init__(self, seed: int = 0, width: int = 640, height: int = 360, fov_degrees: float = 75.0) -> None:
@@ -166,7 +171,8 @@ class Scene:
 
         Returns:
             Flow (dx, dy) in pixels, float32 (H, W, 2), NaN where the point is behind the other camera; and bool (H, W),
-            True where the point is inside the other picture and nothing hides it there.
+            True where the point is inside the other picture and nothing hides it there. What hides it is looked up in
+            the nearest pixel of the other picture, so along borders `visible` may err by half a pixel.
         """
         sky = np.isnan(frame.depth_meters)
         depth = np.where(sky, 1.0, frame.depth_meters).astype(np.float64)

@@ -46,7 +46,7 @@ FRAMES_SCHEMA = pa.schema(
     ]
 )
 _PART_BYTES = 4 << 20  # of sidecars that are consolidated at once, about 200,000 rows
-_ROW_GROUP = 1 << 16  # rows: small enough that one frame's row group decodes in milliseconds
+_ROW_GROUP = 1 << 17  # rows; smaller ones make the footer slow to read, larger ones make one frame slow
 _DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index", "total_bytes", "total_raw_bytes")
 _PLAIN = ("checksum", "phash")
 _CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}

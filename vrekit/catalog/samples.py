@@ -1,4 +1,4 @@
-"""The columnar metadata of a dataset, read from the Parquet sidecars of its shards.
+"""The columnar metadata of a dataset, read from the Parquet sidecars of its shards or from its Lance tables.
 
 A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without one is not part of the dataset.
 """
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from vrekit.catalog.lance_samples import TABLES_FOLDER, lance_samples
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 
@@ -66,8 +67,10 @@ def read_samples(
         video_ids: Videos to read; None reads all.
 
     Raises:
-        DatasetError: If a sidecar is damaged; the message names it.
+        DatasetError: If a sidecar or table is damaged; the message names it.
     """
+    if (folder / TABLES_FOLDER).is_dir():
+        return lance_samples(folder, columns, video_ids)
     tables = [read_sidecar(path, columns) for path in find_sidecars(folder, video_ids)]
     return pa.concat_tables(tables) if tables else _schema(columns).empty_table()
 

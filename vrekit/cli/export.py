@@ -89,7 +89,7 @@ def export(
         int | None, typer.Option(help="Frames per computing step. Default: the config's, 8.", min=1)
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1)] = None,
-    memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "256MiB",
+    memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "128MiB",
     max_failures: Annotated[
         int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
     ] = 20,

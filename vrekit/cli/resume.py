@@ -15,7 +15,7 @@ from vrekit.cli.units import parse_bytes
 def resume(
     dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
     threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1)] = None,
-    memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "256MiB",
+    memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "128MiB",
     max_failures: Annotated[
         int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
     ] = 20,

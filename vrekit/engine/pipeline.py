@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -117,6 +117,19 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@contextmanager
+def _one_thread_per_cv2_call() -> Iterator[None]:
+    # The workers are the threads; cv2 starting its own inside each of them only adds switches between them.
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
 class Pipeline:
     """Runs a plan. One object, one run."""
 
@@ -170,6 +183,7 @@ class Pipeline:
                 closing(ahead(self._jobs, depth=1)) as jobs,
                 ThreadPoolExecutor(self.threads, thread_name_prefix="vrekit-compute") as pool,
                 ExitStack() as cleanup,
+                _one_thread_per_cv2_call(),
             ):
                 pending: deque[Future[_Result]] = deque()
                 cleanup.callback(lambda: [future.cancel() for future in pending])

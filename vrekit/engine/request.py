@@ -58,7 +58,7 @@ class ExportRequest:
     profile: str = "balanced"
     batch_size: int | None = None
     threads: int | None = None
-    memory_bytes: int = 256 << 20
+    memory_bytes: int = 128 << 20
     max_failures: int = 20
     position: Callable[[str], str] | None = field(default=None, compare=False, repr=False)
 

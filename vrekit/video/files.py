@@ -17,6 +17,10 @@ from vrekit.video.fingerprint import fingerprint
 logger = logging.getLogger(__name__)
 
 
+# FFmpeg plays plain text files as the ANSI art of old terminals.
+_TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
+
+
 class FileSource(VideoSource):
     """Frames of one video stream of a file.
 
@@ -49,6 +53,8 @@ class FileSource(VideoSource):
         self._stepping: SteppingReader | None = None
         self._pts_seconds = self._decoder.pts_seconds
         metadata = self._decoder.metadata
+        if metadata.codec in _TEXT_CODECS:
+            raise VideoError(f"{os.fspath(path)}: a text file, not a video", hint="check the path")
         self.info = VideoInfo(
             uri=os.fspath(path),
             fingerprint=fingerprint(path),

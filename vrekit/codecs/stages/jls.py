@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import imagecodecs
+import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.codecs.base import Bytes
 from vrekit.codecs.stage import Shape
 from vrekit.codecs.stages.image import ImageStage
 from vrekit.core.errors import CodecError
+
+_START_OF_FRAME, _START_OF_SCAN = 0xF7, 0xDA
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +30,20 @@ class Jls(ImageStage):
         return image
 
     def _read_shape(self, data: Bytes) -> Shape:
-        # segments up to the frame header SOF55: FF F7, length, precision, height, width, components
+        # segments up to the scan: FF, marker, length; the frame header FF F7 holds precision, height, width, components
         view = memoryview(data)
-        if bytes(view[:2]) != b"\xff\xd8":
-            raise CodecError(f"not a JPEG-LS file: it starts with {bytes(view[:8])!r}")
-        at = 2
-        while bytes(view[at : at + 2]) != b"\xff\xf7":
-            if at + 4 > len(view) or view[at] != 0xFF:
-                raise CodecError("JPEG-LS file has no frame header")
+        if bytes(view[:2]) != b"\xff\xd8" or bytes(view[-2:]) != b"\xff\xd9":
+            raise CodecError("JPEG-LS file has no start or no end: is it truncated?")
+        at, shape = 2, None
+        while view[at + 1] != _START_OF_SCAN:
+            if view[at] != 0xFF:
+                raise CodecError("JPEG-LS file has damaged headers")
+            if view[at + 1] == _START_OF_FRAME:
+                height, width = (int.from_bytes(view[at + k : at + k + 2], "big") for k in (5, 7))
+                shape = (height, width) if view[at + 9] == 1 else (height, width, view[at + 9])
             at += 2 + int.from_bytes(view[at + 2 : at + 4], "big")
-        height, width = int.from_bytes(view[at + 5 : at + 7], "big"), int.from_bytes(view[at + 7 : at + 9], "big")
-        return (height, width) if view[at + 9] == 1 else (height, width, view[at + 9])
+        scan = np.frombuffer(view, np.uint8, offset=at)[2 + int.from_bytes(view[at + 2 : at + 4], "big") : -2]
+        # a marker inside of the scan ends the data early, and CharLS then spins for seconds
+        if shape is None or ((scan[:-1] == 0xFF) & (scan[1:] >= 0x80)).any():
+            raise CodecError("JPEG-LS file has no frame header, or a marker within its pixels")
+        return shape

@@ -1,5 +1,6 @@
 """PNG, 8 and 16 bit (https://www.w3.org/TR/png-3/)."""
 
+import zlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,6 +45,20 @@ class Png(ImageStage):
         header = bytes(data[:29])
         if len(header) < 29 or header[:8] != b"\x89PNG\r\n\x1a\n" or header[12:16] != b"IHDR":
             raise CodecError(f"not a PNG file: it starts with {header[:8]!r}")
+        _check_chunks(memoryview(data))
         width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
         channels = _CHANNELS.get(header[25], 0)
         return (height, width) if channels == 1 else (height, width, channels)
+
+
+def _check_chunks(data: memoryview) -> None:
+    """Raise CodecError if a chunk's CRC is wrong: libpng only warns about some of them."""
+    at, kind = 8, b""
+    while at < len(data):
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        kind = bytes(data[at + 4 : at + 8])
+        if zlib.crc32(data[at + 4 : end]) != int.from_bytes(data[end : end + 4], "big") or end + 4 > len(data):
+            raise CodecError(f"PNG chunk {kind!r} is damaged or truncated")
+        at = end + 4
+    if kind != b"IEND":
+        raise CodecError("PNG file has no end: is it truncated?")

@@ -1,0 +1,73 @@
+"""Payloads out of Lance tables by row id: one planned read for each representation of a batch."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrekit.catalog.lance_samples import column_name, open_table
+from vrekit.core.errors import DatasetError
+from vrekit.readers.index import MISSING, FrameIndex
+from vrekit.readers.locks import ForkSafeLock
+
+if TYPE_CHECKING:
+    import lance
+
+
+class LancePayloads:
+    """A PayloadReader over `lance/*.lance`; the index's offsets are row ids, which outlive compaction.
+
+    Threads share one handle of a table. A process opens its own, as Lance's handles do not survive a fork.
+    """
+
+    def __init__(self, folder: Path, index: FrameIndex) -> None:
+        self._folder = folder
+        self._index = index
+        self._lock = ForkSafeLock()
+        self._tables: dict[tuple[int, int], lance.LanceDataset] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_tables": {}}
+
+    def read(self, rows: NDArray[np.int64], names: Sequence[str]) -> dict[str, list[memoryview | None]]:
+        """Return the payloads of `rows` by representation name; see `PayloadReader.read`."""
+        return {name: self._read(rows, name) for name in names}
+
+    def _read(self, rows: NDArray[np.int64], name: str) -> list[memoryview | None]:
+        column = self._index.columns[name]
+        shards, ids = column.shard[rows], column.offset[rows]
+        payloads: list[memoryview | None] = [None] * len(rows)
+        for shard in np.unique(shards[shards != MISSING]).tolist():
+            positions = np.flatnonzero(shards == shard)
+            for position, data in zip(positions.tolist(), self._read_blobs(shard, name, ids[positions]), strict=True):
+                payloads[position] = memoryview(data)
+        return payloads
+
+    def _read_blobs(self, shard: int, name: str, ids: NDArray[np.int64]) -> list[bytes]:
+        path = self._folder / self._index.shards[shard]
+        try:
+            found = self._open(shard, path).read_blobs(column_name(name), ids=ids.tolist(), preserve_order=True)
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{path}: payloads of {name!r} cannot be read: {error}",
+                hint="`vrekit validate` lists what is damaged",
+            ) from error
+        payloads = [data for _, data in found if data is not None]
+        if len(payloads) != len(ids):
+            raise DatasetError(
+                f"{path}: {len(ids) - len(payloads)} of {len(ids)} payloads of {name!r} are gone, "
+                "but the metadata says that they are there",
+                hint="`vrekit validate` lists what is damaged",
+            )
+        return payloads
+
+    def _open(self, shard: int, path: Path) -> "lance.LanceDataset":
+        key = (os.getpid(), shard)
+        with self._lock:
+            table = self._tables.get(key)
+            if table is None:
+                table = self._tables[key] = open_table(path)
+            return table

@@ -1,0 +1,108 @@
+"""A dataset is read by programs that know nothing of vrekit: tar, webdataset, datasets, duckdb."""
+
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from vrekit.catalog.samples import read_samples
+from vrekit.engine.export import export
+from vrekit.engine.request import ExportRequest
+
+CONFIG = """
+representations:
+  rgb: {type: color/rgb, codec: png}
+  picture: {type: color/rgb, codec: jpg}
+  canny: {type: edges/canny, codec: npy}
+"""
+
+
+@pytest.fixture
+def dataset(make_request: Callable[..., ExportRequest]) -> Path:
+    request = make_request(config=CONFIG)
+    export(request)
+    return request.dataset
+
+
+def test_tar_lists_it(dataset: Path) -> None:
+    (first, *_) = sorted(dataset.glob("shards/*/*.tar"))
+    listed = subprocess.run(["tar", "tf", str(first)], capture_output=True, text=True, check=True)
+    assert listed.stderr == ""
+    assert listed.stdout.splitlines()[:4] == [
+        "square/00000000.rgb.png",
+        "square/00000000.picture.jpg",
+        "square/00000000.canny.npy",
+        "square/00000001.rgb.png",
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_webdataset_decodes_it(dataset: Path, clip_array: NDArray[np.uint8]) -> None:
+    import webdataset
+
+    urls = [str(path) for path in sorted(dataset.glob("shards/*/*.tar"))]
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
+    assert [sample["__key__"] for sample in samples] == [f"square/{frame:08d}" for frame in range(30)]
+    for frame, sample in enumerate(samples):
+        np.testing.assert_array_equal(sample["rgb.png"], clip_array[frame])
+        assert sample["picture.jpg"].shape == (32, 48, 3)
+        assert set(np.unique(sample["canny.npy"])) <= {0, 1, 255}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("streaming", [True, False])
+def test_hugging_face_datasets_loads_the_folder(
+    make_request: Callable[..., ExportRequest],
+    tmp_path: Path,
+    clip_array: NDArray[np.uint8],
+    streaming: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    video = tmp_path / "test_a.npy"  # `datasets` takes a file named test_… for the test split, unless told otherwise
+    np.save(video, clip_array[:10])
+    for request in (make_request(config=CONFIG), make_request(config=CONFIG, video=str(video))):
+        export(request)
+    loaded: Any = datasets.load_dataset(str(request.dataset), streaming=streaming, cache_dir=str(tmp_path / "cache"))
+    assert list(loaded) == ["train"]
+    rows = {row["__key__"]: row for row in loaded["train"]}
+    assert len(rows) == 40
+    np.testing.assert_array_equal(np.asarray(rows["test_a/00000003"]["rgb.png"]), clip_array[3])
+    assert np.asarray(rows["square/00000029"]["canny.npy"]).shape == (32, 48)
+
+
+def test_duckdb_and_numpy_find_a_payload(dataset: Path) -> None:
+    import duckdb
+
+    rows = duckdb.sql(
+        f"select frame_index, shard, byte_offset, byte_size from '{dataset}/shards/*/*.parquet' "
+        "where representation = 'canny' and frame_index % 10 = 3 order by frame_index"
+    ).fetchall()
+    assert [row[0] for row in rows] == [3, 13, 23]
+    for _, shard, offset, size in rows:
+        with (dataset / shard).open("rb") as file:
+            file.seek(offset)
+            assert np.load(io.BytesIO(file.read(size))).shape == (32, 48)
+
+
+def test_the_standard_library_checks_a_checksum(dataset: Path) -> None:
+    import zlib
+
+    row = read_samples(dataset).to_pylist()[7]
+    with (dataset / row["shard"]).open("rb") as file:
+        file.seek(row["byte_offset"])
+        assert zlib.crc32(file.read(row["byte_size"])) == row["checksum"]
+
+
+def test_json_reads_the_manifest(dataset: Path) -> None:
+    manifest = json.loads((dataset / "dataset.json").read_text())
+    assert manifest["format_version"] == 1
+    assert manifest["representations"]["canny"]["stored"]["shape"] == [32, 48]

@@ -1,0 +1,153 @@
+"""Lance tables of a dataset: how they are laid out, and their rows in the common form of SAMPLES_SCHEMA.
+
+    lance/<group>.lance     one row a frame: the frame's columns, then for each representation of the group
+                              <name>           the payload, a blob v2 column: scans read descriptors, never payloads
+                              <name>:<field>   its metadata, one column a field of SAMPLES_SCHEMA
+
+A `:` cannot occur in a representation's name, so no two columns collide; the `.` of `canny.image`, which Lance does not
+allow in a column, is spelled `:` too. The metadata is flat because DuckDB cannot push a filter on a struct's field down
+into Lance.
+
+One table a group, not one for all: a group's representations are fixed once it exists, so every write is an append
+and what is added later is a table of its own. In one wide table, filling a further column for some frames rewrites
+their rows, payloads of all other columns included (measured: 1.5 MB of new payloads wrote 4.5 MB).
+
+Rows have stable ids, which compaction keeps: the id stands in `byte_offset` of the common form, so that
+(`shard`, `byte_offset`, `representation`) finds a payload in both storages. A frame of which some representations
+failed and were stored later has several rows; a representation that a row is not about has a null `status` there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vrekit.core.errors import DatasetError
+from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
+
+if TYPE_CHECKING:
+    import lance
+
+TABLES_FOLDER = "lance"
+FORMAT_KEY = b"vrekit.format_version"
+FRAME_COLUMNS = ("video_id", "frame_index", "pts_seconds", "run_id")
+# Fields of SAMPLES_SCHEMA with a column per representation. The others hold for the whole row, or are said by the
+# name of the column, the table and the row id.
+FIELDS = tuple(
+    name for name in SAMPLES_SCHEMA.names if name not in (*FRAME_COLUMNS, "representation", "byte_offset", "shard")
+)
+# One blob file for many payloads, however large they are: by default payloads over 4 MB get a file each.
+DEDICATED_BLOB_BYTES = 1 << 30
+
+
+def table_path(folder: Path, group: str) -> Path:
+    """Return where the table of a group lies."""
+    return folder / TABLES_FOLDER / f"{group}.lance"
+
+
+def find_tables(folder: Path) -> list[Path]:
+    """Return the tables of a dataset, sorted by path."""
+    # a process killed while it made a table leaves a folder without a version
+    return [path for path in sorted((folder / TABLES_FOLDER).glob("*.lance")) if any(path.glob("_versions/*.manifest"))]
+
+
+def column_name(representation: str, field: str | None = None) -> str:
+    """Return the column of a representation's payloads, or of a field of its metadata."""
+    column = representation.replace(".", ":")
+    return column if field is None else f"{column}:{field}"
+
+
+def representations_of(schema: pa.Schema) -> list[str]:
+    """Return the representations a table has columns for."""
+    columns = [name.removesuffix(":status") for name in schema.names if name.endswith(":status")]
+    return [column.replace(":", ".") for column in columns]
+
+
+def table_schema(representations: Sequence[str]) -> pa.Schema:
+    """Return the schema of a table for these representations."""
+    import lance
+
+    fields = [SAMPLES_SCHEMA.field(name) for name in FRAME_COLUMNS]
+    for name in representations:
+        fields.append(lance.blob_field(column_name(name), dedicated_size_threshold=DEDICATED_BLOB_BYTES))
+        fields += [pa.field(column_name(name, field), SAMPLES_SCHEMA.field(field).type) for field in FIELDS]
+    return pa.schema(fields, metadata={FORMAT_KEY: str(FORMAT_VERSION).encode()})
+
+
+def open_table(path: Path) -> "lance.LanceDataset":
+    """Return the latest version of a table.
+
+    Raises:
+        DatasetError: If it cannot be read.
+    """
+    import lance
+
+    try:
+        return lance.dataset(str(path))
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} cannot be opened: {error}") from error
+
+
+def lance_samples(
+    folder: Path, columns: Sequence[str] | None = None, video_ids: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the metadata rows of a dataset's tables: SAMPLES_SCHEMA, or the columns asked for.
+
+    No payload is read. The rows of a representation are in the order they were written.
+
+    Args:
+        folder: The dataset.
+        columns: Columns of SAMPLES_SCHEMA; None gives all.
+        video_ids: Videos to read; None reads all.
+
+    Raises:
+        DatasetError: If a table is damaged; the message names it.
+    """
+    names = list(SAMPLES_SCHEMA.names if columns is None else columns)
+    where = (
+        None if video_ids is None else " OR ".join(["false", *(f"video_id = {_quoted(name)}" for name in video_ids)])
+    )
+    parts = [part for path in find_tables(folder) for part in _read_table(folder, path, names, where)]
+    schema = pa.schema([SAMPLES_SCHEMA.field(name) for name in names])
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def _read_table(folder: Path, path: Path, names: list[str], where: str | None) -> list[pa.Table]:
+    table = open_table(path)
+    representations = representations_of(table.schema)
+    columns = [name for name in FRAME_COLUMNS if name in names]
+    fields = [name for name in FIELDS if name in names]
+    for representation in representations:
+        columns += [column_name(representation, field) for field in dict.fromkeys([*fields, "status"])]
+    try:
+        rows = table.to_table(columns=columns, filter=where, with_row_id="byte_offset" in names)
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{path} is damaged: {error}") from error
+    shard = path.relative_to(folder).as_posix()
+    return [_of_representation(rows, representation, names, shard) for representation in representations]
+
+
+def _of_representation(rows: pa.Table, representation: str, names: list[str], shard: str) -> pa.Table:
+    status = rows[column_name(representation, "status")]
+    if status.null_count:
+        mask = pc.is_valid(status)
+        rows, status = rows.filter(mask), status.filter(mask)
+    arrays: list[Any] = []
+    for name in names:
+        kind = SAMPLES_SCHEMA.field(name).type
+        if name == "representation":
+            arrays.append(pa.repeat(pa.scalar(representation, kind), len(rows)))
+        elif name == "shard":
+            arrays.append(pa.repeat(pa.scalar(shard, kind), len(rows)))
+        elif name == "byte_offset":
+            stored = pc.equal(status, "ok")
+            arrays.append(pc.if_else(stored, rows["_rowid"].cast(kind), pa.scalar(None, kind)))
+        else:
+            arrays.append(rows[name if name in FRAME_COLUMNS else column_name(representation, name)].cast(kind))
+    return pa.table(arrays, schema=pa.schema([SAMPLES_SCHEMA.field(name) for name in names]))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

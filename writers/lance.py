@@ -1,0 +1,95 @@
+"""Lance tables: one row a frame, payloads in blob columns, appended a cell at a time.
+
+    lance/<group>.lance                            the table, laid out in vrekit.catalog.lance_samples
+    lance/.open/<video_id>/<group>-<cell>.payloads the cell being written (and its .journal and .lock)
+    lance/.<group>.lock                            held while the table changes
+
+Lance has no unit smaller than a fragment, and a fragment a batch would end in thousands of files; so an open cell grows
+in a plain file with a journal, as a tar does, and becomes one fragment when it is whole. Commit order: fragment
+durable, committed under the table's lock unless its rows are there already, then the working files are removed.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vrekit.catalog.lance_samples import TABLES_FOLDER, table_path
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import LockedError
+from vrekit.writers.base import Cell, DatasetWriter, Sample
+from vrekit.writers.journaled import JournaledCellWriter, StoredRow
+from vrekit.writers.lance_table import LanceTable
+from vrekit.writers.lance_upkeep import tidy
+
+OPEN_FOLDER = ".open"
+PARTIAL_SUFFIX = "payloads"
+
+
+class LanceWriter(DatasetWriter):
+    """Writes Lance tables into `folder`."""
+
+    def __init__(
+        self, folder: Path, *, groups: Mapping[str, Sequence[str]], shard_frames: int, shard_size_bytes: int
+    ) -> None:
+        """Write into a dataset.
+
+        Args:
+            folder: The dataset.
+            groups: Representations by group.
+            shard_frames: Width of the grid of frame numbers.
+            shard_size_bytes: A fragment is closed at the first frame that brings it to this size.
+        """
+        self.folder = folder
+        self.shard_frames = shard_frames
+        self.shard_size_bytes = shard_size_bytes
+        self._tables = {group: LanceTable(folder, group, names) for group, names in groups.items()}
+
+    def open_cell(self, cell: Cell) -> "LanceCellWriter":
+        """See DatasetWriter."""
+        return LanceCellWriter(self.folder, cell, self._tables[cell.group], self.shard_size_bytes)
+
+    def sweep(self, video_id: str) -> None:
+        """See DatasetWriter."""
+        for partial in sorted((self.folder / TABLES_FOLDER / OPEN_FOLDER / video_id).glob(f"*.{PARTIAL_SUFFIX}")):
+            group, _, first = partial.name.removesuffix(f".{PARTIAL_SUFFIX}").rpartition("-")
+            cell = Cell(video_id, group, int(first), int(first) + self.shard_frames - 1)
+            try:
+                # Opening recovers the cell, which drops a partial that is committed already.
+                self.open_cell(cell).suspend()
+            except LockedError:
+                continue
+
+    def close(self) -> None:
+        """Merge the small fragments of this run and bring the indexes up to date."""
+        for table in self._tables.values():
+            if table.run_ids:
+                tidy(table, table.run_ids, rows=self.shard_frames, size_bytes=self.shard_size_bytes)
+
+
+class LanceCellWriter(JournaledCellWriter):
+    """The open cell: payloads end to end in a plain file, until they become a fragment of the table."""
+
+    def __init__(self, folder: Path, cell: Cell, table: LanceTable, shard_size_bytes: int) -> None:
+        self._table = table
+        stem = folder / TABLES_FOLDER / OPEN_FOLDER / cell.video_id / f"{cell.group}-{cell.first:08d}"
+        super().__init__(cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
+        self._shard = table_path(folder, cell.group).relative_to(folder).as_posix()
+
+    def _stored(self) -> set[StoredRow]:
+        return self._table.stored(self.cell)
+
+    def _frame(self, sample: Sample) -> tuple[list[bytes], list[dict[str, Any]]]:
+        chunks: list[bytes] = []
+        placed: list[dict[str, Any]] = []
+        at = self._open.size
+        for payload in sample.payloads:
+            offset = checksum = None
+            if payload.data is not None:
+                chunks.append(payload.data)
+                offset, checksum = at, crc32(payload.data)
+                at += len(payload.data)
+            placed.append(payload.placed(shard=self._shard, byte_offset=offset, checksum=checksum).to_dict())
+        return chunks, placed
+
+    def _publish(self) -> None:
+        self._table.append(self._open.rows, self._open.read)

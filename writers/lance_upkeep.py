@@ -1,0 +1,115 @@
+"""Keeping Lance tables quick: small fragments merged, columns indexed, versions nobody needs deleted."""
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from vrekit.catalog.lance_samples import find_tables
+from vrekit.core.errors import UsageError
+from vrekit.core.names import did_you_mean
+from vrekit.writers.lance_table import KEEP_VERSIONS, LanceTable, tag, tag_name
+
+if TYPE_CHECKING:
+    import lance
+
+INDEXED_COLUMNS = ("run_id", "video_id")
+MERGE_FROM = 16  # fewer small fragments cost less than rewriting their payloads
+
+IndexType = Literal["BITMAP", "BTREE"]
+
+
+def tidy(table: LanceTable, run_ids: Collection[str], *, rows: int, size_bytes: int) -> None:
+    """Merge the small fragments these runs wrote, update the indexes and delete old versions; at the end of a run.
+
+    Fragments that the tag of another run holds are left alone: both forms of them would stay on disk.
+
+    Args:
+        table: The table.
+        run_ids: The runs; their tags move to the new version.
+        rows: Frames of a full fragment.
+        size_bytes: Bytes of a full fragment.
+    """
+    with table.locked() as dataset:
+        known = table.files()
+        merge_small_fragments(dataset, after=_last_held(dataset, run_ids), rows=rows, size_bytes=size_bytes)
+        for column in INDEXED_COLUMNS:
+            _ensure_index(dataset, column, "BITMAP")
+        dataset.optimize.optimize_indices()
+        table.sync(known)
+        for run_id in run_ids:
+            tag(dataset, run_id)
+        dataset.cleanup_old_versions(KEEP_VERSIONS, error_if_tagged_old_versions=False)
+
+
+def create_index(folder: Path, column: str, index_type: IndexType = "BTREE") -> int:
+    """Index a column of every table of a dataset that has it, and return how many that are.
+
+    Ranges of a selective column (`"rgb:byte_size"`, `"pts_seconds"`) want a BTREE, few distinct values a BITMAP.
+
+    Raises:
+        UsageError: If no table has the column.
+    """
+    tables = [LanceTable(folder, path.stem, ()) for path in find_tables(folder)]
+    columns: set[str] = set()
+    count = 0
+    for table in tables:
+        with table.locked() as dataset:
+            names = dataset.schema.names
+            columns.update(names)
+            if column in names:
+                known = table.files()
+                _ensure_index(dataset, column, index_type)
+                table.sync(known)
+                count += 1
+    if not count:
+        raise UsageError(f"no Lance table of {folder} has a column {column!r}{did_you_mean(column, columns)}")
+    return count
+
+
+def _ensure_index(dataset: "lance.LanceDataset", column: str, index_type: IndexType) -> None:
+    name = f"{column}_{index_type.lower()}"
+    if name not in {index.name for index in dataset.describe_indices()}:
+        dataset.create_scalar_index(f"`{column}`", index_type, name=name)
+
+
+def merge_small_fragments(dataset: "lance.LanceDataset", *, after: int, rows: int, size_bytes: int) -> None:
+    """Merge neighbouring fragments numbered above `after` that are under half full, if there are MERGE_FROM of them."""
+    from lance.optimize import Compaction, CompactionTask
+
+    small = {
+        fragment.fragment_id
+        for fragment in dataset.get_fragments()
+        if fragment.fragment_id > after and fragment.count_rows() < rows // 2 and _bytes_of(fragment) < size_bytes // 2
+    }
+    if len(small) < MERGE_FROM:
+        return
+    results = []
+    for task in Compaction.plan(dataset, {"target_rows_per_fragment": rows}).tasks:
+        plan: dict[str, Any] = json.loads(task.json())  # type: ignore[attr-defined]  # missing in its stub
+        plan["task"]["fragments"] = [one for one in plan["task"]["fragments"] if one["id"] in small]
+        if len(plan["task"]["fragments"]) > 1:
+            results.append(CompactionTask.from_json(json.dumps(plan)).execute(dataset))  # type: ignore[attr-defined]
+    if results:
+        Compaction.commit(dataset, results)
+        dataset.checkout_latest()  # type: ignore[no-untyped-call]
+
+
+def _bytes_of(fragment: "lance.LanceFragment") -> int:
+    data = Path(fragment._ds.uri) / "data"
+    size = 0
+    for file in fragment.data_files():
+        size += file.file_size_bytes or 0
+        blobs = data / file.path.removesuffix(".lance")
+        size += sum(blob.stat().st_size for blob in blobs.iterdir()) if blobs.is_dir() else 0
+    return size
+
+
+def _last_held(dataset: "lance.LanceDataset", run_ids: Collection[str]) -> int:
+    """Return the highest number of a fragment that the tag of another run holds, -1 when there is none."""
+    mine = {tag_name(run_id) for run_id in run_ids}
+    versions = {info["version"] for name, info in dataset.tags.list().items() if name not in mine}
+    held = [
+        fragment.fragment_id for version in versions for fragment in dataset.checkout_version(version).get_fragments()
+    ]
+    return max(held, default=-1)
