@@ -27,7 +27,8 @@ def batch_at(times: Sequence[float], indices: Sequence[int] | None = None) -> Fr
 
 
 def values(output: Output) -> list[list[float]]:
-    return np.asarray(output.data, np.float64).tolist()
+    rows: list[list[float]] = np.asarray(output.data, np.float64).tolist()
+    return rows
 
 
 def nearest_by_hand(rows: list[tuple[float, float]], time: float, tolerance: float) -> float | None:

@@ -144,7 +144,7 @@ def test_description() -> None:
 
 
 # The parameters of the configs shipped with upstream VRE.
-UPSTREAM = {
+UPSTREAM: dict[str, dict[str, Any]] = {
     "edges/canny": {"threshold1": 100, "threshold2": 200, "aperture_size": 3, "l2_gradient": True},
     "normals/svd": {
         "sensor_fov": 75,

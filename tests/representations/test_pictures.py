@@ -168,7 +168,7 @@ def test_text_and_bars() -> None:
     bars: Callable[[list[float]], NDArray[np.uint8]] = lambda values: draw(  # noqa: E731
         Output(data=np.array([values])), spec_of(Kind.EMBEDDING, "float64", (len(values),), "D")
     )[0]
-    drawn = bars([1.0, -1.0, 0.5, np.nan]).any(-1)
+    drawn = np.asarray(bars([1.0, -1.0, 0.5, np.nan]).any(-1))
     heights = [int(drawn[:, at].sum()) for at in (100, 340, 600, 800)]
     assert heights == [269, 269, 134, 540] or heights == [269, 269, 135, 540]
     assert drawn[:270, 100].any()

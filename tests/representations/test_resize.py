@@ -128,11 +128,11 @@ def test_box_and_point_coordinates() -> None:
     rows = [np.array([[10, 20, 30, 40, 0.5]], np.float32), np.zeros((0, 5), np.float32)]
     output, result = resize_output(Output(data=rows), spec, (50, 400), frame_size=(100, 200))
     assert result == spec
-    np.testing.assert_allclose(output.frame(0), [[20, 10, 60, 20, 0.5]])
+    assert output.frame(0).tolist() == [[20, 10, 60, 20, 0.5]]
     assert output.frame(1).shape == (0, 5)
     points = OutputSpec(kind=Kind.POINTS, dtype="float32", shape=(None, 3), axes="KC", columns=("x", "y", "size"))
     scaled, _ = resize_output(Output(data=[np.ones((1, 3), np.float32)]), points, (50, 400), frame_size=(100, 200))
-    np.testing.assert_allclose(scaled.frame(0), [[2, 0.5, 1]])
+    assert scaled.frame(0).tolist() == [[2, 0.5, 1]]
     with pytest.raises(UsageError, match="boxes can only be scaled when the size of the frames is known"):
         resized_spec(spec, (50, 400))
 

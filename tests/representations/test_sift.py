@@ -22,7 +22,7 @@ def test_equals_opencv_strongest_first(moving_batch: FrameBatch) -> None:
     rows = keypoints(SIFT(), moving_batch)
     points, descriptors = cv2.SIFT.create().detectAndCompute(
         cv2.cvtColor(moving_batch.frames[0], cv2.COLOR_RGB2GRAY),
-        None,  # type: ignore[call-overload] # no mask
+        None,
     )
     assert len(rows) == len(points) > 10
     assert (np.diff(rows[:, 4]) <= 0).all()

@@ -106,12 +106,13 @@ class Selection:
         """How many rows it has."""
         return self.stages[-1].n_out
 
-    def table(self, columns: str | None = None) -> pa.Table:
+    def table(self, columns: str | None = None, *, first: int | None = None) -> pa.Table:
         """Return the rows in their order.
 
         Args:
             columns: SQL select list, such as `"video_id, frame_index, luma_mean * 255 AS luma"`; by default the
                 columns that say most.
+            first: Return only so many of them.
 
         Raises:
             UsageError: If a column is not there.
@@ -120,7 +121,7 @@ class Selection:
             self.dataset.sandbox.register(_CHOSEN, self._chosen)
         return self.dataset.sandbox.fetch(
             f"SELECT {columns or _SHOWN[self.level]}\nFROM {self._source}\nORDER BY {_order(self.query, self.level)}"
-            + ("" if self.query.limit is None else f" LIMIT {self.query.limit}")
+            + f"\nLIMIT {self.count if first is None else min(first, self.count)}"
         )
 
     def keys(self) -> pa.Table:

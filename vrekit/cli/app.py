@@ -10,6 +10,7 @@ from vrekit.cli.graph import graph
 from vrekit.cli.info import info
 from vrekit.cli.list import list_command
 from vrekit.cli.output import set_debug
+from vrekit.cli.query import query
 from vrekit.cli.resume import resume
 from vrekit.cli.validate import validate
 
@@ -50,3 +51,4 @@ app.command()(info)
 app.command("list")(list_command)
 app.command()(graph)
 app.command()(validate)
+app.command()(query)

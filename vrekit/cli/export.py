@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 class WriterName(StrEnum):
     """Storage formats."""
 
+    LANCE = "lance"
     WEBDATASET = "webdataset"
 
 
@@ -46,7 +47,7 @@ class Profile(StrEnum):
 @command
 def export(
     videos: Annotated[
-        list[str], typer.Argument(help="Video files, folders of images or arrays, or array files.", metavar="VIDEO...")
+        list[str], typer.Argument(help="Video files, folders of images or arrays, or array files.", metavar="VIDEO")
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the dataset, e.g. out. Made if missing.")],
     config: Annotated[

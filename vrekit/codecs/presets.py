@@ -49,7 +49,7 @@ PRESETS: Mapping[str, Preset] = {
         _stages("gaplog", "planes", "jls"), "gap +-(1.13% + 0.0113)", "logits or probabilities, small"
     ),
     "gaplog-jxl": Preset(_stages("gaplog", "planes", "jxl"), "as gaplog-jls", "the same, twice as fast to write"),
-    "jls": Preset(_stages("planes", "jls"), "exact", "JPEG-LS; class ids and other uint8 or uint16 maps"),
+    "jls": Preset(_stages("channels-first", "planes", "jls"), "exact", "JPEG-LS; class ids and other uint8 or uint16 maps"),
     "jpg": Preset(_stages("jpg"), "unbounded; 46 dB PSNR", "JPEG, quality 95, full chroma; RGB or grey uint8"),
     "json": Preset(_stages("json"), "exact unless rounded", "small tables as JSON; `decimals` rounds"),
     "json.zst": Preset(_stages("json", "zstd"), "exact unless rounded", "the same in a zstd frame"),

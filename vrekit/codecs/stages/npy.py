@@ -1,8 +1,9 @@
 """NumPy's own file format; exact for every dtype without objects."""
 
-import ast
 import math
+import re
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 from typing import Any, ClassVar
 
@@ -15,6 +16,10 @@ from vrekit.core.errors import CodecError
 
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 1 << 16
+_HEADER = re.compile(
+    rb"\s*\{\s*'descr':\s*'(?P<descr>[^']*)',\s*'fortran_order':\s*(?P<fortran>True|False),"
+    rb"\s*'shape':\s*\((?P<shape>(?:\s*[0-9]{1,18}\s*,?)*)\s*\),?\s*\}\s*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +73,23 @@ def _read_header(data: Bytes) -> tuple[int, np.dtype[Any], Shape]:
     end = begin + int.from_bytes(start[8 : 8 + length_bytes], "little")
     if end > min(len(data), _MAX_HEADER):
         raise CodecError(f"npy header claims to end at byte {end} of {len(data)}")
-    try:
-        header = ast.literal_eval(bytes(data[begin:end]).decode("latin1").strip())
-        dtype, shape, fortran = np.dtype(header["descr"]), header["shape"], header["fortran_order"]
-    except (SyntaxError, ValueError, TypeError, KeyError, MemoryError, RecursionError) as error:
-        raise CodecError(f"npy header does not parse: {error}") from error
-    if not isinstance(shape, tuple) or not all(type(n) is int and n >= 0 for n in shape) or dtype.hasobject:
-        raise CodecError(f"npy header is not acceptable: {header!r}")
-    if fortran is not False:
-        raise CodecError("npy file is in Fortran order; vrekit writes C order")
+    dtype, shape = _parse_header(bytes(data[begin:end]))
     return end, dtype, shape
+
+
+@lru_cache(maxsize=256)
+def _parse_header(header: bytes) -> tuple[np.dtype[Any], Shape]:
+    # Not ast.literal_eval, which NumPy uses: it is not thread-safe in CPython 3.11 ("AST constructor recursion depth
+    # mismatch", python/cpython#106905), and takes 20 µs.
+    match = _HEADER.fullmatch(header)
+    if match is None:
+        raise CodecError(f"npy header does not parse: {header[:200]!r}")
+    try:
+        dtype = np.dtype(match["descr"].decode("latin1"))
+    except (TypeError, ValueError) as error:
+        raise CodecError(f"npy header does not parse: {error}") from error
+    if dtype.hasobject:
+        raise CodecError(f"npy header is not acceptable: {header!r}")
+    if match["fortran"] == b"True":
+        raise CodecError("npy file is in Fortran order; vrekit writes C order")
+    return dtype, tuple(int(length) for length in match["shape"].split(b",") if length.strip())
