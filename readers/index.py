@@ -207,15 +207,19 @@ class FrameIndex:
             UsageError: If it is no key, or no frame of this index.
         """
         video_id, frame = parse_key(key)
-        row = int(self.find([video_id], np.array([frame]))[0])
-        if row == MISSING:
-            if video_id in self.videos:
-                frames = self.frame_index[self.video == self.videos.index(video_id)]
-                hint = f"{video_id} has {len(frames)} frames here, {frames.min()} to {frames.max()}"
-            else:
-                hint = f"no video {video_id!r} here{did_you_mean(video_id, self.videos)}"
-            raise UsageError(f"no frame {key!r} here", hint=hint)
-        return row
+        if video_id not in self.videos:
+            raise UsageError(
+                f"no frame {key!r} here", hint=f"no video {video_id!r} here{did_you_mean(video_id, self.videos)}"
+            )
+        of_video = self.video == self.videos.index(video_id)
+        rows = np.flatnonzero(of_video & (self.frame_index == frame))
+        if not len(rows):
+            frames = self.frame_index[of_video]
+            raise UsageError(
+                f"no frame {key!r} here",
+                hint=f"{video_id} has {len(frames)} frames here, {frames.min()} to {frames.max()}",
+            )
+        return int(rows[0])
 
     def with_fill_layouts(self, name: str, fallback: Layout) -> Self:
         """Return an index in which every row of a representation has a layout, payload or not.

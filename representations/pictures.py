@@ -75,6 +75,8 @@ def _channels_last(array: NDArray[Any], spec: OutputSpec) -> NDArray[Any]:
 
 def _known(values: NDArray[Any], spec: OutputSpec) -> NDArray[np.bool_]:
     """Return (H, W): True where every channel is finite and none is the invalid value."""
+    if values.dtype.kind != "f" and spec.invalid_value is None:
+        return np.ones(values.shape[:2], np.bool_)
     known = np.isfinite(values)
     if isinstance(spec.invalid_value, (int, float)):
         known &= values != spec.invalid_value

@@ -5,7 +5,7 @@ from pathlib import Path
 from vrekit.catalog.manifest import WRITERS, Manifest
 from vrekit.core.errors import UsageError
 from vrekit.writers.base import DatasetWriter
-from vrekit.writers.lance import LanceWriter
+from vrekit.writers.lance_writer import LanceWriter
 from vrekit.writers.webdataset import WebDatasetWriter
 
 

@@ -22,7 +22,7 @@ class DIS(Representation):
     the map is all NaN and the frame is marked invalid.
 
     Args:
-        preset: Speed against quality: `ultrafast`, `fast` or `medium` (about 10, 15 and 70 ms at 960x540).
+        preset: Speed against quality: `ultrafast`, `fast` or `medium` (about 6, 11 and 50 ms at 960x540).
         delta: Frames from this frame to the other one; negative gives backward flow.
     """
 

@@ -136,7 +136,7 @@ def _write_tar(
                 replace(
                     row,
                     codec=codec_from_config(known.codec).id,
-                    dtype=array.dtype.name,
+                    dtype="str" if array.dtype.kind == "U" else array.dtype.name,
                     shape=array.shape,
                     raw_bytes=array.nbytes,
                     byte_offset=offset,

@@ -270,3 +270,16 @@ def test_ragged_and_boolean_data(tmp_path: Path) -> None:
     assert np.array_equal(batch["ids"][2].numpy(), make_array("ids", "car", 2, ids))
     kept = FrameDataset(tmp_path, ["boxes"], transform=lambda sample: sample)[1:2]
     assert isinstance(kept["boxes"], list)
+
+
+def test_text_comes_as_str(tmp_path: Path) -> None:
+    caption = OutputSpec(kind=Kind.TEXT, dtype="str", shape=(), axes="")
+    builder = DatasetBuilder(tmp_path, {"rgb": record("rgb", RGB), "caption": record("caption", caption, "txt")})
+    builder.add("car", range(3), ["rgb"])
+    builder.put("car", 0, "caption", np.array("a red car"))
+    builder.put("car", 2, "caption", np.array("ein grünes Auto"))
+    builder.write()
+    assert FrameDataset(tmp_path)[:]["caption"] == ["a red car", "ein grünes Auto"]
+    assert FrameDataset(tmp_path, missing="fill")[:]["caption"] == ["a red car", "", "ein grünes Auto"]
+    assert FrameDataset(tmp_path, missing="none")[:]["caption"] == ["a red car", None, "ein grünes Auto"]
+    assert FrameDataset(tmp_path)["car/00000002"]["caption"] == "ein grünes Auto"

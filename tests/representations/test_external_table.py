@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -75,7 +75,7 @@ def test_alignment_equals_brute_force(
     if linear:  # between rows of equal time there is no line
         rows = list({when: (when, value) for when, value in rows}.values())
     file = tmp_path / "t.parquet"
-    pa.parquet.write_table(
+    pq.write_table(
         pa.table(
             {"t": pa.array([r[0] for r in rows], pa.float64()), "v": pa.array([r[1] for r in rows], pa.float64())}
         ),
@@ -103,7 +103,7 @@ def test_formats_give_the_same(tmp_path: Path, suffix: str) -> None:
     if suffix == "csv":
         file.write_text("t,speed,note,on\n0.0,1,a,true\n0.2,,b,false\n0.1,3,,true\n")
     elif suffix == "parquet":
-        pa.parquet.write_table(
+        pq.write_table(
             pa.table(
                 {
                     "t": [0.0, 0.2, 0.1],
@@ -143,7 +143,7 @@ def test_by_frame_number(tmp_path: Path) -> None:
 
 def test_timestamps_and_units(tmp_path: Path) -> None:
     start = 1_700_000_000
-    pa.parquet.write_table(
+    pq.write_table(
         pa.table(
             {
                 "stamp": pa.array([start * 1000, start * 1000 + 40], pa.timestamp("ms", "UTC")),

@@ -100,8 +100,9 @@ _READING = {
         "```",
         "",
         (
-            "Without it: `frames.lance` is a Lance table with one row per frame; `dataset.json` says how each "
-            "representation was computed and encoded."
+            "Without it: `lance/<group>.lance` are Lance tables with one row per frame. Column `<representation>` has "
+            "the payloads (`lance.dataset(path).read_blobs(column, indices=[...])`), `<representation>:<field>` their "
+            "CRC-32, dtype, shape and so on; `dataset.json` says how each representation was computed and encoded."
         ),
     ),
 }

@@ -72,6 +72,7 @@ class Dataset:
                 **{name: where for name, where in indexed.items() if isinstance(where, pa.Table)},
             },
             views=_VIEWS,
+            names=TABLES,
         )
 
     @property

@@ -23,6 +23,7 @@ import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_samples, read_sidecar
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
@@ -102,7 +103,7 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
 def source_digest(folder: Path, manifest: Manifest) -> str:
     """Return 64 hex digits that change whenever a file the index is made from is added, removed or replaced."""
     state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
-    roots = [folder / "frames.lance" / "_versions"]
+    roots = [table / "_versions" for table in find_tables(folder)]
     if manifest.writer == "webdataset":
         shards = folder / SHARDS_FOLDER
         with_folders = shards.is_dir()

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
@@ -31,6 +30,8 @@ if TYPE_CHECKING:
     import lance
 
 TABLES_FOLDER = "lance"
+OPEN_FOLDER = ".open"  # inside it; cells that are being written
+PARTIAL_SUFFIX = "payloads"
 FORMAT_KEY = b"vrekit.format_version"
 FRAME_COLUMNS = ("video_id", "frame_index", "pts_seconds", "run_id")
 # Fields of SAMPLES_SCHEMA with a column per representation. The others hold for the whole row, or are said by the
@@ -91,7 +92,11 @@ def open_table(path: Path) -> "lance.LanceDataset":
 
 
 def lance_samples(
-    folder: Path, columns: Sequence[str] | None = None, video_ids: Sequence[str] | None = None
+    folder: Path,
+    columns: Sequence[str] | None = None,
+    video_ids: Sequence[str] | None = None,
+    *,
+    table: Path | None = None,
 ) -> pa.Table:
     """Return the metadata rows of a dataset's tables: SAMPLES_SCHEMA, or the columns asked for.
 
@@ -101,6 +106,7 @@ def lance_samples(
         folder: The dataset.
         columns: Columns of SAMPLES_SCHEMA; None gives all.
         video_ids: Videos to read; None reads all.
+        table: Only this table.
 
     Raises:
         DatasetError: If a table is damaged; the message names it.
@@ -109,7 +115,8 @@ def lance_samples(
     where = (
         None if video_ids is None else " OR ".join(["false", *(f"video_id = {_quoted(name)}" for name in video_ids)])
     )
-    parts = [part for path in find_tables(folder) for part in _read_table(folder, path, names, where)]
+    tables = find_tables(folder) if table is None else [table]
+    parts = [part for path in tables for part in _read_table(folder, path, names, where)]
     schema = pa.schema([SAMPLES_SCHEMA.field(name) for name in names])
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
@@ -118,9 +125,9 @@ def _read_table(folder: Path, path: Path, names: list[str], where: str | None) -
     table = open_table(path)
     representations = representations_of(table.schema)
     columns = [name for name in FRAME_COLUMNS if name in names]
-    fields = [name for name in FIELDS if name in names]
+    fields = {name for name in FIELDS if name in names} | {"status", "byte_size"}
     for representation in representations:
-        columns += [column_name(representation, field) for field in dict.fromkeys([*fields, "status"])]
+        columns += [column_name(representation, field) for field in sorted(fields)]
     try:
         rows = table.to_table(columns=columns, filter=where, with_row_id="byte_offset" in names)
     except (OSError, ValueError) as error:
@@ -132,8 +139,7 @@ def _read_table(folder: Path, path: Path, names: list[str], where: str | None) -
 def _of_representation(rows: pa.Table, representation: str, names: list[str], shard: str) -> pa.Table:
     status = rows[column_name(representation, "status")]
     if status.null_count:
-        mask = pc.is_valid(status)
-        rows, status = rows.filter(mask), status.filter(mask)
+        rows = rows.filter(status.is_valid())
     arrays: list[Any] = []
     for name in names:
         kind = SAMPLES_SCHEMA.field(name).type
@@ -142,8 +148,8 @@ def _of_representation(rows: pa.Table, representation: str, names: list[str], sh
         elif name == "shard":
             arrays.append(pa.repeat(pa.scalar(shard, kind), len(rows)))
         elif name == "byte_offset":
-            stored = pc.equal(status, "ok")
-            arrays.append(pc.if_else(stored, rows["_rowid"].cast(kind), pa.scalar(None, kind)))
+            failed = rows[column_name(representation, "byte_size")].is_null()
+            arrays.append(pa.array(rows["_rowid"].to_numpy(), kind, mask=failed.to_numpy()))
         else:
             arrays.append(rows[name if name in FRAME_COLUMNS else column_name(representation, name)].cast(kind))
     return pa.table(arrays, schema=pa.schema([SAMPLES_SCHEMA.field(name) for name in names]))

@@ -188,18 +188,15 @@ def _steps(query: Query) -> list[tuple[str, dict[str, Any], Callable[[Rows], Pos
     if (text := query.sample) is not None:
         seed = query.seed
         params = {"sample": text, "seed": seed}
-        steps.append(
-            ("sample", params, lambda rows: stages.sample(rows, stages.sample_count(text, len(rows)), seed))
-        )
+        steps.append(("sample", params, lambda rows: stages.sample(rows, stages.sample_count(text, len(rows)), seed)))
     return steps
 
 
-def _bind(
-    dataset: Dataset, query: Query, columns: str | None
-) -> tuple[Literal["frames", "samples"], str]:
+def _bind(dataset: Dataset, query: Query, columns: str | None) -> tuple[Literal["frames", "samples"], str]:
     """Return the level and relation the query's columns belong to."""
     candidates = [one for one in _RELATIONS if query.on in ("auto", one[0])]
     unknown: UnknownColumnError | None = None
+    # what is in neither table is reported with the columns of both
     for level, relation in candidates:
         shown = columns or "1"
         try:
@@ -256,5 +253,3 @@ def select_frames(dataset: Dataset, where: str) -> pa.Table:
         same_video = pc.equal(video.slice(1), video.slice(0, len(keys) - 1)).to_numpy()
         new[1:] = ~same_video | (np.diff(frame) != 0)
     return keys.filter(pa.array(new))
-
-

@@ -5,9 +5,10 @@ no network, no extension) and the configuration locked; every text that runs is 
 Python's variables is visible. Tables exist in memory only, so there is nothing a query could change.
 """
 
+import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,11 +16,12 @@ import duckdb
 import pyarrow as pa
 
 from vrekit.core.errors import DatasetError, UsageError
-from vrekit.core.names import closest
+from vrekit.core.names import did_you_mean
 
 _MISSING_COLUMN = re.compile(
     r'(?:Referenced column|column named|does not have a column named) "?([^"\n]+?)"?(?: not found|$|\n)'
 )
+_WORD = re.compile(r"\w+")
 _MISSING_TABLE = re.compile(r'(?:Referenced table|Table with name) "?(.+?)"? (?:not found|does not exist)')
 
 
@@ -31,11 +33,19 @@ class Sandbox:
         files: Table name → Parquet file inside the folder.
         tables: Table name → Arrow table.
         views: Table name → SELECT over these.
+        names: The tables that messages speak of.
     """
 
     def __init__(
-        self, folder: Path, *, files: Mapping[str, Path], tables: Mapping[str, pa.Table], views: Mapping[str, str]
+        self,
+        folder: Path,
+        *,
+        files: Mapping[str, Path],
+        tables: Mapping[str, pa.Table],
+        views: Mapping[str, str],
+        names: Sequence[str],
     ) -> None:
+        self._names = list(names)
         # With the slash, so that `data/` does not open `data-private/`, too.
         allowed = _literal(os.path.join(folder.resolve(), ""))
         self._connection = duckdb.connect(config={"python_enable_replacements": "false"})
@@ -68,7 +78,7 @@ class Sandbox:
         try:
             return self._connection.sql(sql)
         except duckdb.Error as error:
-            self._raise(error)
+            self._raise(error, sql)
 
     def fetch(self, sql: str) -> pa.Table:
         """Return the result of a SELECT as an Arrow table; errors as in `relation`."""
@@ -76,7 +86,7 @@ class Sandbox:
         try:
             return relation.to_arrow_table()
         except duckdb.Error as error:
-            self._raise(error)
+            self._raise(error, sql)
 
     def register(self, name: str, table: pa.Table) -> None:
         """Make an Arrow table readable by name; it replaces an earlier one of that name."""
@@ -85,10 +95,6 @@ class Sandbox:
     def columns(self, table: str) -> list[str]:
         """Return the names of a table's columns."""
         return list(self._connection.sql(f"SELECT * FROM {table} LIMIT 0").columns)
-
-    def table_names(self) -> list[str]:
-        """Return the names of the tables, sorted."""
-        return sorted(row[0] for row in self._connection.execute("SHOW TABLES").fetchall())
 
     def close(self) -> None:
         """Free the connection."""
@@ -99,7 +105,7 @@ class Sandbox:
         try:
             statements = duckdb.extract_statements(sql)
         except duckdb.Error as error:
-            self._raise(error)
+            self._raise(error, sql)
         kinds = [statement.type for statement in statements]
         if kinds != [duckdb.StatementType.SELECT]:
             got = ", ".join(kind.name for kind in kinds) or "nothing"
@@ -108,28 +114,26 @@ class Sandbox:
                 hint="queries only read; write the result with --format or --save",
             )
 
-    def _raise(self, error: duckdb.Error) -> NoReturn:
+    def _raise(self, error: duckdb.Error, sql: str) -> NoReturn:
         lines = [line for line in str(error).splitlines() if line.strip()]
         kind, _, message = lines[0].partition(": ")
         text = message or kind
         if isinstance(error, duckdb.PermissionException):
             raise UsageError(
                 f"a query may read this dataset and nothing else: {text}",
-                hint=f"its tables are {', '.join(self.table_names())}",
+                hint=f"its tables are {', '.join(self._names)}",
             ) from error
         if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)):
             raise DatasetError(f"the query failed: {text}") from error
         if match := _MISSING_COLUMN.search(str(error)):
-            raise UnknownColumnError(match.group(1), {name: self.columns(name) for name in self.table_names()}) from error
+            used = [name for name in self._names if name in _WORD.findall(sql)] or self._names
+            raise UnknownColumnError(match.group(1), {name: self.columns(name) for name in used}) from error
         if match := _MISSING_TABLE.search(lines[0]):
-            names = self.table_names()
-            near = closest(match.group(1), names)
             raise UsageError(
-                f"no table {match.group(1)!r}" + (f" (did you mean {near!r}?)" if near else ""),
-                hint=f"the tables are {', '.join(names)}",
+                f"no table {match.group(1)!r}{did_you_mean(match.group(1), self._names)}",
+                hint=f"the tables are {', '.join(self._names)}",
             ) from error
-        where = [line for line in lines[1:] if line.startswith("LINE ") or line.strip() == "^"]
-        raise UsageError("\n".join([f"the query is not valid SQL: {text}", *where[:2]])) from error
+        raise UsageError(f"the query is not valid SQL: {text}") from error
 
 
 class UnknownColumnError(UsageError):
@@ -137,18 +141,12 @@ class UnknownColumnError(UsageError):
 
     def __init__(self, column: str, tables: Mapping[str, Sequence[str]]) -> None:
         self.column = column
-        known = list(dict.fromkeys(name for names in tables.values() for name in names))
-        near = _closest_columns(column, known)
+        known = dict.fromkeys(name for names in tables.values() for name in names)
+        near = difflib.get_close_matches(column.lower(), known, n=3, cutoff=0.6)
         suggestion = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
-        lines = "; ".join(f"{table}: {', '.join(names)}" for table, names in tables.items())
-        hint = f"text goes in single quotes: '{column}'; " if not near else ""
-        super().__init__(f"no column {column!r}{suggestion}", hint=f"{hint}columns of {lines}")
-
-
-def _closest_columns(column: str, known: Iterable[str]) -> list[str]:
-    import difflib
-
-    return difflib.get_close_matches(column.lower(), list(known), n=3, cutoff=0.6)
+        columns = "; ".join(f"{table} has the columns {', '.join(names)}" for table, names in tables.items())
+        quotes = "" if near else f"text goes in single quotes: '{column}'; "
+        super().__init__(f"no column {column!r}{suggestion}", hint=f"{quotes}{columns}")
 
 
 def _literal(text: str) -> str:

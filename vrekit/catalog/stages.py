@@ -145,9 +145,7 @@ def _ranks(video: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
     return np.arange(len(video)) - np.repeat(starts, lengths), np.repeat(lengths, lengths)
 
 
-def _draws(
-    names: tuple[str, ...], video: NDArray[np.int64], frame: NDArray[np.int64], seed: int
-) -> NDArray[np.uint64]:
+def _draws(names: tuple[str, ...], video: NDArray[np.int64], frame: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     return _mix(_hashes(names, seed)[video] + frame.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
 
 

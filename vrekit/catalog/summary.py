@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.runs import RunRecord, read_runs
 from vrekit.catalog.samples import find_sidecars, read_samples
@@ -108,7 +109,7 @@ def summarize(folder: Path) -> DatasetSummary:
     return DatasetSummary(
         folder=folder,
         manifest=manifest,
-        shards=len(find_sidecars(folder)),
+        shards=len(find_tables(folder) if manifest.writer == "lance" else find_sidecars(folder)),
         frames=dict(_counts(frames, "video_id")),
         representations=representations,
         runs=tuple(read_runs(folder)),

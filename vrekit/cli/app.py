@@ -12,6 +12,8 @@ from vrekit.cli.list import list_command
 from vrekit.cli.output import set_debug
 from vrekit.cli.query import query
 from vrekit.cli.resume import resume
+from vrekit.cli.stats import stats
+from vrekit.cli.subset import app as subset
 from vrekit.cli.validate import validate
 
 app = typer.Typer(
@@ -52,3 +54,5 @@ app.command("list")(list_command)
 app.command()(graph)
 app.command()(validate)
 app.command()(query)
+app.add_typer(subset, name="subset")
+app.command()(stats)

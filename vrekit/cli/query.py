@@ -103,7 +103,9 @@ def query(
     with open_dataset(dataset) as opened:
         if sql is not None:
             if request != Query(seed=seed) or select is not None:
-                raise UsageError("--sql is the whole query", hint="put the conditions, columns and limit into the SELECT")
+                raise UsageError(
+                    "--sql is the whole query", hint="put the conditions, columns and limit into the SELECT"
+                )
             rows = opened.sql(sql)
             count = rows.num_rows
             subset = Subset.from_table(opened, rows, sql) if save else None

@@ -182,9 +182,10 @@ def gap_codes(gaps: NDArray[np.float32], levels: int, max_gap: float) -> NDArray
 @lru_cache(maxsize=32)
 def gap_values(levels: int, max_gap: float, are_probabilities: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return what each of the 256 codes means: -g' for logits, exp(-g') for probabilities; read-only."""
-    gaps = np.expm1(np.arange(256) * (np.log1p(max_gap) / levels))
-    gaps[NAN], gaps[ABSENT] = np.nan, np.inf
-    table = (np.exp(-gaps) if are_probabilities else -gaps).astype(dtype)
+    with np.errstate(over="ignore"):  # codes beyond `levels` mean nothing
+        gaps = np.expm1(np.arange(256) * (np.log1p(max_gap) / levels))
+        gaps[NAN], gaps[ABSENT] = np.nan, np.inf
+        table = (np.exp(-gaps) if are_probabilities else -gaps).astype(dtype)
     table.flags.writeable = False
     return table
 

@@ -22,7 +22,7 @@ class Green(ArrayStage):
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the planes."""
-        planes = np.ascontiguousarray(np.moveaxis(array, 2, 0))
+        planes = np.array(np.moveaxis(array, 2, 0), order="C")  # always a copy: it is changed below
         planes[0] -= planes[1]
         planes[2] -= planes[1]
         return planes

@@ -67,7 +67,7 @@ class Log(Quantiser):
                 f"log: the array has the negative value {np.nanmin(array)}",
                 hint="set invalid pixels to NaN, or use the codec u16-jxl with a range, or pco for exact values",
             )
-        scaled = np.log(np.maximum(scaled, self.minimum))
+        scaled = np.asarray(np.log(np.maximum(scaled, self.minimum)))  # a scalar is no array
         scaled -= np.log(self.minimum)
         scaled *= 1.0 / self.log_step
         np.rint(scaled, out=scaled)

@@ -18,7 +18,7 @@ _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 1 << 16
 _HEADER = re.compile(
     rb"\s*\{\s*'descr':\s*'(?P<descr>[^']*)',\s*'fortran_order':\s*(?P<fortran>True|False),"
-    rb"\s*'shape':\s*\((?P<shape>(?:\s*[0-9]{1,18}\s*,?)*)\s*\),?\s*\}\s*"
+    rb"\s*'shape':\s*\((?P<shape>[0-9, ]{0,400})\),?\s*\}\s*"
 )
 
 
@@ -86,10 +86,11 @@ def _parse_header(header: bytes) -> tuple[np.dtype[Any], Shape]:
         raise CodecError(f"npy header does not parse: {header[:200]!r}")
     try:
         dtype = np.dtype(match["descr"].decode("latin1"))
+        shape = tuple(int(length) for length in match["shape"].split(b",") if length.strip())
     except (TypeError, ValueError) as error:
         raise CodecError(f"npy header does not parse: {error}") from error
     if dtype.hasobject:
         raise CodecError(f"npy header is not acceptable: {header!r}")
     if match["fortran"] == b"True":
         raise CodecError("npy file is in Fortran order; vrekit writes C order")
-    return dtype, tuple(int(length) for length in match["shape"].split(b",") if length.strip())
+    return dtype, shape

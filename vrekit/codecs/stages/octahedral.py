@@ -68,9 +68,10 @@ class Octahedral(ArrayStage):
         codes = np.empty((2, *x.shape), np.uint8 if self.bits <= 8 else np.uint16)
         if x.size == 0:
             return codes
-        squared = x * x
-        squared += y * y
-        squared += z * z
+        with np.errstate(over="ignore"):
+            squared = x * x
+            squared += y * y
+            squared += z * z
         directed = np.abs(squared - 1.0) <= 2.0 * _NORM_TOLERANCE
         odd = None if directed.all() else ~directed
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
@@ -92,16 +93,16 @@ class Octahedral(ArrayStage):
                 component[odd] = 0
             plane[...] = component
         if odd is not None:
-            self._mark(codes, odd, squared)
+            self._mark(codes, odd, total)
         return codes
 
-    def _mark(self, codes: NDArray[Any], odd: NDArray[np.bool_], squared: NDArray[Any]) -> None:
-        nan = np.isnan(squared)
-        wrong = odd & ~nan & (squared != 0)
+    def _mark(self, codes: NDArray[Any], odd: NDArray[np.bool_], total: NDArray[Any]) -> None:
+        nan = np.isnan(total)
+        wrong = odd & ~nan & (total != 0)
         if wrong.any():
             raise CodecError(
-                f"octahedral: {int(wrong.sum())} vectors are not of unit length, such as one of length "
-                f"{float(np.sqrt(squared[wrong].flat[0])):.4g}",
+                f"octahedral: {int(wrong.sum())} vectors are not of unit length, such as one whose components' "
+                f"absolute values sum to {float(total[wrong].flat[0]):.4g}",
                 hint="normalise them, set invalid ones to NaN or zero, or use the codec pco",
             )
         codes[0][odd] = 2**self.bits - 1

@@ -48,5 +48,5 @@ class Pco(ArrayToBytesStage):
         except (RuntimeError, TypeError, ValueError, MemoryError) as error:
             raise CodecError(f"pco file is damaged or not {out.dtype}: {error}") from error
         if progress.n_processed != out.size or not progress.finished:
-            more = "" if progress.finished else "at least "
-            raise CodecError(f"pco file holds {more}{progress.n_processed} numbers, expected {out.size}")
+            found = progress.n_processed if progress.finished else f"more than {progress.n_processed}"
+            raise CodecError(f"pco file holds {found} numbers, expected {out.size}")

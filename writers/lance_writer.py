@@ -13,16 +13,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vrekit.catalog.lance_samples import TABLES_FOLDER, table_path
+from vrekit.catalog.lance_samples import OPEN_FOLDER, PARTIAL_SUFFIX, TABLES_FOLDER, table_path
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
 from vrekit.writers.base import Cell, DatasetWriter, Sample
 from vrekit.writers.journaled import JournaledCellWriter, StoredRow
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import tidy
-
-OPEN_FOLDER = ".open"
-PARTIAL_SUFFIX = "payloads"
 
 
 class LanceWriter(DatasetWriter):

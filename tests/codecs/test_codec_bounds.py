@@ -1,0 +1,125 @@
+"""Stated error bounds, for every code and every direction rather than for samples."""
+
+import numpy as np
+import pytest
+from codec_samples import angles_within
+
+from vrekit.codecs.registry import codec_from_config
+from vrekit.codecs.stages.octahedral import Octahedral
+from vrekit.core.errors import CodecError
+
+
+@pytest.mark.parametrize("name", ["mm-delta", "mm-jxl"])
+def test_millimetres_are_kept_to_half_a_millimetre_over_the_whole_range(name: str) -> None:
+    codec = codec_from_config(name)
+    depth = np.linspace(0, 65.5344, 1 << 18).reshape(512, 512)  # float64: four values a code, ends included
+    decoded = codec.decode(codec.encode(depth), dtype=depth.dtype, shape=depth.shape)
+    assert np.abs(decoded - depth).max() <= 0.0005 + 1e-12
+    assert np.abs(decoded - depth).max() >= 0.00049, "the bound is not tight: the test looks at too few values"
+
+
+def test_every_millimetre_survives_exactly() -> None:
+    codec = codec_from_config("mm-delta")
+    depth = (np.arange(65535) / 1000).astype(np.float32)[None]
+    assert np.array_equal(codec.decode(codec.encode(depth), dtype=depth.dtype, shape=depth.shape), depth)
+
+
+def test_every_step_of_flow_survives_exactly_in_both_encodings() -> None:
+    steps = (np.arange(65535) - 32768).astype(np.float32) / 64
+    flow = np.stack([steps, steps[::-1]], axis=-1)[None]
+    for name in ("flow-delta", "flow-kitti"):
+        codec = codec_from_config(name)
+        assert np.array_equal(codec.decode(codec.encode(flow), dtype=flow.dtype, shape=flow.shape), flow)
+
+
+@pytest.mark.parametrize(("bits", "degrees"), [(8, 0.98), (10, 0.25), (12, 0.062)])
+@pytest.mark.parametrize("axis", [0, 2])
+def test_octahedral_bound_holds_for_a_quarter_million_directions(bits: int, degrees: float, axis: int) -> None:
+    rng = np.random.default_rng(7)
+    normals = rng.normal(size=(512, 512, 3)).astype(np.float32)
+    normals /= np.linalg.norm(normals, axis=2, keepdims=True)
+    stage = Octahedral(bits=bits, axis=axis)
+    array = np.ascontiguousarray(np.moveaxis(normals, 2, axis))
+    out = np.empty_like(array)
+    stage.decode(stage.encode(array), out)
+    decoded = np.moveaxis(out, axis, 2)
+    angles_within(degrees)(normals, decoded)
+    with pytest.raises(AssertionError):
+        angles_within(degrees * 0.8)(normals, decoded)  # the stated bound is no more than a quarter too large
+
+
+def test_octahedral_keeps_every_code_that_it_can_write() -> None:
+    stage = Octahedral(bits=8)
+    u, v = np.meshgrid(np.arange(255), np.arange(255), indexing="ij")
+    codes = np.stack([u, v]).astype(np.uint8)
+    vectors = np.empty((255, 255, 3), np.float64)
+    stage.decode(codes, vectors)
+    again = np.empty_like(vectors)
+    stage.decode(stage.encode(vectors), again)
+    np.testing.assert_allclose(again, vectors, atol=1e-12)  # some directions on the fold have two codes
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "value", "message"),
+    [
+        ("mm-delta", {}, -0.001, "outside"),
+        ("mm-delta", {}, 65.536, "outside"),
+        ("mm-delta", {}, np.inf, "outside"),
+        ("u16-jxl", {"minimum": 0, "maximum": 1}, 1.001, "outside"),
+        ("u8-jls", {"minimum": 0, "maximum": 1}, np.nan, "no code is reserved"),
+        ("log-delta", {}, -1.0, "negative"),
+        ("log-delta", {}, -np.inf, "negative"),
+        ("log-delta", {"relative_error": 1e-4, "minimum": 1e-3}, 1e30, "beyond"),
+        ("f16.npy", {}, 70000.0, "65504"),
+        ("gaplog-jls", {}, np.inf, "inf"),
+        ("gaplog-jls", {"scores": "probabilities"}, 2.0, "no probabilities"),
+        ("gaplog-jls", {"scores": "probabilities"}, -0.5, "no probabilities"),
+    ],
+)
+def test_values_outside_are_refused_with_a_hint(name: str, options: dict[str, float], value: float, message: str) -> None:
+    array = np.full((1, 3, 4), 1.0, np.float32)
+    array[0, 1, 2] = value
+    with pytest.raises(CodecError, match=message) as caught:
+        codec_from_config({"id": name, **options}).encode(array)
+    assert caught.value.hint
+
+
+def test_normals_that_are_no_unit_vectors_are_refused() -> None:
+    normals = np.zeros((2, 2, 3), np.float32)
+    normals[0, 0] = [0.5, 0, 0]
+    with pytest.raises(CodecError, match=r"unit length.* 0\.5") as caught:
+        codec_from_config("oct-delta").encode(normals)
+    assert caught.value.hint
+
+
+def test_flow_beyond_512_pixels_is_refused_and_a_half_missing_vector_is_missing() -> None:
+    flow = np.zeros((2, 2, 2), np.float32)
+    flow[0, 0, 0] = np.nan
+    codec = codec_from_config("flow-kitti")
+    decoded = codec.decode(codec.encode(flow), dtype=flow.dtype, shape=flow.shape)
+    assert np.isnan(decoded[0, 0]).all()
+    assert np.isfinite(decoded[1:]).all()
+    flow[1, 1, 1] = 600
+    for name in ("flow-kitti", "flow-delta"):
+        with pytest.raises(CodecError, match="outside"):
+            codec_from_config(name).encode(flow)
+
+
+def test_float16_arrays_survive_lossless_codecs_bit_for_bit() -> None:
+    """JPEG XL's lossless float16 is not lossless (libjxl issue 3844), so no codec of ours may use it."""
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16).reshape(256, 256)
+    for name in ("pco", "npy", "npy.zst"):
+        codec = codec_from_config(name)
+        assert codec.decode(codec.encode(halves), dtype=halves.dtype, shape=halves.shape).tobytes() == halves.tobytes()
+    with pytest.raises(CodecError, match="uint8 or uint16"):
+        codec_from_config("jxl").encode(halves)
+
+
+def test_more_planes_than_an_image_is_high_stand_in_columns() -> None:
+    planes = np.random.default_rng(0).integers(0, 200, (150, 500, 3), dtype=np.uint8)  # 75000 rows
+    for name in ("jls", "jxl"):
+        codec = codec_from_config({"stages": ["planes", name]})
+        decoded = codec.decode(codec.encode(planes), dtype=planes.dtype, shape=planes.shape)
+        assert np.array_equal(decoded, planes)
+    with pytest.raises(CodecError, match="height 70000"):
+        codec_from_config({"stages": ["planes", "jls"]}).encode(np.zeros((70000, 1), np.uint8))

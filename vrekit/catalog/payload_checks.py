@@ -1,0 +1,121 @@
+"""What `validate` checks of a row and its payload, wherever the payload lies."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from vrekit.catalog.manifest import Manifest
+from vrekit.codecs.registry import codec_from_config
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import CodecError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong.
+
+    Attributes:
+        code: Short name: `checksum`, `decode`, `duplicate`, `missing-shard`, `orphan`, `place`, `sidecar`, `table`,
+            `unfinished`, `unknown`.
+        path: File it is about, relative to the dataset.
+        message: What is wrong, for people.
+        video_id: Video of the row, if it is about one.
+        frame_index: Frame of the row, if it is about one.
+        representation: Representation of the row, if it is about one.
+    """
+
+    code: str
+    path: str
+    message: str
+    video_id: str | None = None
+    frame_index: int | None = None
+    representation: str | None = None
+
+    def __str__(self) -> str:
+        about = f" {self.video_id} frame {self.frame_index} {self.representation}" if self.representation else ""
+        return f"{self.code}: {self.path}:{about} {self.message}"
+
+
+@dataclass(slots=True, kw_only=True)
+class ValidationReport:
+    """What was checked and what is wrong."""
+
+    payloads: int = 0
+    payload_bytes: int = 0
+    elapsed_seconds: float = 0.0
+    problems: list[Problem] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return asdict(self) | {"ok": not self.problems}
+
+
+class PayloadChecker:
+    """Checks rows one by one and remembers them, so that a frame stored twice shows."""
+
+    def __init__(self, manifest: Manifest, report: ValidationReport, *, decode: bool) -> None:
+        self.manifest = manifest
+        self.report = report
+        self._codecs = {
+            name: codec_from_config(record.codec)
+            for name, record in manifest.representations.items()
+            if decode and record.codec is not None
+        }
+        self._seen: Counter[tuple[str, int, str]] = Counter()
+
+    def problem(self, row: Mapping[str, Any], code: str, message: str) -> None:
+        """Report something that is wrong with a row."""
+        place = {key: row[key] for key in ("video_id", "frame_index", "representation")}
+        self.report.problems.append(Problem(code=code, path=row["shard"], message=message, **place))
+
+    def has_payload(self, row: Mapping[str, Any]) -> bool:
+        """Check a row against the manifest, and return whether it promises a payload that can be checked."""
+        record = self.manifest.representations.get(row["representation"])
+        if record is None or row["video_id"] not in self.manifest.videos:
+            self.problem(row, "unknown", "dataset.json does not know this video or representation")
+            return False
+        if row["config_hash"] != record.config_hash:
+            self.problem(row, "unknown", f"config hash {row['config_hash']}, but dataset.json has {record.config_hash}")
+        if row["status"] != "ok":
+            return False
+        self._seen[row["video_id"], row["frame_index"], row["representation"]] += 1
+        return True
+
+    def check(self, row: Mapping[str, Any], data: bytes) -> None:
+        """Check the payload of a row."""
+        self.report.payloads += 1
+        self.report.payload_bytes += len(data)
+        if len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
+            self.problem(row, "checksum", f"CRC-32 {crc32(data):08x}, the row says {row['checksum']:08x}")
+            return
+        codec = self._codecs.get(row["representation"])
+        if codec is not None:
+            try:
+                codec.decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))
+            except CodecError as error:
+                self.problem(row, "decode", error.message)
+
+    def report_duplicates(self, path: str) -> None:
+        """Report the frames that were checked more than once."""
+        self.report.problems += [
+            Problem(
+                code="duplicate",
+                path=path,
+                message=f"is stored {count} times",
+                video_id=video_id,
+                frame_index=frame,
+                representation=name,
+            )
+            for (video_id, frame, name), count in self._seen.items()
+            if count > 1
+        ]
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, a few thousand in memory at a time."""
+    for batch in table.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()

@@ -1,0 +1,78 @@
+"""`validate` for Lance tables: payloads are read in batches by row id and checked as those of tars are."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.compute as pc
+
+from vrekit.catalog.lance_samples import (
+    OPEN_FOLDER,
+    PARTIAL_SUFFIX,
+    TABLES_FOLDER,
+    column_name,
+    find_tables,
+    lance_samples,
+    open_table,
+)
+from vrekit.catalog.payload_checks import PayloadChecker, Problem, rows_of
+from vrekit.core.errors import DatasetError
+
+if TYPE_CHECKING:
+    import lance
+
+_BATCH_BYTES = 64 << 20
+_BATCH_ROWS = 256
+
+
+def check_tables(folder: Path, checker: PayloadChecker) -> None:
+    """Check every row and payload of a dataset's tables, and report unfinished cells."""
+    for path in find_tables(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            table = open_table(path)
+            rows = lance_samples(folder, table=path)
+        except DatasetError as error:
+            checker.report.problems.append(Problem(code="table", path=name, message=error.message))
+            continue
+        for representation in pc.unique(rows["representation"]).to_pylist():
+            mine = rows.filter(pc.equal(rows["representation"], representation))
+            checked = (row for row in rows_of(mine) if checker.has_payload(row))
+            for batch in _batches(checked):
+                _check_batch(table, representation, batch, checker)
+    checker.report_duplicates(TABLES_FOLDER)
+    for partial in sorted((folder / TABLES_FOLDER / OPEN_FOLDER).glob(f"*/*.{PARTIAL_SUFFIX}")):
+        relative = partial.relative_to(folder).as_posix()
+        message = "an unfinished cell: `vrekit resume` goes on with it"
+        checker.report.problems.append(Problem(code="unfinished", path=relative, message=message))
+
+
+def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while chunk := list(islice(rows, _BATCH_ROWS)):
+        start, size = 0, 0
+        for at, row in enumerate(chunk):
+            size += row["byte_size"] or 0
+            if size >= _BATCH_BYTES or at + 1 == len(chunk):
+                yield chunk[start : at + 1]
+                start, size = at + 1, 0
+
+
+def _check_batch(
+    table: "lance.LanceDataset", representation: str, rows: list[dict[str, Any]], checker: PayloadChecker
+) -> None:
+    ids = [row["byte_offset"] for row in rows]
+    try:
+        payloads = table.read_blobs(column_name(representation), ids=ids, preserve_order=True)
+    except (OSError, ValueError) as error:
+        if len(rows) == 1:
+            checker.problem(rows[0], "place", f"the payload cannot be read: {error}")
+        else:
+            for row in rows:
+                _check_batch(table, representation, [row], checker)
+        return
+    for row, (_, data) in zip(rows, payloads, strict=True):
+        if data is None:
+            checker.problem(row, "place", "the row promises a payload, the table has none")
+        else:
+            checker.check(row, data)

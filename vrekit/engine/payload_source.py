@@ -1,0 +1,81 @@
+"""Stored payloads of one video of an open dataset, whatever the storage, checked against their checksums."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vrekit.catalog.dataset import Dataset
+from vrekit.catalog.sandbox import sql_literal
+from vrekit.codecs.registry import codec_from_config
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import ChecksumError
+from vrekit.core.names import sample_key
+from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.readers.index import FrameIndex
+from vrekit.readers.payloads import open_payloads
+
+
+class PayloadSource:
+    """Reads the stored payloads of some representations of one video.
+
+    Attributes:
+        rows: (frame number, representation) → metadata row, of what is stored.
+    """
+
+    def __init__(self, dataset: Dataset, video_id: str, names: Sequence[str]) -> None:
+        columns = ", ".join(SAMPLES_SCHEMA.names)
+        listed = ", ".join(sql_literal(name) for name in names)
+        where = f"video_id = {sql_literal(video_id)} AND status = 'ok' AND representation IN ({listed})"
+        table: pa.Table = dataset.sandbox.fetch(
+            f"SELECT {columns} FROM samples WHERE {where} ORDER BY frame_index, representation"
+        ).cast(SAMPLES_SCHEMA)
+        self.video_id = video_id
+        self.rows: Mapping[tuple[int, str], dict[str, Any]] = {
+            (row["frame_index"], row["representation"]): row for row in table.to_pylist()
+        }
+        self._index = FrameIndex.from_table(table, names)
+        self._payloads = open_payloads(dataset.folder, dataset.manifest, self._index)
+        records = dataset.manifest.representations
+        self._codecs = {name: codec_from_config(records[name].codec or {}) for name in names}
+
+    def frames(self, name: str) -> list[int]:
+        """Return the frames that a representation is stored for, rising."""
+        return [frame for frame, stored in self.rows if stored == name]
+
+    def read(self, frames: Sequence[int], names: Sequence[str]) -> dict[tuple[int, str], bytes]:
+        """Return the payloads of some frames and representations by (frame, representation), those that are stored.
+
+        Raises:
+            DatasetError: If a shard is gone or ends too early.
+        """
+        rows = self._index.find([self.video_id] * len(frames), np.asarray(frames, np.int64))
+        payloads = self._payloads.read(rows, names)
+        return {
+            (frame, name): bytes(payload)
+            for name in names
+            for frame, payload in zip(frames, payloads[name], strict=True)
+            if payload is not None
+        }
+
+    def check(self, frame: int, name: str, data: bytes) -> None:
+        """Raise ChecksumError unless `data` is what was written."""
+        expected = self.rows[frame, name]["checksum"]
+        if crc32(data) != expected:
+            raise ChecksumError(
+                f"{sample_key(self.video_id, frame)}.{name}: CRC-32 {crc32(data):08x}, its metadata says {expected:08x}",
+                hint="`vrekit validate` lists everything that is damaged",
+            )
+
+    def decode(self, frame: int, name: str, data: bytes) -> NDArray[Any]:
+        """Return the array in a payload, after checking it.
+
+        Raises:
+            ChecksumError: If it changed since it was written.
+            CodecError: If it does not decode.
+        """
+        self.check(frame, name, data)
+        row = self.rows[frame, name]
+        return self._codecs[name].decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))
