@@ -37,17 +37,23 @@ class Representation(ABC):
         uses_frames: False when `compute` never looks at pixels: the video is then not decoded for its sake.
         thread_safe: False when one instance must not run in two threads at once.
         version: Raised when the same parameters give other values than before; part of the config hash.
+        path_parameters: Parameters that are paths: relative ones start from the config's folder if they are there.
     """
 
     inputs: ClassVar[tuple[tuple[Kind, ...], ...] | None] = ()
     uses_frames: ClassVar[bool] = True
     thread_safe: ClassVar[bool] = True
     version: ClassVar[int] = 1
+    path_parameters: ClassVar[tuple[str, ...]] = ()
 
     @property
     def context(self) -> tuple[int, int]:
         """Frames needed (before, after) each frame; they come through `FrameBatch.neighbour`."""
         return (0, 0)
+
+    def data_digest(self) -> str | None:
+        """Return a digest of the data it reads besides frames, part of the config hash; None when there is none."""
+        return None
 
     @abstractmethod
     def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:

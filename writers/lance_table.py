@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 STORAGE_VERSION: Literal["2.2"] = "2.2"  # the first with blob v2 columns
 KEEP_VERSIONS = timedelta(days=14)  # a reader that opened an untagged version finds its files for as long
-_BATCH_BYTES = 64 << 20
+_BATCH_BYTES = 32 << 20
 
 
 class LanceTable:

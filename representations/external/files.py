@@ -45,6 +45,7 @@ class Files(Representation):
     """
 
     uses_frames: ClassVar[bool] = False
+    path_parameters: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str
     kind: Kind

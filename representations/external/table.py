@@ -1,5 +1,6 @@
 """external/table: time-stamped rows (sensors, captions, ground truth) brought to the frames of the video."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,6 +61,7 @@ class Table(Representation):
     """
 
     uses_frames: ClassVar[bool] = False
+    path_parameters: ClassVar[tuple[str, ...]] = ("path",)
 
     path: str
     columns: tuple[str, ...] | None = None
@@ -83,6 +85,14 @@ class Table(Representation):
         if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
             raise UsageError(f"columns must name each column once, got {list(self.columns)}")
         self._rows = Lazy(self._load)
+
+    def data_digest(self) -> str | None:
+        """Return 16 hex digits of the SHA-256 of the file: another table is another representation."""
+        try:
+            with Path(self.path).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        except OSError as error:
+            raise UsageError(f"{self.path} cannot be read: {error.strerror}", hint="check `path`") from error
 
     def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:
         """Return a vector with named columns, or text.

@@ -10,9 +10,7 @@ from hypothesis.extra import numpy as hnp
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import CodecError
 
-settings.register_profile("codecs", deadline=None, max_examples=60)
-settings.load_profile("codecs")
-
+some = settings(deadline=None, max_examples=60)
 SIDES = st.tuples(st.integers(0, 9), st.integers(0, 9))
 
 
@@ -22,6 +20,7 @@ def round_trip(name: str, array: Array, **options: object) -> Array:
 
 
 @pytest.mark.parametrize("name", ["npy", "npy.zst", "pco"])
+@some
 @given(st.data())
 def test_lossless_codecs_keep_every_bit(name: str, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(CASES[name].dtypes))
@@ -30,6 +29,7 @@ def test_lossless_codecs_keep_every_bit(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", ["jls", "jxl", "png"])
+@some
 @given(st.data())
 def test_image_codecs_keep_every_bit(name: str, data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from(["uint8", "uint16"]))
@@ -38,23 +38,27 @@ def test_image_codecs_keep_every_bit(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", ["bits.npy.zst", "coco-rle"])
+@some
 @given(hnp.arrays(np.bool_, st.tuples(st.integers(0, 3), st.integers(0, 9), st.integers(0, 9))))
 def test_mask_codecs_keep_every_bit(name: str, array: Array) -> None:
     assert round_trip(name, array).tobytes() == array.tobytes()
 
 
 @pytest.mark.parametrize("down", [True, False])
+@some
 @given(hnp.arrays(st.sampled_from([np.uint8, np.uint16]), hnp.array_shapes(min_dims=1, min_side=0, max_side=7)))
 def test_delta_keeps_every_bit(down: bool, array: Array) -> None:
     codec = codec_from_config({"stages": [{"id": "delta", "down": down}, "byteplanes", "npy"]})
     assert codec.decode(codec.encode(array), dtype=array.dtype, shape=array.shape).tobytes() == array.tobytes()
 
 
+@some
 @given(hnp.arrays(st.sampled_from([np.float32, np.float64]), hnp.array_shapes(min_dims=0, min_side=0, max_side=6)))
 def test_json_keeps_every_number(array: Array) -> None:
     np.testing.assert_array_equal(round_trip("json", array), array)
 
 
+@some
 @given(
     hnp.arrays(np.float32, SIDES, elements=st.floats(-5, 40, width=32) | st.just(np.nan)),
     st.integers(2, 16),
@@ -64,11 +68,13 @@ def test_uniform_error_is_at_most_half_a_step(array: Array, bits: int) -> None:
     within(45 / (2**bits - 2) / 2)(array, decoded)
 
 
+@some
 @given(hnp.arrays(np.float32, SIDES, elements=st.floats(0, 2**40, width=32) | st.sampled_from([np.nan, np.inf])))
 def test_log_error_is_relative(array: Array) -> None:
     within(1e-6, relative=4e-4)(array, round_trip("log-delta", array))
 
 
+@some
 @given(
     hnp.arrays(
         st.sampled_from([np.float32, np.float64]),
@@ -83,6 +89,7 @@ def test_gaplog_keeps_winner_and_gaps(array: Array, levels: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["mm-delta", "flow-delta", "u16-delta", "u8-jls", "log-jxl", "oct-delta", "gaplog-jls"])
+@some
 @given(data=st.data())
 def test_any_floats_are_kept_or_refused(name: str, data: st.DataObject) -> None:
     """Never a silently wrong value: what comes back is within the bound, or encode raises CodecError."""

@@ -466,3 +466,41 @@ def test_output_folder_with_other_things_is_refused(make_request: MakeRequest) -
     with pytest.raises(UsageError, match="is not empty and is no vrekit dataset"):
         export(request)
     assert [path.name for path in request.dataset.iterdir()] == ["thesis.tex"]
+
+
+def test_external_data_lies_beside_the_config_and_decides_the_hash(
+    make_request: MakeRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "configs"
+    folder.mkdir()
+    (folder / "sensors.csv").write_text("frame,altitude\n" + "".join(f"{n},{n / 2}\n" for n in range(30)))
+    monkeypatch.chdir(tmp_path)
+    config = """
+representations:
+  sensors: {type: external/table, params: {path: sensors.csv, frame_column: frame}, codec: npy}
+"""
+    request = make_request(config=config, config_folder=folder)
+    export(request)
+    assert {frame: array.tolist() for frame, array in decoded(request.dataset, "sensors").items()} == {
+        frame: [frame / 2] for frame in range(30)
+    }
+    moved = tmp_path / "elsewhere"
+    folder.rename(moved)
+    assert export(make_request(config=config, config_folder=moved)).run_id is None
+    (moved / "sensors.csv").write_text("frame,altitude\n0,1\n")
+    with pytest.raises(ConflictError, match=r"sensors\.data_digest"):
+        export(make_request(config=config, config_folder=moved))
+
+
+def test_output_size_and_dtype_are_what_is_stored(make_request: MakeRequest) -> None:
+    config = """
+representations:
+  rgb: {type: color/rgb, codec: png, output_size: [16, 24]}
+  flow: {type: flow/dis, codec: npy, output_size: [16, 24], output_dtype: float16}
+"""
+    request = make_request(config=config)
+    export(request)
+    flow = decoded(request.dataset, "flow")[3]
+    assert (flow.shape, flow.dtype) == ((16, 24, 2), np.float16)
+    assert decoded(request.dataset, "rgb")[3].shape == (16, 24, 3)
+    assert read_manifest(request.dataset).representations["flow"].stored.shape == (16, 24, 2)

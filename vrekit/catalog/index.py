@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow.compute import call_function
 
 from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest
@@ -103,20 +104,20 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
 def source_digest(folder: Path, manifest: Manifest) -> str:
     """Return 64 hex digits that change whenever a file the index is made from is added, removed or replaced."""
     state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
-    roots = [table / "_versions" for table in find_tables(folder)]
     if manifest.writer == "webdataset":
         shards = folder / SHARDS_FOLDER
-        with_folders = shards.is_dir()
-        roots = sorted(Path(entry) for entry in os.scandir(shards) if entry.is_dir()) if with_folders else []
+        roots = sorted(Path(entry) for entry in os.scandir(shards) if entry.is_dir()) if shards.is_dir() else []
+    else:
+        roots = [table / "_versions" for table in find_tables(folder)]
     for root in [*roots, folder / STATISTICS_FOLDER]:
         if not root.is_dir():
             continue
-        names = []
+        lines = []
         for entry in os.scandir(root):
             if not entry.name.startswith(".") and entry.name.endswith((".parquet", ".manifest")):
                 status = entry.stat()
-                names.append(f"{root.name}/{entry.name} {status.st_size} {status.st_mtime_ns}\n")
-        state.update("".join(sorted(names)).encode())
+                lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}\n")
+        state.update(f"{root.relative_to(folder).as_posix()}\n{''.join(sorted(lines))}".encode())
     return state.hexdigest()
 
 
@@ -154,11 +155,13 @@ def _writer(path: Path, schema: pa.Schema, digest: str) -> pq.ParquetWriter:
     floats = [field.name for field in schema if pa.types.is_floating(field.type)]
     encodings = dict.fromkeys((name for name in schema.names if name in _DELTA), "DELTA_BINARY_PACKED")
     encodings |= dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
+    # Any: pyarrow's own annotation knows bool only
+    dictionary: Any = [name for name in schema.names if name not in encodings and name not in _PLAIN]
     return pq.ParquetWriter(
         path,
         schema.with_metadata({_DIGEST_KEY: digest.encode()}),
         compression="zstd",
-        use_dictionary=[n for n in schema.names if n not in encodings and n not in _PLAIN],
+        use_dictionary=dictionary,
         column_encoding=encodings,
     )
 
@@ -209,7 +212,7 @@ def consolidate(table: pa.Table) -> pa.Table:
     order = np.lexsort((representation, frame, video))
     same = _repeats(order, video, frame, representation)
     if same.any():
-        is_failed = pc.not_equal(table["status"], "ok").to_numpy()
+        is_failed = call_function("not_equal", [table["status"], "ok"]).to_numpy()
         # lexsort is stable: among stored rows the first stays first
         latest_first = np.where(is_failed, -_ranks(table["run_id"]), 0)
         order = np.lexsort((latest_first, is_failed, representation, frame, video))
@@ -238,7 +241,7 @@ def _ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
     names = encoded.dictionary.to_pylist()
     place = np.empty(len(names), np.int64)
     place[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    return place[encoded.indices.to_numpy()]
+    return np.asarray(place[encoded.indices.to_numpy()], np.int64)
 
 
 def frames_of(samples: pa.Table) -> pa.Table:
@@ -248,7 +251,7 @@ def frames_of(samples: pa.Table) -> pa.Table:
     everything = np.arange(samples.num_rows)
     frame = samples["frame_index"].to_numpy()
     starts = np.flatnonzero(~_repeats(everything, _ranks(samples["video_id"]), frame))
-    is_ok = pc.equal(samples["status"], "ok").to_numpy()
+    is_ok = call_function("equal", [samples["status"], "ok"]).to_numpy()
     seconds = _floats(samples["compute_seconds"]) + _floats(samples["encode_seconds"])
     pts = samples["pts_seconds"].to_numpy()
     columns = {
@@ -278,17 +281,17 @@ _NO_NAMES = pa.array([], pa.string())
 
 
 def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    return np.asarray(pc.fill_null(column, 0).to_numpy(), np.int64)
+    return np.asarray(column.fill_null(0).to_numpy(), np.int64)
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    return np.asarray(pc.fill_null(column, 0.0).to_numpy(), np.float64)
+    return np.asarray(column.fill_null(0.0).to_numpy(), np.float64)
 
 
 def _with_statistics(frames: pa.Table, folder: Path) -> pa.Table:
     if not (folder / STATISTICS_FOLDER).is_dir():
         return frames
-    found = [read_statistics(folder, video).table for video in pc.unique(frames["video_id"]).to_pylist()]
+    found = [read_statistics(folder, video).table for video in frames["video_id"].unique().to_pylist()]
     statistics = pa.concat_tables([STATISTICS_SCHEMA.empty_table(), *found])
     if not statistics.num_rows:
         return frames

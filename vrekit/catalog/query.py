@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from pyarrow.compute import call_function
 
 from vrekit.catalog import stages
 from vrekit.catalog.dataset import Dataset
@@ -121,7 +121,7 @@ class Selection:
             self.dataset.sandbox.register(_CHOSEN, self._chosen)
         return self.dataset.sandbox.fetch(
             f"SELECT {columns or _SHOWN[self.level]}\nFROM {self._source}\nORDER BY {_order(self.query, self.level)}"
-            + f"\nLIMIT {self.count if first is None else min(first, self.count)}"
+            f"\nLIMIT {self.count if first is None else min(first, self.count)}"
         )
 
     def keys(self) -> pa.Table:
@@ -250,6 +250,6 @@ def select_frames(dataset: Dataset, where: str) -> pa.Table:
     video, frame = keys["video_id"], keys["frame_index"].to_numpy()
     new = np.ones(len(keys), np.bool_)
     if len(keys):
-        same_video = pc.equal(video.slice(1), video.slice(0, len(keys) - 1)).to_numpy()
+        same_video = call_function("equal", [video.slice(1), video.slice(0, len(keys) - 1)]).to_numpy()
         new[1:] = ~same_video | (np.diff(frame) != 0)
     return keys.filter(pa.array(new))

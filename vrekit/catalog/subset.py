@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vrekit import __version__
@@ -40,6 +39,8 @@ SUBSET_SCHEMA = pa.schema(
         pa.field("representations", pa.list_(pa.string())),
     ]
 )
+
+_WANTED = "vrekit_wanted"
 
 Frame = tuple[str, int]
 Names = frozenset[str] | None  # None: all that the frame has
@@ -253,9 +254,9 @@ class Verification:
 
 def verify(subset: Subset, dataset: Dataset) -> Verification:
     """Return which frames and representations of a subset a dataset lacks."""
-    table = dataset.index.read_frames(["video_id", "frame_index", "representations"])
-    wanted = pa.array(sorted({video for video, _ in subset.frames}), pa.string())
-    table = table.filter(pc.is_in(table["video_id"], wanted))
+    dataset.sandbox.register(_WANTED, subset.table().select(["video_id", "frame_index"]))
+    columns = "video_id, frame_index, representations"
+    table = dataset.sandbox.fetch(f"SELECT {columns} FROM frames SEMI JOIN {_WANTED} USING (video_id, frame_index)")
     stored = {(video, frame): frozenset(names) for video, frame, names in _rows(table)}
     missing, incomplete = [], {}
     for key, names in subset.frames.items():

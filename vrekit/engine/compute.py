@@ -208,10 +208,11 @@ class BatchProcessor:
 
     def _stored_form(self, node: Node, computed: Computed, frame: int) -> NDArray[Any]:
         array = computed.arrays[frame]
-        if node.resized == node.memory:
+        size, dtype = node.spec.output_size, node.spec.output_dtype
+        if size is None and dtype is None:
             return array
         output = Output(data=array[None])
-        resized, _ = resize_output(output, node.memory, node.spec.output_size, node.spec.output_dtype)
+        resized, _ = resize_output(output, node.memory, size, dtype, frame_size=node.frame_size)
         return resized.frame(0)
 
 

@@ -36,7 +36,7 @@ class Appearance:
 
 def appearance(image: NDArray[np.uint8]) -> Appearance:
     """Measure an RGB picture, uint8 (H, W, 3)."""
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    gray = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
     height, width = gray.shape
     laplacian = cv2.Laplacian(gray, cv2.CV_32F) / 255
     small_width = min(width, MOTION_WIDTH)
@@ -73,7 +73,7 @@ def motion(before: Appearance, now: Appearance, frames_between: int) -> float | 
     if before.small.shape != now.small.shape or min(now.small.shape) < 16:
         return None
     search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
-    flow = search.calc(before.small, now.small, None)
+    flow = search.calc(before.small, now.small, np.zeros((*now.small.shape, 2), np.float32))
     length = np.hypot(flow[..., 0], flow[..., 1]).mean()
     return float(length) * now.scale / frames_between
 

@@ -62,10 +62,10 @@ class PayloadSource:
 
     def check(self, frame: int, name: str, data: bytes) -> None:
         """Raise ChecksumError unless `data` is what was written."""
-        expected = self.rows[frame, name]["checksum"]
-        if crc32(data) != expected:
+        found, expected = crc32(data), self.rows[frame, name]["checksum"]
+        if found != expected:
             raise ChecksumError(
-                f"{sample_key(self.video_id, frame)}.{name}: CRC-32 {crc32(data):08x}, its metadata says {expected:08x}",
+                f"{sample_key(self.video_id, frame)}.{name}: CRC-32 {found:08x}, its metadata says {expected:08x}",
                 hint="`vrekit validate` lists everything that is damaged",
             )
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vrekit.catalog.dataset import Dataset
@@ -194,7 +193,7 @@ def _plan(dataset: Dataset, video_id: str, sources: Mapping[str, str]) -> _Plan:
         frames = _stored_frames(dataset, video_id, name)
         stored = np.union1d(stored, frames)
         if known.sources.get(source, name) == name:
-            measured = known.table.filter(pc.is_valid(known.table[_MARKS[source]]))
+            measured = known.table.filter(known.table[_MARKS[source]].is_valid())
             frames = np.setdiff1d(frames, measured["frame_index"].to_numpy())
         if len(frames):
             todo[source] = frames

@@ -32,6 +32,7 @@ class Node:
         stored: What decoding gives back.
         codec: How it is stored; None for a virtual representation.
         compute_identity: What decides the values in memory.
+        frame_size: (height, width) of a decoded frame, pixels.
     """
 
     spec: RepresentationSpec
@@ -41,6 +42,7 @@ class Node:
     stored: OutputSpec
     codec: Codec | None
     compute_identity: Mapping[str, Any]
+    frame_size: tuple[int, int]
 
     @property
     def name(self) -> str:
@@ -178,7 +180,7 @@ def _build_node(
     # A virtual node sees what the reader sees: its dependencies as they come back from storage.
     seen = {parent.name: parent.memory if spec.store else parent.stored for parent in parents}
     memory = instance.output_spec(height, width, seen)
-    resized = resized_spec(memory, spec.output_size, spec.output_dtype)
+    resized = resized_spec(memory, spec.output_size, spec.output_dtype, frame_size=(height, width))
     codec = codec_for(spec.codec, resized, store_as=spec.store_as, profile=profile) if spec.store else None
     return Node(
         spec=spec,
@@ -187,10 +189,11 @@ def _build_node(
         resized=resized,
         stored=resized if codec is None else codec.decoded_spec(resized),
         codec=codec,
+        frame_size=(height, width),
         compute_identity={
             "type": spec.type,
             "version": type(instance).version,
-            **_source_digest(spec, instance),
+            **_digests(spec, instance),
             "params": _all_parameters(instance, spec),
             "compute_dtype": spec.compute_dtype,
             "output_size": list(spec.output_size) if spec.output_size else None,
@@ -209,8 +212,20 @@ def _instance(spec: RepresentationSpec, parents: Sequence[Node], folder: Path | 
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
         raise UsageError(f"type {spec.type!r} lacks {missing}", hint="see docs/representations.md")
-    instance: Representation = build(cls, spec.params, spec.name)
+    instance: Representation = build(cls, _with_paths_found(cls, spec.params, folder), spec.name)
     return instance
+
+
+def _with_paths_found(cls: type[Representation], params: Mapping[str, Any], folder: Path | None) -> Mapping[str, Any]:
+    found = dict(params)
+    for name in cls.path_parameters:
+        value = params.get(name)
+        if folder is None or not isinstance(value, str):
+            continue
+        beside_config = folder / value
+        if beside_config.exists() or ("{" in value and beside_config.parent.exists()):
+            found[name] = str(beside_config)
+    return found
 
 
 def _check_inputs(spec: RepresentationSpec, instance: Representation, parents: Sequence[Node]) -> None:
@@ -238,6 +253,8 @@ def _all_parameters(instance: Representation, spec: RepresentationSpec) -> dict[
         values = {name: getattr(instance, name) for name in names}
     else:
         values = dict(spec.params)
+    # as the config spells it: a dataset must not depend on where the config's folder lies
+    values.update({name: spec.params[name] for name in type(instance).path_parameters if name in spec.params})
     return {name: _jsonable(value) for name, value in values.items()}
 
 
@@ -251,9 +268,12 @@ def _jsonable(value: Any) -> Any:
     return str(value)
 
 
-def _source_digest(spec: RepresentationSpec, instance: Representation) -> dict[str, str]:
-    # A user's own file has no version: its text decides.
-    if ".py:" not in spec.type:
-        return {}
-    source = inspect.getsourcefile(type(instance))
-    return {"source_sha256": hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]} if source else {}
+def _digests(spec: RepresentationSpec, instance: Representation) -> dict[str, str]:
+    digests = {}
+    data = instance.data_digest()
+    if data is not None:
+        digests["data_digest"] = data
+    source = inspect.getsourcefile(type(instance)) if ".py:" in spec.type else None
+    if source:  # a user's own file has no version: its text decides
+        digests["source_sha256"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:16]
+    return digests

@@ -16,6 +16,7 @@ from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import OutputSpec
 
 _NAN, _ZERO = 0, 1  # codes of v where u has its reserved code
+_MAX_TABLE_BITS = 10
 _MAX_REMAP_SIDE = 32767  # cv2.remap counts in int16
 _NORM_TOLERANCE = 1e-2
 
@@ -116,6 +117,9 @@ class Octahedral(ArrayStage):
             return
         if int(array.max()) > last:
             raise CodecError(f"octahedral: code {int(array.max())} is beyond {last}")
+        if self.bits > _MAX_TABLE_BITS:
+            np.copyto(np.moveaxis(out, self.axis, 2), _directions(u, v, self.bits), casting="same_kind")
+            return
         size = 2**self.bits
         table = _vectors(self.bits, out.dtype)
         if self.axis == 2 and out.dtype == np.float32 and max(u.shape) < _MAX_REMAP_SIDE:
@@ -135,18 +139,22 @@ class Octahedral(ArrayStage):
 
 @lru_cache(maxsize=4)
 def _vectors(bits: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return the vector of each u * 2**bits + v, shape (4**bits, 3); 12 MB for 10 bits of float32."""
-    size = 2**bits
-    half = size // 2 - 1
-    line = (np.arange(size) - half) / half
-    u, v = line[:, None], line[None, :]
-    z = 1.0 - np.abs(u) - np.abs(v)
-    below = np.maximum(-z, 0.0)
-    vectors = np.stack([u - np.copysign(below, u), v - np.copysign(below, v), z], axis=-1)
-    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
-    vectors[-1] = np.nan
-    vectors[-1, _ZERO] = 0.0
-    vectors[:-1, -1] = np.nan  # v has no reserved code; nothing writes it
-    table = vectors.reshape(-1, 3).astype(dtype)
+    """Return the vector of each u * 2**bits + v, shape (4**bits, 3), read-only; 12 MB for 10 bits of float32."""
+    line = np.arange(2**bits)
+    table = _directions(line[:, None], line[None, :], bits).reshape(-1, 3).astype(dtype)
     table.flags.writeable = False
     return table
+
+
+def _directions(u: NDArray[Any], v: NDArray[Any], bits: int) -> NDArray[np.float64]:
+    """Return the vectors of codes, channels last."""
+    last = 2**bits - 1
+    half = 2 ** (bits - 1) - 1
+    x, y = np.broadcast_arrays(u / half - 1.0, v / half - 1.0)
+    z = 1.0 - np.abs(x) - np.abs(y)
+    below = np.maximum(-z, 0.0)
+    vectors = np.stack([x - np.copysign(below, x), y - np.copysign(below, y), z], axis=-1)
+    vectors /= np.linalg.norm(vectors, axis=-1, keepdims=True)
+    vectors[np.broadcast_to((u == last) | (v == last), z.shape)] = np.nan  # v has no code of its own: never written
+    vectors[np.broadcast_to((u == last) & (v == _ZERO), z.shape)] = 0.0
+    return vectors

@@ -35,7 +35,10 @@ class Png(ImageStage):
             raise UsageError(f"png.level is {self.level}, expected 0..9")
 
     def _encode_image(self, array: NDArray[Any]) -> bytes:
-        return bytes(imagecodecs.png_encode(array, level=self.level))
+        try:
+            return bytes(imagecodecs.png_encode(array, level=self.level))
+        except imagecodecs.PngError:  # narrow noise can grow beyond the memory it reserves
+            return bytes(imagecodecs.png_encode(array, level=self.level, out=2 * array.nbytes + 2 * len(array) + 4096))
 
     def _decode_image(self, data: Bytes, out: NDArray[Any]) -> NDArray[Any]:
         image: NDArray[Any] = imagecodecs.png_decode(data, out=out)

@@ -1,0 +1,134 @@
+"""Bytes that are not what encode wrote: CodecError, or an array of the promised dtype and shape; never a crash."""
+
+import json
+import tracemalloc
+import zlib
+
+import numpy as np
+import pytest
+from codec_samples import CASES, Array, arrays
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vrekit.codecs.registry import codec_from_config
+from vrekit.core.errors import CodecError
+
+NAMES = sorted(CASES)
+CHECKED = ("bits.npy.zst", "coco-rle", "json.zst", "npy.zst", "png", "rgb-delta", "oct-delta", "mm-delta", "u16-delta")
+
+
+def sample(name: str) -> Array:
+    return max(arrays(name), key=lambda array: array.size)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_damaged_bytes_never_crash(name: str, data: st.DataObject) -> None:
+    codec = codec_from_config({"id": name, **CASES[name].options})
+    array = sample(name)
+    damaged = bytearray(codec.encode(array))
+    if data.draw(st.booleans()):
+        del damaged[data.draw(st.integers(0, len(damaged))) :]
+    for _ in range(data.draw(st.integers(0, 5))):
+        if damaged:
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    damaged += data.draw(st.binary(max_size=3))
+    try:
+        decoded = codec.decode(bytes(damaged), dtype=array.dtype, shape=array.shape)
+    except CodecError as error:
+        assert str(error)
+    else:
+        assert (decoded.dtype, decoded.shape) == (array.dtype, array.shape)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(junk=st.binary(max_size=200))
+@settings(deadline=None, max_examples=30)
+def test_junk_never_crashes(name: str, junk: bytes) -> None:
+    codec = codec_from_config({"id": name, **CASES[name].options})
+    array = sample(name)
+    with pytest.raises(CodecError):
+        codec.decode(junk, dtype=array.dtype, shape=array.shape)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_truncation_is_noticed(name: str) -> None:
+    codec = codec_from_config({"id": name, **CASES[name].options})
+    array = sample(name)
+    data = codec.encode(array)
+    lengths = {0, 1, len(data) - 1, len(data) - 2, len(data) - 4, *range(0, len(data), max(1, len(data) // 50))}
+    for length in lengths:
+        with pytest.raises(CodecError):
+            codec.decode(data[:length], dtype=array.dtype, shape=array.shape)
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_every_flipped_bit_is_noticed_where_the_format_has_a_checksum(name: str) -> None:
+    codec = codec_from_config({"id": name, **CASES[name].options})
+    array = arrays(name)[-1]
+    data = codec.encode(array)
+    expected = codec.decode(data, dtype=array.dtype, shape=array.shape).tobytes()
+    step = max(1, len(data) * 8 // 800)
+    for position in range(0, len(data) * 8, step):
+        flipped = bytearray(data)
+        flipped[position // 8] ^= 1 << position % 8
+        try:
+            decoded = codec.decode(bytes(flipped), dtype=array.dtype, shape=array.shape)
+        except CodecError:
+            continue
+        assert decoded.tobytes() == expected, f"bit {position} changed the array and nobody noticed"
+
+
+@pytest.mark.parametrize("name", ["jls", "jpg", "jxl", "npy.zst", "pco", "png"])
+def test_a_bomb_is_refused_before_it_unpacks(name: str) -> None:
+    dtype = np.dtype(np.uint16 if name == "pco" else np.uint8)
+    codec = codec_from_config(name)
+    bomb = codec.encode(np.zeros((3000, 4000), dtype))
+    assert len(bomb) < 250_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(CodecError):
+            codec.decode(bomb, dtype=dtype, shape=(10, 10))
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_sizes_in_headers_are_not_believed() -> None:
+    array = np.zeros((4, 5), np.uint8)
+    zstd = bytearray(codec_from_config("npy.zst").encode(array))
+    zstd[4:6] = b"\xe0" + zstd[5:6]  # 8-byte content size
+    npy = codec_from_config("npy").encode(array).replace(b"(4, 5), }", b"(4, 5**9)}")
+    huge = codec_from_config("npy").encode(array).replace(b"(4, 5), }  ", b"(40000, 50)}")
+    rle = json.dumps({"size": [4, 5], "counts": "_" * 12 + "3"}).encode()
+    png = bytearray(codec_from_config("png").encode(array))
+    png[16:20] = b"\x7f\xff\xff\xff"
+    png[29:33] = zlib.crc32(png[12:29]).to_bytes(4, "big")
+    for name, data in (("npy.zst", zstd), ("npy", npy), ("npy", huge), ("png", png)):
+        with pytest.raises(CodecError):
+            codec_from_config(name).decode(bytes(data), dtype=array.dtype, shape=array.shape)
+    with pytest.raises(CodecError, match="coco-rle"):
+        codec_from_config({"stages": ["coco-rle"]}).decode(rle, dtype=np.dtype(bool), shape=(4, 5))
+
+
+def test_npy_never_unpickles() -> None:
+    pickled = b"\x93NUMPY\x01\x00v\x00{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    pickled += b" " * (128 - len(pickled)) + b"cos\nsystem\n(S'false'\ntR."
+    with pytest.raises(CodecError, match="not acceptable"):
+        codec_from_config("npy").decode(pickled, dtype=np.dtype(np.float32), shape=(1,))
+
+
+def test_codes_that_are_never_written_are_refused() -> None:
+    npy = codec_from_config("npy")
+    cases = (
+        ("gaplog", {}, np.full((2, 3, 4), 200, np.uint8), (2, 3, 4)),
+        ("octahedral", {"bits": 9}, np.full((2, 3, 4), 512, np.uint16), (3, 4, 3)),
+        ("uniform", {"minimum": 0, "maximum": 1, "bits": 12}, np.full((3, 4), 4096, np.uint16), (3, 4)),
+        ("topk", {"k": 1}, np.full((2, 3, 4), 7, np.uint8), (5, 3, 4)),
+        ("kitti-flow", {}, np.full((3, 4, 3), 2, np.uint16), (3, 4, 2)),
+    )
+    for stage, options, codes, shape in cases:
+        codec = codec_from_config({"stages": [{"id": stage, **options}, "npy"]})
+        with pytest.raises(CodecError):
+            codec.decode(npy.encode(codes), dtype=np.dtype(np.float32), shape=shape)
