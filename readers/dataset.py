@@ -47,8 +47,8 @@ class FrameDataset(Dataset[Sample]):
     Args:
         path: Folder of the dataset.
         representations: Names to read; None reads all but the exported pictures (`canny.image`).
-        subset: Frames to read: keys (`["car/00000012"]`), or a table or Parquet file with the columns `video_id` and
-            `frame_index`. None reads all.
+        subset: Frames to read: keys (`["car/00000012"]`), a table or Parquet file with the columns `video_id` and
+            `frame_index` (`vrekit query … --save`), or a predicate (`"luma_mean > 0.2"`). None reads all.
         transform: Called with every sample; returns the sample to use. It runs in the loader's threads.
         missing: What happens to frames that lack a selected representation: `"drop"` leaves them out, `"fill"` fills
             in the representation's invalid value (NaN for floats, else 0) with `valid` False, `"none"` has None in
@@ -90,7 +90,7 @@ class FrameDataset(Dataset[Sample]):
         stored, _ = computing_order(self.manifest, self.representations)
         index = FrameIndex.from_table(read_samples(self.path, columns=INDEX_COLUMNS), stored)
         if subset is not None:
-            index = index.take(subset_rows(index, subset))
+            index = index.take(subset_rows(index, subset, self.path))
         rows = rows_with(index, stored, mode)
         self.left_out = len(index) - len(rows)
         if self.left_out:

@@ -1,5 +1,6 @@
 """Which frames to read: a subset resolved to rows, and what to do with frames that lack something."""
 
+import os
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
@@ -29,18 +30,26 @@ class Missing(StrEnum):
     RAISE = "raise"  # opening the dataset fails
 
 
-def subset_rows(index: FrameIndex, subset: Subset) -> NDArray[np.int64]:
+def subset_rows(index: FrameIndex, subset: Subset, folder: Path) -> NDArray[np.int64]:
     """Return the rows of a subset, in the subset's order.
 
     Args:
         index: All frames of the dataset.
-        subset: Keys (`car/00000012`), or a table or Parquet file with the columns video_id and frame_index.
+        subset: Keys (`car/00000012`), a table or Parquet file with the columns video_id and frame_index, or a
+            predicate such as `"luma_mean > 0.2"`: text that is no file and does not end in `.parquet`.
+        folder: The dataset, which a predicate is asked of.
 
     Raises:
         UsageError: If it is no subset, or names a frame twice.
         DatasetError: If it names frames the dataset does not have.
     """
-    if isinstance(subset, (str, Path)):
+    if isinstance(subset, str) and not subset.endswith(".parquet") and not os.path.isfile(subset):
+        from vrekit.catalog.dataset import open_dataset
+        from vrekit.catalog.query import select_frames
+
+        with open_dataset(folder) as dataset:
+            video_ids, frames = _from_table(select_frames(dataset, subset), "the query")
+    elif isinstance(subset, (str, Path)):
         video_ids, frames = _from_table(_read(Path(subset)), str(subset))
     elif isinstance(subset, pa.Table):
         video_ids, frames = _from_table(subset, "the subset")

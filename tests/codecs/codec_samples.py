@@ -75,6 +75,11 @@ def unit_vectors(rng: np.random.Generator, shape: Shape, dtype: np.dtype[Any]) -
     return flat.reshape(shape).astype(dtype)
 
 
+def unit_or_nan(rng: np.random.Generator, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    """Such directions, as any numbers within -1..1."""
+    return unit_vectors(rng, shape, dtype).clip(-1, 1)
+
+
 def logits(rng: np.random.Generator, shape: Shape, dtype: np.dtype[Any]) -> Array:
     """Logits with ties, near ties, large gaps, impossible classes and invalid pixels."""
     values = np.asarray(rng.normal(0, 6, shape))
@@ -192,7 +197,7 @@ _MILLIMETRES = Case(IMAGES, FLOATS, smooth(0, 65.5, nan=0.1), within(0.0005))
 _LOG = Case(ANY, ("float32", "float64"), positive, within(1e-6, relative=4e-4))
 _OCTAHEDRAL = Case(RGB, FLOATS, unit_vectors, angles_within(0.25))
 _FLOW = Case(FLOW, FLOATS, smooth(-511.5, 511.5, nan=0.1), within(1 / 128))
-_GAPLOG = Case(SCORES, FLOATS, logits, gaps_kept(127, 16.0, are_probabilities=False))
+_GAPLOG = Case(SCORES, FLOATS, logits, gaps_kept(100, 16.0, are_probabilities=False))
 _U8 = Case(ANY[2:], FLOATS, smooth(-1, 3), within(4 / 510), {"minimum": -1, "maximum": 3})
 _U16 = Case(ANY[2:], FLOATS, smooth(-1, 3, nan=0.1), within(4 / 131068), {"minimum": -1, "maximum": 3})
 
@@ -215,6 +220,7 @@ CASES: Mapping[str, Case] = {
     "log-jxl": _LOG,
     "mm-delta": _MILLIMETRES,
     "mm-jxl": _MILLIMETRES,
+    "normals-delta": Case(RGB, FLOATS, unit_or_nan, within(1 / 254), {"axis": 2}),
     "npy": Case(ANY, ("bool", *INTEGERS, *FLOATS, "complex64"), bits, same),
     "npy.zst": Case(ANY, ("bool", *INTEGERS, *FLOATS, "complex128"), bits, same),
     "oct-delta": _OCTAHEDRAL,

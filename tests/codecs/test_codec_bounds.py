@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from codec_samples import angles_within
 
+from tests.codecs.codec_samples import angles_within
 from vrekit.codecs.registry import codec_from_config
 from vrekit.codecs.stages.octahedral import Octahedral
 from vrekit.core.errors import CodecError
@@ -76,7 +76,9 @@ def test_octahedral_keeps_every_code_that_it_can_write() -> None:
         ("gaplog-jls", {"scores": "probabilities"}, -0.5, "no probabilities"),
     ],
 )
-def test_values_outside_are_refused_with_a_hint(name: str, options: dict[str, float], value: float, message: str) -> None:
+def test_values_outside_are_refused_with_a_hint(
+    name: str, options: dict[str, float], value: float, message: str
+) -> None:
     array = np.full((1, 3, 4), 1.0, np.float32)
     array[0, 1, 2] = value
     with pytest.raises(CodecError, match=message) as caught:

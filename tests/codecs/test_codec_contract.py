@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from codec_samples import CASES, arrays
 
+from tests.codecs.codec_samples import CASES, arrays
 from vrekit.codecs.base import Codec
 from vrekit.codecs.registry import codec_from_config, codec_names
 from vrekit.core.errors import CodecError

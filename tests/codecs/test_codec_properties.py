@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from codec_samples import CASES, Array, gaps_kept, within
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.codecs.codec_samples import CASES, Array, gaps_kept, within
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import CodecError
 
@@ -88,7 +88,9 @@ def test_gaplog_keeps_winner_and_gaps(array: Array, levels: int) -> None:
     gaps_kept(levels, 16.0, are_probabilities=False)(array, decoded)
 
 
-@pytest.mark.parametrize("name", ["mm-delta", "flow-delta", "u16-delta", "u8-jls", "log-jxl", "oct-delta", "gaplog-jls"])
+@pytest.mark.parametrize(
+    "name", ["mm-delta", "flow-delta", "u16-delta", "u8-jls", "log-jxl", "oct-delta", "gaplog-jls"]
+)
 @some
 @given(data=st.data())
 def test_any_floats_are_kept_or_refused(name: str, data: st.DataObject) -> None:
@@ -98,9 +100,13 @@ def test_any_floats_are_kept_or_refused(name: str, data: st.DataObject) -> None:
     leading = (data.draw(st.integers(1, 4)),) if name == "gaplog-jls" else ()
     shape = (*leading, *data.draw(SIDES), *channels)
     array = data.draw(hnp.arrays(np.float32, shape))
+    codec = codec_from_config({"id": name, **case.options})
+    refused = None
     try:
-        decoded = round_trip(name, array, **case.options)
+        data_bytes = codec.encode(array)
     except CodecError as error:
-        assert error.hint
-        return
-    case.check(array, decoded)
+        refused, data_bytes = error, b""
+    if refused is None:
+        case.check(array, codec.decode(data_bytes, dtype=array.dtype, shape=array.shape))
+    else:
+        assert refused.hint

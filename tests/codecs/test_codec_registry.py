@@ -153,7 +153,12 @@ def test_every_kind_has_a_default_that_round_trips(profile: str, lossy: bool | N
         array = array + array.dtype.type(1 / 5)
     decoded = codec_from_config(codec.config()).decode(codec.encode(array), dtype=array.dtype, shape=array.shape)
     assert decoded.shape == array.shape
-    np.testing.assert_allclose(decoded, array, atol=2e-3) if data.kind is not Kind.TEXT else None
+    if data.kind is Kind.TEXT:
+        assert decoded.item() == "text"
+    else:  # scores that all tie come back with one winner
+        np.testing.assert_allclose(
+            decoded, array, atol=0.03 if data.kind in (Kind.LOGITS, Kind.PROBABILITIES) else 2e-3
+        )
     if lossy is False and isinstance(codec, PipelineCodec):
         exact = {"channels-first", "npy", "zstd", "pco", "green", "delta", "byteplanes", "jxl", "planes", "packbits"}
         assert {stage.id for stage in codec.stages} <= exact | {"json", "coco-rle"}

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from codec_samples import Array, gaps_kept, logits, probabilities, winner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tests.codecs.codec_samples import Array, gaps_kept, logits, probabilities, winner
 from vrekit.codecs.registry import codec_for
 from vrekit.codecs.stages.softmax import softmax
 from vrekit.codecs.store_as import as_indices, as_logits, as_probabilities
@@ -41,7 +41,7 @@ def stored(array: Array, spec: OutputSpec, option: Any = None, **options: Any) -
 def test_probabilities_keep_winner_sum_and_gaps(dtype: str, option: Any) -> None:
     array = sample(dtype, Kind.PROBABILITIES)
     decoded, _ = stored(array, spec_of(array, Kind.PROBABILITIES), option)
-    levels = option["levels"] if isinstance(option, dict) else 127
+    levels = option["levels"] if isinstance(option, dict) else 100
     gaps_kept(levels, 16.0, are_probabilities=True)(array, decoded)
     valid = ~np.isnan(array).any(axis=0)
     np.testing.assert_allclose(decoded.astype(np.float64).sum(axis=0)[valid], 1.0, atol=2e-3)

@@ -1,8 +1,8 @@
 """Samples for tests of writers, and a process that writes them until it is killed.
 
-    python -m tests.contracts.writer_cells WRITER FOLDER RUN_ID POINT
+    python -m tests.contracts.writer_cells WRITER FOLDER RUN_ID POINT [NUMBER]
 
-writes CELL and dies by SIGKILL at POINT (a name of POINTS[WRITER], or `never`).
+writes CELL, or the one that is NUMBER cells further, and dies by SIGKILL at POINT (one of POINTS[WRITER], or `never`).
 """
 
 import os
@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.catalog.samples import read_samples
@@ -99,10 +101,8 @@ def stored_payloads(folder: Path, writer: str, names: Iterable[str] = NAMES) -> 
     """Return the payloads of a dataset as the readers see them, by (video, frame, representation)."""
     names = list(names)
     index = FrameIndex.from_table(read_samples(folder, columns=INDEX_COLUMNS), names)
-    rows = [*range(len(index))]
-    import numpy as np
-
-    found = open_payloads(folder, make_manifest(writer, names), index).read(np.array(rows, np.int64), names)
+    rows = range(len(index))
+    found = open_payloads(folder, make_manifest(writer, names), index).read(np.arange(len(index)), names)
     return {
         (index.videos[index.video[row]], int(index.frame_index[row]), name): bytes(data)
         for name in names
@@ -139,46 +139,43 @@ def _then_kill(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _torn(append: Callable[..., None]) -> Callable[..., None]:
+    def wrapped(self: Any, *args: Any) -> None:
+        append(self, *args)
+        if len(self.rows) == 20 * len(NAMES):
+            self.flush()
+        if len(self.rows) == 25 * len(NAMES):
+            self._write_chunks()  # bytes without their journal lines
+            _kill()
+
+    return wrapped
+
+
 def _kill_at(point: str) -> None:
+    import lance
+    import lance.fragment
+
     from vrekit.writers import journal, lance_table, lance_writer, webdataset
 
-    shard = journal.OpenShard
-    if point == "torn-flush":
-        append = shard.append
+    def at_once(_function: object) -> Callable[..., None]:
+        return _kill
 
-        def torn(self: Any, *args: Any) -> None:
-            append(self, *args)
-            if len(self.rows) == 20 * len(NAMES):
-                self.flush()
-            if len(self.rows) == 25 * len(NAMES):
-                self._write_chunks()  # bytes without their journal lines
-                _kill()
-
-        shard.append = torn  # type: ignore[method-assign]
-    elif point == "sealed":
-        shard.seal = _then_kill(shard.seal)  # type: ignore[method-assign]
-    elif point == "linked":
-        webdataset._link = _then_kill(webdataset._link)
-    elif point == "sidecar":
-        webdataset.write_atomic = _then_kill(webdataset.write_atomic)
-    elif point == "creating":
-        lance_table.LanceTable._create = _kill  # type: ignore[method-assign,assignment]
-    elif point in ("fragment", "committed"):
-        import lance
-        import lance.fragment
-
-        if point == "fragment":
-            lance.fragment.write_fragments = _then_kill(lance.fragment.write_fragments)
-        else:
-            lance.LanceDataset.commit = staticmethod(_then_kill(lance.LanceDataset.commit))
-    elif point == "tagged":
-        lance_table.tag = _then_kill(lance_table.tag)
-    elif point == "removing":
-        shard.remove = _kill  # type: ignore[method-assign]
-    elif point == "tidying":
-        lance_writer.tidy = _kill
-    else:
-        assert point == "never", point
+    places: dict[str, tuple[Any, str, Callable[..., Any]]] = {
+        "torn-flush": (journal.OpenShard, "append", _torn),
+        "sealed": (journal.OpenShard, "seal", _then_kill),
+        "linked": (webdataset, "_link", _then_kill),
+        "sidecar": (webdataset, "write_atomic", _then_kill),
+        "removing": (journal.OpenShard, "remove", at_once),
+        "creating": (lance_table.LanceTable, "_create", at_once),
+        "fragment": (lance.fragment, "write_fragments", _then_kill),
+        "committed": (lance.LanceDataset, "commit", _then_kill),
+        "tagged": (lance_table, "tag", _then_kill),
+        "tidying": (lance_writer, "tidy", at_once),
+    }
+    if point != "never":
+        owner, name, replace = places[point]
+        changed = replace(getattr(owner, name))
+        setattr(owner, name, staticmethod(changed) if owner is lance.LanceDataset else changed)
 
 
 POINTS = {
@@ -187,11 +184,12 @@ POINTS = {
 }
 
 
-def _main(writer: str, folder: str, run_id: str, point: str) -> None:
+def _main(writer: str, folder: str, run_id: str, point: str, number: str = "0") -> None:
     _kill_at(point)
     dataset = make_writer(Path(folder), writer)
-    cell = dataset.open_cell(CELL)
-    write_missing(cell, run_id=run_id)
+    offset = 64 * int(number)
+    cell = dataset.open_cell(Cell("car", "all", CELL.first + offset, CELL.last + offset))
+    write_missing(cell, [frame + offset for frame in FRAMES], run_id=run_id)
     cell.commit()
     dataset.close()
 

@@ -132,8 +132,8 @@ def open_dataset(folder: str | Path) -> Dataset:
         >>> with open_dataset("out") as dataset:
         ...     small = dataset.frames.filter("luma_mean < 0.1").to_arrow_table()
     """
-    folder = Path(folder)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(Path(folder))
+    folder = Path(folder).absolute()  # the tables stay readable when the process changes its folder
     return Dataset(folder, manifest, load_index(folder, manifest))
 
 

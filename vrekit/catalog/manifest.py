@@ -7,7 +7,7 @@ into one dataset. It says nothing about which frames are done: that is the job o
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -154,7 +154,8 @@ class Manifest:
         """Return a manifest that knows this video.
 
         Raises:
-            ConflictError: If the id already names another video (another fingerprint).
+            ConflictError: If the id already names another video (another fingerprint), or this one read in another
+                way (another stream, or another clock for frames that have none of their own).
         """
         known = self.videos.get(video_id)
         if known is not None and known.fingerprint != info.fingerprint:
@@ -165,6 +166,7 @@ class Manifest:
                 hint="give this one its own name with --video-id NAME, or choose another output with -o",
             )
         if known is not None:
+            _check_same_reading(video_id, known, info)
             return self
         return replace(self, videos={**self.videos, video_id: info})
 
@@ -181,51 +183,86 @@ class Manifest:
             if known is None:
                 merged[name] = record
             elif known.config_hash != record.config_hash:
-                differences += [f"  {line}" for line in _diff(name, known.identity, record.identity)]
+                lines = differences_between(name, known.identity, record.identity)
+                differences += [f"  {line}" for line in lines]
         if differences:
             raise ConflictError(
                 "the dataset already has these representations with other settings:\n" + "\n".join(differences),
                 hint="give the changed one a new name in the config, or choose another output with -o",
             )
         added = [name for name, record in merged.items() if record.group is None and not record.is_virtual]
-        for name in added:
-            merged[name] = replace(merged[name], group=_group_for(name, added, self))
+        for name, group in _new_groups(added, self).items():
+            merged[name] = replace(merged[name], group=group)
         return replace(self, representations=merged)
 
 
-def _group_for(name: str, added: list[str], manifest: Manifest) -> str:
+def _new_groups(added: list[str], manifest: Manifest) -> dict[str, str]:
     # A sample holds every representation of its run; what comes later gets shards of its own, so that nothing
     # already written is rewritten.
-    if manifest.layout == "sample" and not manifest.groups:
-        return "all"
-    if manifest.layout == "representation" or len(added) == 1:
-        group = file_name_part(name)
-    else:
-        group = f"add{len(manifest.groups)}"
-    while group in manifest.groups:
+    taken = set(manifest.groups)
+    if manifest.layout == "sample" and len(added) > 1:
+        group = _free(f"add{len(taken)}" if taken else "all", taken)
+        return dict.fromkeys(added, group)
+    groups = {}
+    for name in added:
+        first = manifest.layout == "sample" and not taken
+        groups[name] = _free("all" if first else file_name_part(name), taken)
+        taken.add(groups[name])
+    return groups
+
+
+def _free(group: str, taken: Collection[str]) -> str:
+    while group in taken:
         group += "_"
     return group
 
 
 def file_name_part(name: str) -> str:
-    """Return a representation name fit for a file name: `canny.image` → `canny_image`."""
-    return name.replace(".", "_")
+    """Return a representation name fit to be a group: `canny.image` → `canny_image`, `flow-raft` → `flow_raft`.
+
+    A group holds no `-`: that ends it in a shard's name, so that no group's shards pass for those of another.
+    """
+    return name.replace(".", "_").replace("-", "_")
+
+
+def _check_same_reading(video_id: str, known: VideoInfo, info: VideoInfo) -> None:
+    # A file's clock is its own; its average rate may be reckoned anew by another version of the decoder.
+    clocks = (None, None) if info.source == "file" else (known.fps, info.fps)
+    streams = (known.stream_index, info.stream_index)
+    for what, (has, asked) in {"stream": streams, "fps": clocks}.items():
+        if has != asked:
+            raise ConflictError(
+                f"the dataset has video {video_id!r} with {what} {'–' if has is None else f'{has:g}'}, "
+                f"asked for {'–' if asked is None else f'{asked:g}'}",
+                hint="leave the option away, or give this one its own name with --video-id NAME",
+            )
 
 
 def _describe(info: VideoInfo) -> str:
     return f"{info.frame_count} frames, {info.width}x{info.height}, fingerprint {info.fingerprint}"
 
 
-def _diff(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences_between(
+    name: str, old: Mapping[str, Any], new: Mapping[str, Any], *, has: str = "dataset has", asked: str = "asked for"
+) -> list[str]:
+    """Return one line for each value in which two identities differ: `canny.params.low: dataset has 50, asked for 60`.
+
+    Args:
+        name: What they are the identity of.
+        old: One of them.
+        new: The other.
+        has: What is said before a value of `old`.
+        asked: What is said before a value of `new`.
+    """
     lines = []
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)
         if before == after:
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += _diff(f"{name}.{key}", before, after)
+            lines += differences_between(f"{name}.{key}", before, after, has=has, asked=asked)
         else:
-            lines.append(f"{name}.{key}: dataset has {json.dumps(before)}, asked for {json.dumps(after)}")
+            lines.append(f"{name}.{key}: {has} {json.dumps(before)}, {asked} {json.dumps(after)}")
     return lines
 
 

@@ -17,7 +17,7 @@ from pyarrow.compute import call_function
 
 from vrekit.catalog import stages
 from vrekit.catalog.dataset import Dataset
-from vrekit.catalog.sandbox import UnknownColumnError, sql_literal
+from vrekit.catalog.sandbox import UnknownColumnError, UnknownTableError, sql_literal
 from vrekit.catalog.stages import Positions, Rows
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
@@ -30,7 +30,11 @@ _SHOWN = {
     "samples": "video_id, frame_index, representation, status, codec, byte_size, duration",
 }
 # auto tries these one after the other and takes the first that has every column
-_RELATIONS = (("frames", "frames"), ("samples", "samples"), ("samples", "samples_with_frames"))
+_RELATIONS: tuple[tuple[Literal["frames", "samples"], str], ...] = (
+    ("frames", "frames"),
+    ("samples", "samples"),
+    ("samples", "samples_with_frames"),
+)
 _CHOSEN = "vrekit_chosen"
 
 
@@ -195,23 +199,23 @@ def _steps(query: Query) -> list[tuple[str, dict[str, Any], Callable[[Rows], Pos
 def _bind(dataset: Dataset, query: Query, columns: str | None) -> tuple[Literal["frames", "samples"], str]:
     """Return the level and relation the query's columns belong to."""
     candidates = [one for one in _RELATIONS if query.on in ("auto", one[0])]
-    unknown: UnknownColumnError | None = None
-    # what is in neither table is reported with the columns of both
+    unknown: UsageError | None = None
     for level, relation in candidates:
         shown = columns or "1"
         try:
             if query.where and query.where.strip():  # alone first, so that a message shows what was typed
                 dataset.sandbox.relation(f"SELECT 1 FROM {relation} WHERE ({query.where}\n)")
             dataset.sandbox.relation(f"SELECT {shown}\nFROM {relation} ORDER BY {_order(query, level)}")
-        except UnknownColumnError as error:
-            unknown = error
+        except (UnknownColumnError, UnknownTableError) as error:
+            # what the widest relation lacks says most; `samples.codec` is no table there
+            if unknown is None or isinstance(error, UnknownColumnError):
+                unknown = error
             continue
-        return level, relation  # type: ignore[return-value]  # pyarrow and duckdb have no types
+        return level, relation
     assert unknown is not None  # one of the candidates bound, or all of them raised
-    if query.on == "frames" and unknown.column in dataset.sandbox.columns("samples"):
-        raise UsageError(
-            f"{unknown.column!r} is a column of samples, not of frames", hint="select samples: --on samples"
-        ) from unknown
+    column = unknown.column if isinstance(unknown, UnknownColumnError) else None
+    if query.on == "frames" and column in dataset.sandbox.columns("samples"):
+        raise UsageError(f"{column!r} is a column of samples, not of frames", hint="--on samples") from unknown
     raise unknown
 
 

@@ -129,11 +129,15 @@ class Sandbox:
             used = [name for name in self._names if name in _WORD.findall(sql)] or self._names
             raise UnknownColumnError(match.group(1), {name: self.columns(name) for name in used}) from error
         if match := _MISSING_TABLE.search(lines[0]):
-            raise UsageError(
+            raise UnknownTableError(
                 f"no table {match.group(1)!r}{did_you_mean(match.group(1), self._names)}",
                 hint=f"the tables are {', '.join(self._names)}",
             ) from error
         raise UsageError(f"the query is not valid SQL: {text}") from error
+
+
+class UnknownTableError(UsageError):
+    """A query names a table that is not there."""
 
 
 class UnknownColumnError(UsageError):

@@ -5,6 +5,7 @@ an engine's random numbers or hash functions: the same rows and seed give the sa
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from vrekit.core.errors import UsageError
 
 Positions = NDArray[np.int64]
+_SAMPLE = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*(%?)\s*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def at_fps(rows: Rows, fps: float) -> Positions:
     """Keep, for each point in time i / fps, the selected frame nearest to it (and within half a step).
 
     Time is the frames' presentation time, so that variable frame rates come out right; of two frames equally near,
-    the earlier one stays.
+    the earlier one stays, and a frame just between two points belongs to the earlier one.
 
     Raises:
         UsageError: If a frame has no presentation time.
@@ -90,7 +92,7 @@ def at_fps(rows: Rows, fps: float) -> Positions:
     if np.isnan(pts).any():
         lacking = rows.video_names[video[np.isnan(pts)][0]]
         raise UsageError(f"--fps needs timestamps, and frames of {lacking!r} have none", hint="use --stride")
-    slot = np.floor(pts * fps + 0.5).astype(np.int64)
+    slot = np.ceil(pts * fps - 0.5).astype(np.int64)
     distance = np.abs(pts - slot / fps)
     order = np.lexsort((frame, distance, slot, video))
     best = np.ones(len(order), np.bool_)
@@ -128,14 +130,11 @@ def sample_count(text: str, total: int) -> int:
     Raises:
         UsageError: If it is neither.
     """
-    share = text.strip().endswith("%")
-    try:
-        value = float(text.strip().rstrip("%"))
-    except ValueError:
-        value = -1
-    if value < 0 or (share and value > 100) or (not share and value != int(value)):
+    match = _SAMPLE.fullmatch(text)
+    value = float(match.group(1)) if match else -1.0
+    if match is None or (match.group(2) and value > 100) or (not match.group(2) and not value.is_integer()):
         raise UsageError(f"--sample {text!r} is neither a number nor a share", hint="it looks like 1000 or 10%")
-    return min(total, round(total * value / 100) if share else int(value))
+    return min(total, round(total * value / 100) if match.group(2) else int(value))
 
 
 def _ranks(video: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -31,12 +31,17 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     if manifest.writer == "lance":
         check_tables(folder, checker)
     else:
-        for sidecar in find_sidecars(folder):
-            _check_shard(folder, sidecar, checker)
-        checker.report_duplicates(SHARDS_FOLDER)
-        report.problems += _orphans(folder)
+        check_shards(folder, checker)
     report.elapsed_seconds = time.perf_counter() - started
     return report
+
+
+def check_shards(folder: Path, checker: PayloadChecker) -> None:
+    """Check every row and payload of a dataset's tars, and report what belongs to nobody."""
+    for sidecar in find_sidecars(folder):
+        _check_shard(folder, sidecar, checker)
+    checker.report_duplicates(SHARDS_FOLDER)
+    checker.report.problems += _orphans(folder)
 
 
 def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:

@@ -36,8 +36,8 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         except DatasetError as error:
             checker.report.problems.append(Problem(code="table", path=name, message=error.message))
             continue
-        for representation in pc.unique(rows["representation"]).to_pylist():
-            mine = rows.filter(pc.equal(rows["representation"], representation))
+        for representation in rows["representation"].unique().to_pylist():
+            mine = rows.filter(pc.field("representation") == representation)
             checked = (row for row in rows_of(mine) if checker.has_payload(row))
             for batch in _batches(checked):
                 _check_batch(table, representation, batch, checker)

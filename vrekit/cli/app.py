@@ -9,6 +9,7 @@ from vrekit.cli.export import export
 from vrekit.cli.graph import graph
 from vrekit.cli.info import info
 from vrekit.cli.list import list_command
+from vrekit.cli.merge import merge
 from vrekit.cli.output import set_debug
 from vrekit.cli.query import query
 from vrekit.cli.resume import resume
@@ -56,3 +57,4 @@ app.command()(validate)
 app.command()(query)
 app.add_typer(subset, name="subset")
 app.command()(stats)
+app.command()(merge)

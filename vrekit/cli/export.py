@@ -260,13 +260,14 @@ def _dry_run(requests: "list[ExportRequest]", as_json: bool) -> None:
                 part.name,
                 str(part.frames),
                 str(part.already),
+                str(part.failed_before),
                 human_bytes(part.estimated_bytes),
                 human_seconds(part.estimated_seconds),
                 part.codec,
             ]
             for part in one.parts
         ]
-        columns = ["representation", "to compute", "stored already", "≈ size", "≈ CPU time", "codec"]
+        columns = ["representation", "to compute", "stored already", "failed before", "≈ size", "≈ CPU time", "codec"]
         table(columns, rows, title=f"{one.video_id}: {one.frames} frames (nothing is written)")
         note(
             f"about {human_bytes(one.estimated_bytes)} and {human_seconds(one.estimated_seconds)} of CPU time, "

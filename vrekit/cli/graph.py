@@ -41,9 +41,26 @@ def graph(
 
 
 def _specs(config: str) -> list["RepresentationSpec"]:
-    from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest
+    from vrekit.catalog.manifest import MANIFEST_NAME
     from vrekit.config.loader import load_config
 
     if (Path(config) / MANIFEST_NAME).exists():
-        return [record.spec for record in read_manifest(Path(config)).representations.values()]
+        return _specs_of_dataset(Path(config))
     return list(load_config(config).representations)
+
+
+def _specs_of_dataset(folder: Path) -> list["RepresentationSpec"]:
+    """Return what the dataset holds, and what that was computed from without being stored itself."""
+    from vrekit.catalog.manifest import read_manifest
+    from vrekit.catalog.runs import read_runs
+    from vrekit.core.spec import RepresentationSpec
+
+    specs = {name: record.spec for name, record in read_manifest(folder).representations.items()}
+    asked = {spec["name"]: spec for run in read_runs(folder) for spec in run.request["representations"]}
+    left = [*specs]
+    while left:
+        for name in specs[left.pop()].dependencies:
+            if name not in specs and name in asked:
+                specs[name] = RepresentationSpec.from_json(asked[name])
+                left.append(name)
+    return list(specs.values())

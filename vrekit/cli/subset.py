@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vrekit.cli.export import WriterName
 from vrekit.cli.output import command, human_bytes, note, print_json, table
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ def materialize(
     dataset: Annotated[Path, typer.Argument(help="Folder of the dataset to copy from.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new dataset, e.g. small.")],
     writer: Annotated[
-        str | None, typer.Option(help="Storage of the new dataset, e.g. webdataset. Default: that of the source.")
+        WriterName | None, typer.Option(help="Storage of the new dataset. Default: that of the source.")
     ] = None,
     as_json: _JSON = False,
 ) -> None:
@@ -164,7 +165,7 @@ def materialize(
 
     read = read_subset(subset)
     with open_dataset(dataset) as opened:
-        report = run_materialize(read, opened, output, writer=writer)
+        report = run_materialize(read, opened, output, writer=writer.value if writer else None)
     if as_json:
         print_json(asdict(report))
         return

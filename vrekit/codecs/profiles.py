@@ -67,7 +67,7 @@ TABLE: Mapping[str, Mapping[str, Choice]] = {
     "depth in metres, range within 65 m": _scaled("mm"),
     "depth in metres, any range": _scaled("log"),
     "depth of a known range": _scaled("u16"),
-    "normals": _scaled("oct") | {"training": Choice("pco", {"id": "oct-delta", "down": False})},
+    "normals": _scaled("oct") | {"training": Choice("pco", {"id": "normals-delta", "down": False})},
     "logits": _SCORES,
     "probabilities": _SCORES,
     "integer maps": {

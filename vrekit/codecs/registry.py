@@ -139,7 +139,7 @@ def default_codec(
 
 
 def _build(option: CodecConfig | str, spec: OutputSpec | None) -> Codec:
-    config = {"id": option} if isinstance(option, str) else dict(option)
+    config: dict[str, Any] = {"id": option} if isinstance(option, str) else dict(option)
     name = config.get("id")
     if "stages" in config:
         unknown = sorted(set(config) - {"id", "stages"})
@@ -156,17 +156,18 @@ def _build(option: CodecConfig | str, spec: OutputSpec | None) -> Codec:
             f"unknown codec {name!r}{did_you_mean(name, codec_names())}",
             hint=f"codecs: {', '.join(codec_names())}; other packages add more",
         )
-    codec = CODECS.load(name)(**options)
+    try:
+        codec = CODECS.load(name)(**options)
+    except TypeError as error:
+        raise UsageError(f"codec {name!r} does not take the options {options!r}: {error}") from error
     if not isinstance(codec, Codec):
         raise UsageError(f"codec {name!r} is {type(codec).__name__}, expected a Codec")
     return codec
 
 
-def _pipeline(
-    configs: Sequence[Mapping[str, Any]], options: Mapping[str, Any], spec: OutputSpec | None, name: str | None
-) -> PipelineCodec:
+def _pipeline(configs: Any, options: Mapping[str, Any], spec: OutputSpec | None, name: str | None) -> PipelineCodec:
     """Return the codec of stage configs; each of `options` goes to every stage that has an option of that name."""
-    if isinstance(configs, (str, Mapping)) or not isinstance(configs, Sequence):
+    if isinstance(configs, str) or not isinstance(configs, Sequence):
         raise UsageError(f"'stages' of a codec is {configs!r}, expected a list")
     classes = [_stage_class(config) for config in configs]
     known = {option: None for cls in classes for option in cls.option_names()}
@@ -185,12 +186,12 @@ def _pipeline(
     return PipelineCodec.from_stages(stages, name)
 
 
-def _stage_class(config: Mapping[str, Any] | str) -> type[Stage]:
+def _stage_class(config: Any) -> type[Stage]:
     stage_id = config if isinstance(config, str) else config.get("id") if isinstance(config, Mapping) else None
     if not isinstance(stage_id, str) or stage_id not in STAGES:
         guess = did_you_mean(stage_id, STAGES) if isinstance(stage_id, str) else ""
         raise UsageError(f"unknown codec stage {stage_id!r}{guess}", hint=f"stages: {', '.join(STAGES)}")
-    cls = STAGES.load(stage_id)
+    cls: Any = STAGES.load(stage_id)
     if not (isinstance(cls, type) and issubclass(cls, Stage)):
         raise UsageError(f"codec stage {stage_id!r} from another package is {cls!r}, expected a Stage class")
     return cls

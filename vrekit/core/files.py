@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vrekit.core.errors import StorageError
+from vrekit.core.errors import StorageError, VrekitError
 
 _HINTS = {
     errno.ENOSPC: "free some space (or choose another -o), then run `vrekit resume`: nothing already written is lost",
@@ -14,6 +14,9 @@ _HINTS = {
     errno.EROFS: "the file system is mounted read-only: choose another folder with -o",
     errno.EACCES: "you may not write there: choose another folder with -o, or change its permissions",
     errno.EPERM: "you may not write there: choose another folder with -o, or change its permissions",
+    errno.ENOENT: "a folder of that path is not there (any more): make it, or choose another one",
+    errno.EISDIR: "that is a folder: name a file in it",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "the disk reports a hardware error",
     errno.ENOTDIR: "part of that path is a file, not a folder: choose another folder with -o",
 }
@@ -24,13 +27,11 @@ def storage_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn an OSError about `path` into a StorageError that says what to do; other vrekit errors pass through."""
     try:
         yield
-    except StorageError:
+    except VrekitError:
         raise
     except OSError as error:
-        if error.errno not in _HINTS:
-            raise
-        reason = os.strerror(error.errno or 0).lower()
-        raise StorageError(f"cannot write {path}: {reason}", hint=_HINTS[error.errno]) from error
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
+        raise StorageError(f"cannot write {path}: {reason}", hint=_HINTS.get(error.errno or 0)) from error
 
 
 def fsync_folder(folder: Path) -> None:
@@ -40,6 +41,11 @@ def fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_temporary(path: Path) -> bool:
+    """Return whether `path` is a file that a `write_atomic` of some process is about to rename."""
+    return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -13,6 +13,8 @@ from vrekit.core.errors import UsageError
 
 REPRESENTATION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_()+\-]*")
 VIDEO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
+# Fields of every frame: keys of a batch and columns of a Lance table, beside those of the representations.
+RESERVED_NAMES = ("frame_index", "key", "pts_seconds", "run_id", "video_id")
 MAX_NAME_LENGTH = 100  # a tar header's name field holds 100 bytes; longer ones need extension records
 
 
@@ -27,6 +29,11 @@ def check_representation_name(name: str) -> str:
             f"representation name {name!r} is not allowed",
             hint="use letters, digits, '_', '-', '+', '(' and ')', starting with a letter or digit, "
             f"at most {MAX_NAME_LENGTH} characters",
+        )
+    if name in RESERVED_NAMES:
+        raise UsageError(
+            f"representation name {name!r} is taken: every frame has a field of that name",
+            hint=f"choose another name; taken are {', '.join(RESERVED_NAMES)}",
         )
     return name
 

@@ -1,11 +1,12 @@
 """Registries: a name → `"module:Class"`, imported on first use, open to other packages through entry points."""
 
+import hashlib
 import importlib
-import importlib.util
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from vrekit.core.errors import MissingDependencyError, UsageError
@@ -39,7 +40,7 @@ class Registry:
             for point in entry_points(group=self._group):
                 if point.name in self._builtin or point.name in self._outside:
                     raise UsageError(f"{self.what} {point.name!r} is registered twice (entry point {point.value!r})")
-                self._outside[point.name] = point.value
+                self._outside[point.name] = f"{point.module}:{point.attr}"
         return self._builtin | self._outside
 
     def __iter__(self) -> Iterator[str]:
@@ -52,13 +53,13 @@ class Registry:
         """Return `"module:Class"` of a registered name."""
         return self._entries()[name]
 
-    def load(self, name: str, *, relative_to: Path | None = None) -> Any:
+    def load(self, name: str, *, relative_to: Path | Sequence[Path] = ()) -> Any:
         """Return the class for a registered name, `module:Class`, or `path/file.py:Class`.
 
         Args:
             name: What the config or a caller asks for.
-            relative_to: Folder that relative `path/file.py` names start from (the config's folder); then the
-                current folder is tried.
+            relative_to: Folder that relative `path/file.py` names start from (the config's folder), or several to
+                try in turn; at last the current folder is tried.
 
         Raises:
             UsageError: If nothing goes by that name; the closest match is named.
@@ -76,9 +77,12 @@ class Registry:
             )
         try:
             if module_name.endswith(".py"):
-                module = _import_file(Path(module_name), relative_to)
+                folders = [relative_to] if isinstance(relative_to, Path) else relative_to
+                module = _import_file(Path(module_name), [*folders, Path.cwd()])
             else:
                 module = importlib.import_module(module_name)
+        except UsageError:
+            raise
         except ModuleNotFoundError as error:
             extra = self._extras.get(name)
             missing = error.name or str(error)
@@ -88,6 +92,10 @@ class Registry:
                 f"{self.what} {name!r} needs the package {missing!r}, which is not installed",
                 hint=f"pip install 'vrekit[{extra}]'" if extra else f"pip install {missing}",
             ) from error
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"{self.what} {name!r}: {module_name} failed on import: {type(error).__name__}: {error}"
+            ) from error
         if not hasattr(module, attribute):
             raise UsageError(
                 f"{self.what} {name!r}: {module_name} has no {attribute!r}{did_you_mean(attribute, vars(module))}"
@@ -95,25 +103,24 @@ class Registry:
         return getattr(module, attribute)
 
 
-def _import_file(path: Path, relative_to: Path | None) -> Any:
-    tried = [base / path for base in (relative_to, Path.cwd()) if base is not None]
+def _import_file(path: Path, folders: Sequence[Path]) -> ModuleType:
+    tried = list(dict.fromkeys(folder / path for folder in folders))
     found = next((candidate for candidate in tried if candidate.is_file()), None)
     if found is None:
         raise UsageError(f"no file {path}", hint=f"looked for {' and '.join(map(str, tried))}")
     resolved = found.resolve()
-    name = f"vrekit_user_{resolved.stem}_{abs(hash(str(resolved))):x}"
+    source = resolved.read_bytes()
+    # Named by its text too: a file edited between two exports of one process is another module, as its hash says.
+    name = f"vrekit_user_{resolved.stem}_{hashlib.sha256(bytes(resolved) + source).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    module_spec = importlib.util.spec_from_file_location(name, resolved)
-    if module_spec is None or module_spec.loader is None:
-        raise UsageError(f"{resolved} cannot be imported as Python")
-    module = importlib.util.module_from_spec(module_spec)
+    module = ModuleType(name)
+    module.__file__ = str(resolved)
     sys.modules[name] = module
     try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
+        # Not through importlib: its cached bytecode goes by size and whole seconds.
+        exec(compile(source, resolved, "exec", dont_inherit=True), vars(module))
+    except BaseException:
         del sys.modules[name]
-        if isinstance(error, ModuleNotFoundError):
-            raise
-        raise UsageError(f"{resolved} failed on import: {type(error).__name__}: {error}") from error
+        raise
     return module

@@ -47,7 +47,7 @@ class SampleRow:
 
     A failed frame has `status="failed"`, an `error`, and no payload columns. `dtype` and `shape` are those of the
     array that decoding the payload gives; `raw_bytes` is that array's size. `byte_offset` and `byte_size` locate the
-    payload inside `shard`, a path relative to the dataset.
+    payload inside `shard`, a path relative to the dataset; in a Lance table, `byte_offset` is the row's stable id.
     """
 
     video_id: str

@@ -27,6 +27,7 @@ class PartEstimate:
         codec: How it will be stored.
         frames: Frames to compute.
         already: Frames stored already.
+        failed_before: Frames that failed in an earlier run and are left alone (`resume` tries them again).
         estimated_bytes: Payload bytes to write.
         estimated_seconds: CPU seconds to compute and encode, without decoding the video.
         sampled: Whether frames were tried; a model is not loaded for an estimate, its raw size is given instead.
@@ -36,6 +37,7 @@ class PartEstimate:
     codec: str
     frames: int
     already: int
+    failed_before: int
     estimated_bytes: int
     estimated_seconds: float
     sampled: bool
@@ -92,12 +94,14 @@ def estimate(request: ExportRequest) -> Estimate:
 def _part(prepared: Preparation, name: str, costs: dict[str, tuple[float, float]]) -> PartEstimate:
     node = prepared.graph.nodes[name]
     frames = len(prepared.plan.missing[name])
+    left_failed = prepared.plan.left_failed.get(name, 0)
     size, seconds = costs.get(name, (float(spec_bytes(node.stored)), 0.0))
     return PartEstimate(
         name=name,
         codec=node.codec.id if node.codec is not None else "",
         frames=frames,
-        already=len(prepared.plan.wanted) - frames,
+        already=len(prepared.plan.wanted) - frames - left_failed,
+        failed_before=left_failed,
         estimated_bytes=round(size * frames),
         estimated_seconds=seconds * frames,
         sampled=name in costs,

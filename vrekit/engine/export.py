@@ -22,6 +22,7 @@ from vrekit.catalog.manifest import (
 from vrekit.catalog.runs import RepresentationTotals, RunRecord, new_run, read_runs, write_run
 from vrekit.catalog.samples import read_progress
 from vrekit.core.errors import ConflictError, DatasetError, UsageError, VideoError
+from vrekit.core.files import is_temporary
 from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
 from vrekit.core.spec import RepresentationSpec
 from vrekit.engine.pipeline import Pipeline, usable_cpus
@@ -92,7 +93,7 @@ class Preparation:
     def open(self) -> VideoSource:
         """Return the frame source, opening it if that was not needed so far."""
         if self.source is None:
-            self.source = _open(self.request)
+            self.source = _open(self.request, self.info)
         return self.source
 
     def close(self) -> None:
@@ -152,9 +153,14 @@ def recorded_requests(dataset: Path) -> list[ExportRequest]:
     Raises:
         DatasetError: If no run is recorded.
     """
+    runs = read_runs(dataset)
+    # A video that was moved is where a later run found it.
+    moved_to = {run.video_id: run.request["video"] for run in runs if Path(run.request["video"]).exists()}
     requests: dict[str, ExportRequest] = {}
-    for run in read_runs(dataset):
+    for run in runs:
         request = ExportRequest.from_json(run.request, dataset)
+        if not Path(request.video).exists() and run.video_id in moved_to:
+            request = replace(request, video=moved_to[run.video_id], video_id=run.video_id)
         requests.setdefault(repr(request.to_json()), request)
     if not requests:
         raise DatasetError(f"{dataset} has no runs to resume", hint="`vrekit export VIDEO -o DATASET` starts one")
@@ -171,9 +177,9 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
     """
     video_id = check_video_id(request.video_id or video_id_from_path(request.video))
     known = read_manifest(request.dataset) if (request.dataset / MANIFEST_NAME).exists() else None
-    _check_target(request.dataset, known)
+    _check_target(request.dataset)
     source: VideoSource | None = None
-    info = _known_info(request, known, video_id)
+    info = _known_info(request, known, video_id, must_exist=not retry_failed)
     if info is None:
         source = _open(request)
         info = source.info
@@ -182,7 +188,7 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
             with_image_specs(_checked_only(request), request.images),
             height=info.height,
             width=info.width,
-            folder=request.config_folder,
+            folders=request.folders,
             profile=request.profile,
             position=request.position,
         )
@@ -213,33 +219,45 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
     return Preparation(request, manifest, graph, video_id, info, plan, names, source)
 
 
-def _open(request: ExportRequest) -> VideoSource:
-    return open_source(request.video, stream_index=request.stream_index, fps=request.fps)
+def _open(request: ExportRequest, known: VideoInfo | None = None) -> VideoSource:
+    """Open the video; one the dataset knows with the stream and the clock it has there."""
+    if known is None:
+        return open_source(request.video, stream_index=request.stream_index, fps=request.fps)
+    if not Path(request.video).exists():
+        raise VideoError(f"{request.video} does not exist", hint=_MOVED)
+    fps = None if known.source == "file" else known.fps
+    return open_source(request.video, stream_index=known.stream_index, fps=fps)
 
 
-def _check_target(dataset: Path, known: Manifest | None) -> None:
-    if known is not None or not dataset.exists():
+_MOVED = "if it was moved, export it again from where it is now: what is stored stays"
+
+
+def _check_target(dataset: Path) -> None:
+    if not dataset.exists():
         return
     if not dataset.is_dir():
         raise UsageError(f"{dataset} is a file; -o needs a folder", hint="choose another folder with -o")
-    if any(entry.name not in (".lock",) for entry in dataset.iterdir()):
+    foreign = any(entry.name != ".lock" and not is_temporary(entry) for entry in dataset.iterdir())
+    # Looked at last: another process may be making this very dataset, and writes its manifest first.
+    if foreign and not (dataset / MANIFEST_NAME).exists():
         raise UsageError(
             f"{dataset} is not empty and is no vrekit dataset",
             hint="choose a new folder with -o, so that nothing of yours gets mixed with the dataset",
         )
 
 
-def _known_info(request: ExportRequest, known: Manifest | None, video_id: str) -> VideoInfo | None:
-    """Return the video's facts from the dataset when its content is the same: that saves opening a decoder."""
+def _known_info(request: ExportRequest, known: Manifest | None, video_id: str, *, must_exist: bool) -> VideoInfo | None:
+    """Return the video's facts from the dataset when it is the same one: that saves opening a decoder."""
     info = known.videos.get(video_id) if known is not None else None
     if info is None:
         return None
     if not Path(request.video).exists():
-        raise VideoError(
-            f"{request.video} does not exist", hint="the dataset knows this video, but its file is needed to go on"
-        )
+        if not must_exist:
+            return info
+        raise VideoError(f"{request.video} does not exist", hint=_MOVED)
     same_stream = request.stream_index is None or request.stream_index == info.stream_index
-    return info if same_stream and fingerprint(Path(request.video)) == info.fingerprint else None
+    same_clock = request.fps is None or request.fps == info.fps
+    return info if same_stream and same_clock and fingerprint(Path(request.video)) == info.fingerprint else None
 
 
 def _checked_only(request: ExportRequest) -> Sequence[RepresentationSpec]:
@@ -298,7 +316,16 @@ def _merged(
                 f"the dataset has {name.replace('_', ' ')} {has}, asked for {asked}",
                 hint="leave the option away, or choose another output with -o",
             )
-    return known.with_video(video_id, info).with_representations(records)
+    merged = known.with_video(video_id, info).with_representations(records)
+    for name, record in records.items():
+        lacking = [one for one in record.spec.dependencies if one not in merged.representations]
+        if record.is_virtual and lacking:
+            raise UsageError(
+                f"{name} is virtual (store: false) and computed on read from {' and '.join(lacking)}, "
+                "which the dataset would not hold",
+                hint=f"export that too (-r {','.join([*lacking, name])}), or set `store: true` for {name}",
+            )
+    return merged
 
 
 def _wanted_frames(
@@ -306,7 +333,7 @@ def _wanted_frames(
 ) -> tuple[NDArray[np.int64], VideoSource | None]:
     selection = request.frames
     if source is None and (info.source != "file" or selection.fps is not None):
-        source = _open(request)
+        source = _open(request, info)
     existing = np.arange(info.frame_count, dtype=np.int64) if source is None else source.frame_indices
     pts = source.pts_seconds(existing) if source is not None and selection.fps is not None else None
     return selection.select(existing, pts), source
@@ -330,15 +357,17 @@ def _run(prepared: Preparation, listener: ProgressListener, started: float) -> E
     writer.sweep(prepared.video_id)
     if plan.is_empty:
         return report
+    source = prepared.open()  # before the run is on record: what cannot be opened is no run
     devices = {prepared.graph.nodes[name].spec.device for name in prepared.names}
     record = new_run(prepared.video_id, request.to_json(), devices)
     write_run(request.dataset, record)
     with run_log(request.dataset, record.run_id):
-        return _run_recorded(prepared, writer, listener, started, record, report)
+        return _run_recorded(prepared, source, writer, listener, started, record, report)
 
 
 def _run_recorded(
     prepared: Preparation,
+    source: VideoSource,
     writer: DatasetWriter,
     listener: ProgressListener,
     started: float,
@@ -350,7 +379,7 @@ def _run_recorded(
     pipeline = Pipeline(
         plan=plan,
         graph=prepared.graph,
-        source=prepared.open(),
+        source=source,
         writer=writer,
         groups=manifest.groups,
         hashes={name: manifest.representations[name].config_hash for name in prepared.names},

@@ -9,7 +9,7 @@ from typing import Any
 from vrekit import __version__
 from vrekit.catalog.card import write_card
 from vrekit.catalog.dataset import Dataset
-from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, manifest_lock, read_manifest, write_manifest
+from vrekit.catalog.manifest import MANIFEST_NAME, WRITERS, Manifest, manifest_lock, read_manifest, write_manifest
 from vrekit.catalog.runs import RUNS_FOLDER
 from vrekit.catalog.samples import read_progress
 from vrekit.catalog.subset import Names, Subset, verify
@@ -60,7 +60,7 @@ def materialize(
         ConflictError: If `output` is a dataset with another video or other parameters under the same name.
         ChecksumError: If a payload changed since it was written.
     """
-    _check(subset, dataset, output)
+    _check(subset, dataset, output, writer)
     names = _names(subset, dataset)
     manifest = _make_target(subset, dataset, output, names, writer)
     by_video: dict[str, dict[int, Names]] = {}
@@ -98,7 +98,9 @@ def materialize(
     return MaterializeReport(frames=copied_frames, samples=samples, already=wanted_samples - samples, stored_bytes=size)
 
 
-def _check(subset: Subset, dataset: Dataset, output: Path) -> None:
+def _check(subset: Subset, dataset: Dataset, output: Path, writer: str | None) -> None:
+    if writer is not None and writer not in WRITERS:
+        raise UsageError(f"unknown writer {writer!r}", hint=f"known writers: {', '.join(WRITERS)}")
     if not len(subset):
         raise UsageError("the subset is empty: there is nothing to copy")
     if output.resolve() == dataset.folder.resolve():

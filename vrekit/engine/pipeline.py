@@ -41,6 +41,7 @@ class Tally:
     totals: dict[str, RepresentationTotals] = field(default_factory=dict)
     failures: list[dict[str, object]] = field(default_factory=list)
     streaks: dict[str, int] = field(default_factory=dict)
+    last_errors: dict[str, str | None] = field(default_factory=dict)
 
     def add(self, payload: Payload, *, by_decoder: bool) -> None:
         """Count one payload."""
@@ -62,6 +63,7 @@ class Tally:
         logger.warning("frame %d: %s failed: %s", row.frame_index, name, row.error)
         if not by_decoder:  # a damaged stretch of video is no reason to stop
             self.streaks[name] = self.streaks.get(name, 0) + 1
+            self.last_errors[name] = row.error
         if len(self.failures) < MAX_FAILURES_LISTED:
             self.failures.append(
                 {
@@ -243,10 +245,11 @@ class Pipeline:
         batch = job.fed.batch
         computed = self._processor.compute(batch, names, {}, job.fed.failures)
         pts = dict(zip(batch.indices.tolist(), batch.pts_seconds.tolist(), strict=True))
-        samples = {
-            frame: {name: self._payload(name, computed[name], frame, pts.get(frame)) for name in sorted(job.todo)}
-            for frame in job.indices.tolist()
-        }
+        samples: dict[int, dict[str, Payload]] = {frame: {} for frame in job.indices.tolist()}
+        for name in sorted(job.todo):
+            for frame, payloads in samples.items():
+                payloads[name] = self._payload(name, computed[name], frame, pts.get(frame))
+            computed[name].arrays.clear()  # encoded: free it before the next one's payloads need the memory
         return _Result(job.cell, samples, job.fed.failures)
 
     def _payload(self, name: str, computed: Computed, frame: int, pts: float | None) -> Payload:
@@ -301,9 +304,8 @@ class Pipeline:
     def _stop_if_hopeless(self) -> None:
         for name, streak in self.tally.streaks.items():
             if streak >= self.max_failures:
-                last = next(f for f in reversed(self.tally.failures) if f["representation"] == name)
                 raise ComputeError(
-                    f"{name} failed on {streak} frames in a row; the last: {last['error']}",
+                    f"{name} failed on {streak} frames in a row; the last: {self.tally.last_errors[name]}",
                     hint="mend the cause and run `vrekit resume`: what is done stays done "
                     "(--max-failures N goes on for longer)",
                 )

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.samples import Progress
+from vrekit.core.errors import UsageError
 
 Frames = NDArray[np.int64]
+MAX_FRAME_INDEX = 2**53 - 1  # the largest integer that every JSON reader keeps exact
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,15 @@ def make_plan(
         progress: What is stored and what failed so far.
         manifest: Of the dataset; it has the grid.
         retry_failed: Compute failed frames again; otherwise they stay recorded as failed.
+
+    Raises:
+        UsageError: If a frame number is larger than MAX_FRAME_INDEX.
     """
+    if len(wanted) and wanted[-1] > MAX_FRAME_INDEX:
+        raise UsageError(
+            f"frame number {wanted[-1]} is too large: a dataset counts up to {MAX_FRAME_INDEX}",
+            hint="rename the frames, or leave that one out with --frames",
+        )
     missing: dict[str, Frames] = {}
     retried: dict[str, Frames] = {}
     left_failed: dict[str, int] = {}

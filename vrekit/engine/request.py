@@ -21,7 +21,8 @@ class ExportRequest:
         video: Path of a video file, a folder of images or arrays, or an array file.
         dataset: Folder of the dataset; made when it is not there.
         representations: The config's representations, `store: false` ones included.
-        config_folder: Where relative `path/file.py:Class` types start from.
+        config_folder: Where relative paths in the config start from (`path/file.py:Class` types, data files).
+        working_folder: Where they start from when they are not there; None is the current folder.
         only: Names to export; empty means all. What they depend on is computed but not stored.
         video_id: Name of the video in the dataset; None takes the slug of its file name.
         frames: Which frames.
@@ -45,6 +46,7 @@ class ExportRequest:
     dataset: Path
     representations: tuple[RepresentationSpec, ...]
     config_folder: Path | None = None
+    working_folder: Path | None = field(default=None, compare=False)
     only: tuple[str, ...] = ()
     video_id: str | None = None
     frames: FrameSelection = field(default_factory=FrameSelection)
@@ -62,12 +64,18 @@ class ExportRequest:
     max_failures: int = 20
     position: Callable[[str], str] | None = field(default=None, compare=False, repr=False)
 
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """Folders that relative paths in the config start from, in the order they are tried."""
+        return tuple(folder for folder in (self.config_folder, self.working_folder) if folder is not None)
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict; the dataset's own folder is left out, so that a dataset can be moved."""
         data = {name: getattr(self, name) for name in self.__slots__ if name not in ("dataset", "position")}
         data["video"] = os.path.abspath(self.video)  # resume may run from another folder
         data["representations"] = [spec.to_json() for spec in self.representations]
         data["config_folder"] = os.path.abspath(self.config_folder) if self.config_folder else None
+        data["working_folder"] = os.path.abspath(self.working_folder or ".")
         data["only"] = list(self.only)
         data["frames"] = self.frames.to_json()
         return data
@@ -79,6 +87,7 @@ class ExportRequest:
         fields["dataset"] = dataset
         fields["representations"] = tuple(RepresentationSpec.from_json(spec) for spec in data["representations"])
         fields["config_folder"] = Path(data["config_folder"]) if data.get("config_folder") else None
+        fields["working_folder"] = Path(data["working_folder"]) if data.get("working_folder") else None
         fields["only"] = tuple(data["only"])
         fields["frames"] = FrameSelection.from_json(data["frames"])
         return cls(**fields)

@@ -130,7 +130,7 @@ def build_graph(
     *,
     height: int,
     width: int,
-    folder: Path | None = None,
+    folders: Sequence[Path] = (),
     profile: str = "balanced",
     position: Callable[[str], str] | None = None,
 ) -> Graph:
@@ -140,7 +140,7 @@ def build_graph(
         specs: Representations, in any order.
         height: Rows of a decoded frame.
         width: Columns of a decoded frame.
-        folder: Where relative `path/file.py:Class` types start from.
+        folders: Where relative `path/file.py:Class` types and data files start from; the first that has one counts.
         profile: Codec profile for those without a codec of their own.
         position: Name → where it stands in the config (`file:line`), for messages.
 
@@ -156,7 +156,7 @@ def build_graph(
             broken.add(spec.name)
             continue
         try:
-            nodes[spec.name] = _build_node(spec, nodes, height, width, folder, profile)
+            nodes[spec.name] = _build_node(spec, nodes, height, width, folders, profile)
         except VrekitError as error:
             broken.add(spec.name)
             lines = error.mistakes if isinstance(error, ConfigError) else (error.message,)
@@ -170,13 +170,18 @@ def build_graph(
 
 
 def _build_node(
-    spec: RepresentationSpec, nodes: Mapping[str, Node], height: int, width: int, folder: Path | None, profile: str
+    spec: RepresentationSpec, nodes: Mapping[str, Node], height: int, width: int, folders: Sequence[Path], profile: str
 ) -> Node:
     parents = [nodes[name] for name in spec.dependencies]
-    instance = _instance(spec, parents, folder)
+    instance = _instance(spec, parents, folders)
     _check_inputs(spec, instance, parents)
     if not spec.store and not parents:
         raise UsageError("a virtual representation (store: false) needs dependencies to be computed from")
+    if not spec.store and type(instance).uses_frames:
+        raise UsageError(
+            f"{spec.type} looks at the video's pixels, which are not there on read, so it cannot be virtual",
+            hint="leave `store: false` away; a type of yours that needs its dependencies only sets uses_frames = False",
+        )
     # A virtual node sees what the reader sees: its dependencies as they come back from storage.
     seen = {parent.name: parent.memory if spec.store else parent.stored for parent in parents}
     memory = instance.output_spec(height, width, seen)
@@ -203,28 +208,31 @@ def _build_node(
     )
 
 
-def _instance(spec: RepresentationSpec, parents: Sequence[Node], folder: Path | None) -> Representation:
+def _instance(spec: RepresentationSpec, parents: Sequence[Node], folders: Sequence[Path]) -> Representation:
     if spec.type == IMAGE_TYPE:
         return Images(parents[0].instance, parents[0].memory)
-    cls = REPRESENTATIONS.load(spec.type, relative_to=folder)
+    cls = REPRESENTATIONS.load(spec.type, relative_to=folders)
     if not (inspect.isclass(cls) and issubclass(cls, Representation)):
         raise UsageError(f"type {spec.type!r} is no subclass of vrekit.representations.base.Representation")
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
         raise UsageError(f"type {spec.type!r} lacks {missing}", hint="see docs/representations.md")
-    instance: Representation = build(cls, _with_paths_found(cls, spec.params, folder), spec.name)
+    instance: Representation = build(cls, _with_paths_found(cls, spec.params, folders), spec.name)
     return instance
 
 
-def _with_paths_found(cls: type[Representation], params: Mapping[str, Any], folder: Path | None) -> Mapping[str, Any]:
+def _with_paths_found(
+    cls: type[Representation], params: Mapping[str, Any], folders: Sequence[Path]
+) -> Mapping[str, Any]:
     found = dict(params)
     for name in cls.path_parameters:
         value = params.get(name)
-        if folder is None or not isinstance(value, str):
+        if not isinstance(value, str):
             continue
-        beside_config = folder / value
-        if beside_config.exists() or ("{" in value and beside_config.parent.exists()):
-            found[name] = str(beside_config)
+        candidates = [folder / value for folder in folders]
+        # of a pattern such as `depth/{frame}.npy` the folder must be there
+        there = (path for path in candidates if path.exists() or ("{" in value and path.parent.exists()))
+        found[name] = str(next(there, value))
     return found
 
 

@@ -1,7 +1,6 @@
 """What the still-image formats share: which arrays they take, empty arrays, header checks before decoding."""
 
 from abc import abstractmethod
-from collections.abc import Collection
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,8 +20,8 @@ class ImageStage(ArrayToBytesStage):
         max_side: Largest height and width.
     """
 
-    dtypes: ClassVar[Collection[str]] = ("uint8", "uint16")
-    channels: ClassVar[Collection[int]] = (3,)
+    dtypes: ClassVar[tuple[str, ...]] = ("uint8", "uint16")
+    channels: ClassVar[tuple[int, ...]] = (3,)
     max_side: ClassVar[int] = 65535
 
     def check(self, dtype: np.dtype[Any], shape: Shape) -> None:
@@ -75,8 +74,8 @@ class ImageStage(ArrayToBytesStage):
         """Return the file of a non-empty image."""
 
     @abstractmethod
-    def _decode_image(self, data: Bytes, out: NDArray[Any]) -> NDArray[Any]:
-        """Return the image, decoded into `out` where the library can."""
+    def _decode_image(self, data: Any, out: NDArray[Any]) -> NDArray[Any]:
+        """Return the image, decoded into `out` where the library can; `data` is Any because stubs forget memoryview."""
 
     def _read_shape(self, data: Bytes) -> Shape | None:
         """Return the shape the header promises; None where the library checks it before it allocates."""

@@ -60,12 +60,12 @@ class Indices(ArrayStage):
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the ids."""
         dtype, shape = self.decoded_layout(array.dtype, array.shape)
-        ids = np.empty((1, *shape), dtype)
-        for scores, target in blocks(np.moveaxis(array, self.axis, 0), ids):
+        ids = np.empty(shape, dtype)
+        for scores, target in blocks(np.moveaxis(array, self.axis, 0), ids[None]):
             best = scores.max(axis=0)
             target[0] = first_winner(scores, best)
             target[0][np.isnan(best)] = np.iinfo(dtype).max
-        return ids[0]
+        return ids
 
     def decode(self, array: NDArray[Any], out: NDArray[Any]) -> None:
         """Copy the ids."""

@@ -29,7 +29,7 @@ class Jls(ImageStage):
         except imagecodecs.JpeglsError:  # noise can grow beyond the memory it reserves; 32 bits a pixel are the limit
             return bytes(imagecodecs.jpegls_encode(array, out=4 * array.size + (1 << 16)))
 
-    def _decode_image(self, data: Bytes, out: NDArray[Any]) -> NDArray[Any]:
+    def _decode_image(self, data: Any, out: NDArray[Any]) -> NDArray[Any]:
         image: NDArray[Any] = imagecodecs.jpegls_decode(data, out=out)
         return image
 

@@ -44,7 +44,7 @@ class Jpg(ImageStage):
             return bytes(simplejpeg.encode_jpeg(array[..., None], self.quality, "GRAY", "Gray"))
         return bytes(simplejpeg.encode_jpeg(array, self.quality, "RGB", self.subsampling))
 
-    def _decode_image(self, data: Bytes, out: NDArray[Any]) -> NDArray[Any]:
+    def _decode_image(self, data: Any, out: NDArray[Any]) -> NDArray[Any]:
         image = simplejpeg.decode_jpeg(data, "GRAY" if out.ndim == 2 else "RGB", buffer=out)
         if image.size != out.size:
             raise CodecError(f"jpg image has shape {image.shape}, expected {out.shape}")
@@ -52,4 +52,5 @@ class Jpg(ImageStage):
 
     def _read_shape(self, data: Bytes) -> Shape:
         height, width, space, _ = simplejpeg.decode_jpeg_header(data)
-        return (height, width) if space.upper() == "GRAY" else (height, width, 3)
+        side = (int(height), int(width))
+        return side if space.upper() == "GRAY" else (*side, 3)

@@ -86,10 +86,10 @@ def _plain(array: NDArray[Any], decimals: int | None) -> Any:
         return array.tolist()
     if decimals is not None:
         wide = np.round(array.astype(np.float64), decimals)
-        values = wide.reshape(-1).tolist()
+        values: list[Any] = wide.reshape(-1).tolist()
     else:  # str() of a float32 has the fewest digits that give the same float32
         values = [float(str(value)) for value in array.reshape(-1)]
-    for at in np.flatnonzero(~np.isfinite(array.reshape(-1))):
+    for at in np.flatnonzero(~np.isfinite(array.reshape(-1))).tolist():
         value = values[at]
         values[at] = None if np.isnan(value) else "inf" if value > 0 else "-inf"
     return _nested(values, array.shape)

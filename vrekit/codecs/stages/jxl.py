@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import imagecodecs
 from numpy.typing import NDArray
 
-from vrekit.codecs.base import Bytes
 from vrekit.codecs.stages.image import ImageStage
 from vrekit.core.errors import UsageError
 
@@ -37,6 +36,6 @@ class Jxl(ImageStage):
     def _encode_image(self, array: NDArray[Any]) -> bytes:
         return bytes(imagecodecs.jpegxl_encode(array, lossless=True, effort=self.effort, numthreads=1))
 
-    def _decode_image(self, data: Bytes, out: NDArray[Any]) -> NDArray[Any]:
+    def _decode_image(self, data: Any, out: NDArray[Any]) -> NDArray[Any]:
         image: NDArray[Any] = imagecodecs.jpegxl_decode(data, out=out, numthreads=1)
         return image

@@ -37,7 +37,9 @@ class Npy(ArrayToBytesStage):
         """Return header and data."""
         buffer = BytesIO()
         np.lib.format.write_array_header_1_0(buffer, np.lib.format.header_data_from_array_1_0(array))
-        return buffer.getvalue() + array.tobytes()
+        if array.size == 0:
+            return buffer.getvalue()
+        return b"".join((buffer.getvalue(), np.ascontiguousarray(array).reshape(-1).view(np.uint8).data))  # one copy
 
     def decode(self, data: Bytes, out: NDArray[Any]) -> None:
         """Copy the data into `out` after checking the header against it."""

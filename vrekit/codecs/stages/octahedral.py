@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import cv2
 import numpy as np
@@ -26,9 +26,9 @@ class Octahedral(ArrayStage):
     """Unit vectors (three channels) → (2, H, W): u and v of the octahedral map, 0..2**bits - 2.
 
     Codes are uint8 up to 8 bits, else uint16. Source of the map: Cigolle et al., "A Survey of Efficient
-    Representations for Independent Unit Vectors", JCGT 3(2), 2014. Largest error: 0.98, 0.25, 0.062 degrees for 8, 10, 12 bits (mean a third of it). u = 2**bits - 1 marks vectors without a
-    direction: v = 0 NaN, v = 1 the zero vector. Lengths other than 1 by more than 0.01 are refused, smaller
-    deviations are lost.
+    Representations for Independent Unit Vectors", JCGT 3(2), 2014. Largest error: 0.98, 0.25, 0.062 degrees for 8,
+    10, 12 bits (a third of it on average). u = 2**bits - 1 marks vectors without a direction: v = 0 NaN, v = 1 the
+    zero vector. Lengths other than 1 by more than 0.01 are refused, smaller deviations are lost.
 
     Attributes:
         bits: Bits of u and of v, 6 .. 12.
@@ -66,7 +66,7 @@ class Octahedral(ArrayStage):
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the codes."""
         x, y, z = np.ascontiguousarray(np.moveaxis(as_computable(array), self.axis, 0))
-        codes = np.empty((2, *x.shape), np.uint8 if self.bits <= 8 else np.uint16)
+        codes: NDArray[Any] = np.empty((2, *x.shape), np.uint8 if self.bits <= 8 else np.uint16)
         if x.size == 0:
             return codes
         with np.errstate(over="ignore"):
@@ -126,7 +126,7 @@ class Octahedral(ArrayStage):
             # remap is a gather of pixels: a table of (u, v) is an image with row u and column v
             places = scratch("octahedral", np.dtype(np.int16), (*u.shape, 2))
             places[..., 0], places[..., 1] = v, u
-            cv2.remap(table.reshape(size, size, 3), places, None, cv2.INTER_NEAREST, dst=out)
+            cv2.remap(table.reshape(size, size, 3), places, cast(Any, None), cv2.INTER_NEAREST, dst=out)
             return
         index = u.astype(np.intp)
         index *= size

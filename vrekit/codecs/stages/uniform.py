@@ -53,7 +53,7 @@ class Uniform(Quantiser):
     @property
     def top(self) -> int:
         """The code of `maximum`."""
-        return 2**self.bits - (2 if self.nan else 1)
+        return (1 << self.bits) - (2 if self.nan else 1)
 
     def values(self) -> NDArray[np.float64]:
         """Return the value of each code."""

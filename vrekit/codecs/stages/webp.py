@@ -47,7 +47,7 @@ class Webp(ImageStage):
     def _encode_image(self, array: NDArray[Any]) -> bytes:
         return bytes(imagecodecs.webp_encode(array, lossless=True, method=self.method))
 
-    def _decode_image(self, data: Bytes, out: NDArray[Any]) -> NDArray[Any]:
+    def _decode_image(self, data: Any, out: NDArray[Any]) -> NDArray[Any]:
         image: NDArray[Any] = imagecodecs.webp_decode(data, out=out)
         return image
 

@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 import imagecodecs
 import numpy as np
@@ -48,9 +48,9 @@ class Zstd(BytesStage):
             size = zstandard.get_frame_parameters(data).content_size
             if size > max_size:  # "unknown" is the largest number and ends up here, too
                 raise CodecError(f"zstd frame claims {size} bytes of content, expected at most {max_size}")
-            content = scratch("zstd", np.dtype(np.uint8), (size,))
+            content: Any = scratch("zstd", np.dtype(np.uint8), (size,))
             # one call of ZSTD_decompress: straight into memory, checks the checksum, refuses bytes behind the frame
-            if len(imagecodecs.zstd_decode(data, out=content)) != size:
+            if len(imagecodecs.zstd_decode(cast(Any, data), out=content)) != size:
                 raise CodecError(f"zstd frame does not hold the {size} bytes it claims")
         except (zstandard.ZstdError, RuntimeError, ValueError) as error:
             if isinstance(error, CodecError):

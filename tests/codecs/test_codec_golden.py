@@ -1,0 +1,43 @@
+"""Bytes written by earlier versions decode today; tools/make_goldens.py writes the files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vrekit.codecs.registry import codec_from_config, codec_names
+
+FOLDER = Path(__file__).resolve().parent.parent / "golden"
+GOLDENS = sorted(path.parent for path in FOLDER.glob("*/v*/config.json"))
+LOSSY_PIXELS = {"jpg": 2}  # libjpeg-turbo's decoders may differ by rounding
+
+
+def test_every_codec_has_a_golden() -> None:
+    assert set(codec_names()) <= {path.parent.name for path in GOLDENS}
+
+
+@pytest.mark.parametrize("folder", GOLDENS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_golden_bytes_decode(folder: Path) -> None:
+    codec = codec_from_config(json.loads((folder / "config.json").read_text()))
+    payload = (folder / f"payload.{codec.suffix}").read_bytes()
+    expected = np.load(folder / "decoded.npy")
+    decoded = codec.decode(payload, dtype=expected.dtype, shape=expected.shape)
+    if codec.id in LOSSY_PIXELS:
+        assert np.abs(decoded.astype(int) - expected).max() <= LOSSY_PIXELS[codec.id]
+    elif expected.dtype.kind == "f":  # tables of exp and log may differ by an ulp between processors
+        np.testing.assert_allclose(decoded, expected, rtol=1e-6, atol=1e-12)
+    else:
+        np.testing.assert_array_equal(decoded, expected)
+
+
+@pytest.mark.parametrize("folder", GOLDENS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_golden_configs_still_mean_the_same(folder: Path) -> None:
+    stored = json.loads((folder / "config.json").read_text())
+    assert codec_from_config(stored).config() == stored
+    array = np.load(folder / "input.npy")
+    codec = codec_from_config(stored)
+    expected = np.load(folder / "decoded.npy")
+    again = codec.decode(codec.encode(array), dtype=expected.dtype, shape=expected.shape)
+    if codec.id not in LOSSY_PIXELS and expected.dtype.kind == "f":
+        np.testing.assert_allclose(again, expected, rtol=1e-6, atol=1e-12)

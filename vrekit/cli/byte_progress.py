@@ -1,0 +1,45 @@
+"""The live display of something that copies bytes: one bar with rate and time left, on stderr."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from vrekit.engine.merge.run import MergeListener
+
+
+class ByteProgress(MergeListener):
+    """Draws to stderr; use as a context manager, so that the terminal is left as it was."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task("reading metadata", total=None)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def started(self, total_bytes: int) -> None:
+        """See MergeListener."""
+        self._bar.update(self._task, description="copying", total=total_bytes)
+
+    def advanced(self, count: int) -> None:
+        """See MergeListener."""
+        self._bar.update(self._task, advance=count)
+
+    def checking(self) -> None:
+        """See MergeListener."""
+        self._bar.update(self._task, description="checking")

@@ -1,0 +1,138 @@
+"""`vrekit merge`."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, wants_progress
+from vrekit.cli.units import parse_bytes
+
+if TYPE_CHECKING:
+    from vrekit.engine.merge.run import MergeReport
+
+
+class OnConflict(StrEnum):
+    """What counts where sources disagree."""
+
+    ERROR = "error"
+    FIRST = "first"
+    LAST = "last"
+
+
+class Storage(StrEnum):
+    """Storage formats."""
+
+    WEBDATASET = "webdataset"
+    LANCE = "lance"
+
+
+@command
+def merge(
+    sources: Annotated[list[Path], typer.Argument(help="Folders of the datasets.", metavar="DATASET...")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the result, e.g. all. New or empty.")],
+    on_conflict: Annotated[
+        OnConflict, typer.Option(help="Where sources disagree: stop, or take the first or last one's.")
+    ] = OnConflict.ERROR,
+    join: Annotated[
+        bool, typer.Option("--join", help="Put all representations of a frame into one sample of one shard.")
+    ] = False,
+    shard_size: Annotated[
+        str | None, typer.Option(help="Close a shard at this size, e.g. 512MB. Default: the sources' largest.")
+    ] = None,
+    shard_frames: Annotated[
+        int | None,
+        typer.Option(help="Close a shard at this many frame numbers, e.g. 4096. Default: the sources' largest.", min=1),
+    ] = None,
+    writer: Annotated[Storage | None, typer.Option(help="Storage format. Default: the first source's.")] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Hard-link tars that can be kept whole; they then share their bytes.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
+    no_progress: Annotated[bool, typer.Option("--no-progress", help="No live display.")] = False,
+) -> None:
+    """Make one dataset of several: of other machines, other videos, other representations of the same videos.
+
+    Payloads are copied byte for byte and checked; the sources are only read. The same command again goes on after an
+    interruption.
+
+    Example:
+        vrekit merge machine-a machine-b -o all
+    """
+    from vrekit.engine.merge.manifests import Layout
+
+    layout = Layout(
+        writer=writer.value if writer else None,
+        shard_frames=shard_frames,
+        shard_size_bytes=parse_bytes(shard_size, "--shard-size") if shard_size else None,
+        join=join,
+    )
+    run_merge(
+        sources,
+        output,
+        layout=layout,
+        on_conflict=on_conflict.value,
+        link=link,
+        dry_run=dry_run,
+        as_json=as_json,
+        no_progress=no_progress,
+    )
+
+
+def run_merge(sources: list[Path], output: Path, *, as_json: bool, no_progress: bool, **options: Any) -> None:
+    """Merge with a live display where it makes sense, and print the report; exit 1 when a dry run finds conflicts."""
+    from vrekit.engine.merge.run import merge as do_merge
+
+    try:
+        with _listener(no_progress) as listener:
+            report = do_merge(sources, output, listener=listener, **options)
+    except KeyboardInterrupt:
+        note("interrupted: what is copied is kept; the same command again goes on from there")
+        raise typer.Exit(130) from None
+    if as_json:
+        print_json(report.to_json())
+    else:
+        _print_report(report, dry_run=bool(options.get("dry_run")))
+    if report.conflicts and options.get("dry_run") and options.get("on_conflict") == "error":
+        raise typer.Exit(1)
+
+
+def _listener(no_progress: bool) -> Any:
+    from contextlib import nullcontext
+
+    from vrekit.engine.merge.run import MergeListener
+
+    if not wants_progress(no_progress):
+        return nullcontext(MergeListener())
+    from vrekit.cli.byte_progress import ByteProgress
+
+    return ByteProgress()
+
+
+def _print_report(report: "MergeReport", *, dry_run: bool) -> None:
+    for line in report.unfinished:
+        note(f"warning: {line} cells of an interrupted export are not copied (`vrekit resume` finishes them)")
+    for line in report.renamed:
+        note(f"same video under another name: {line}")
+    for conflict in report.conflicts:
+        for number, line in enumerate(conflict.message.splitlines()):
+            note(f"conflict: {line}" if number == 0 else f"          {line}")
+    if report.was_finished:
+        note(f"{report.output} is finished already: nothing to do")
+        return
+    left_out = [
+        f"{count} {what}"
+        for count, what in ((report.duplicates, "rows that are there twice"), (report.superseded, "outdated rows"))
+        if count
+    ]
+    what = f"{report.videos} videos, {report.rows} rows, {human_bytes(report.payload_bytes)}"
+    note(f"{'would copy' if dry_run else 'copied and checked'} {what} → {report.output} ({report.writer})")
+    if left_out:
+        note(f"left out: {', '.join(left_out)}")
+    if not dry_run:
+        seconds = report.elapsed_seconds
+        shards = f"{report.shards} shards, {report.kept_whole} of them as they were" if report.shards else "rows"
+        before = f", {report.already} were done before" if report.already else ""
+        note(f"{shards}{before}; {human_seconds(seconds)}, {human_bytes(report.payload_bytes / max(seconds, 1e-9))}/s")

@@ -1,0 +1,1 @@
+"""Several datasets become one: what `vrekit merge` and `vrekit convert` run."""

@@ -1,0 +1,254 @@
+"""Copying byte ranges between files inside the kernel, and shards put together from such ranges."""
+
+import errno
+import mmap
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import ChecksumError, DatasetError
+from vrekit.core.files import storage_errors
+from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header
+
+_STEP = 64 << 20  # progress is told, and a stop looked for, after so many bytes
+_BUFFER = 4 << 20
+_NOT_HERE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.ETXTBSY, errno.EPERM}
+_HEADERS_AT_ONCE = 4096
+_MAX_LISTED = 5
+
+Advance = Callable[[int], None]
+
+
+def copy_range(source: int, start: int, size: int, target: int, at: int) -> None:
+    """Copy `size` bytes of one file to a place in another, sharing or copying blocks in the kernel where it can.
+
+    Args:
+        source: Descriptor to read from.
+        start: First byte to copy.
+        size: How many.
+        target: Descriptor to write to.
+        at: Where they go.
+
+    Raises:
+        DatasetError: If the source ends before them.
+    """
+    for step in (_copy_file_range, _sendfile):
+        while size > 0:
+            count = step(source, start, min(size, _STEP), target, at)
+            if count == 0:  # not possible here, or the source ends: the next way finds out
+                break
+            start, at, size = start + count, at + count, size - count
+    buffer = memoryview(bytearray(min(size, _BUFFER)))
+    while size > 0:
+        count = os.preadv(source, [buffer[:size]], start)
+        if not count:
+            raise DatasetError(f"it ends {size} bytes before its metadata says", hint="`vrekit validate` says more")
+        written = 0
+        while written < count:
+            written += os.pwrite(target, buffer[written:count], at + written)
+        start, at, size = start + count, at + count, size - count
+
+
+def _copy_file_range(source: int, start: int, size: int, target: int, at: int) -> int:
+    if not hasattr(os, "copy_file_range"):  # not Linux
+        return 0
+    try:
+        return os.copy_file_range(source, target, size, start, at)
+    except OSError as error:
+        if error.errno not in _NOT_HERE:
+            raise
+        return 0
+
+
+def _sendfile(source: int, start: int, size: int, target: int, at: int) -> int:
+    if not hasattr(os, "copy_file_range"):  # other systems send to sockets only
+        return 0
+    try:
+        os.lseek(target, at, os.SEEK_SET)
+        return os.sendfile(target, source, start, size)
+    except OSError as error:
+        if error.errno not in _NOT_HERE:
+            raise
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The members of a shard to be, in order, and where their payloads are now; arrays by member.
+
+    Attributes:
+        files: Tars to copy from.
+        file: Number in `files`.
+        offset: First byte of the payload there.
+        size: Bytes of the payload.
+        checksum: CRC-32 of the payload.
+        names: Names in the new tar.
+        same_name: Whether the member has that name already, so that its header can be copied too.
+    """
+
+    files: tuple[Path, ...]
+    file: NDArray[np.int64]
+    offset: NDArray[np.int64]
+    size: NDArray[np.int64]
+    checksum: NDArray[np.int64]
+    names: Sequence[str]
+    same_name: NDArray[np.bool_]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Bytes of header, payload and padding."""
+        return BLOCK + -(-self.size // BLOCK) * BLOCK
+
+    @property
+    def new_offsets(self) -> NDArray[np.int64]:
+        """Where the payloads go in the new tar."""
+        return np.cumsum(self.lengths) - self.lengths + BLOCK
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of the new tar."""
+        return int(self.lengths.sum()) + len(END_OF_ARCHIVE)
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """Return (first, last + 1) of each run of members that lie side by side in one source, header included."""
+        if not len(self.file):
+            return []
+        begin = self.offset - BLOCK
+        follows = (np.diff(self.file) == 0) & (begin[1:] == (begin + self.lengths)[:-1])
+        starts = np.flatnonzero(np.append(True, ~(follows & self.same_name[1:] & self.same_name[:-1])))
+        return list(zip(starts.tolist(), [*starts[1:].tolist(), len(self.file)], strict=True))
+
+    def whole_file(self) -> Path | None:
+        """Return the source tar that the new one equals byte for byte, if there is one."""
+        if len(self.ranges()) != 1 or not self.same_name.all() or self.offset[0] != BLOCK:
+            return None
+        path = self.files[int(self.file[0])]
+        return path if path.stat().st_size == self.total_bytes else None
+
+
+def write_tar(members: Members, target: Path, advance: Advance) -> None:
+    """Write the tar of `members` to `target`; neither synced nor checked.
+
+    Args:
+        members: What goes in.
+        target: The file to make.
+        advance: Called with the bytes written since the last call; what it raises stops the work.
+    """
+    ranges = members.ranges()
+    ends = np.cumsum(members.lengths)
+    with ExitStack() as stack, storage_errors(target):
+        used = np.unique(members.file).tolist()
+        opened = {number: _open(members.files[number], stack) for number in used}
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        stack.callback(os.close, descriptor)
+        at = 0
+        for first, stop in ranges:
+            number = int(members.file[first])
+            start, end = int(members.offset[first]) - BLOCK, at + int(members.lengths[first:stop].sum())
+            if not members.same_name[first]:
+                os.pwrite(descriptor, header(members.names[first], int(members.size[first])), at)
+                start, at = start + BLOCK, at + BLOCK
+            while at < end:
+                step = min(_STEP, end - at)
+                try:
+                    copy_range(opened[number], start, step, descriptor, at)
+                except DatasetError as error:
+                    raise DatasetError(f"{members.files[number]}: {error.message}", hint=error.hint) from None
+                start, at = start + step, at + step
+                advance(step)
+        assert at == (ends[-1] if len(ends) else 0)
+        os.pwrite(descriptor, END_OF_ARCHIVE, at)
+
+
+def _open(path: Path, stack: ExitStack) -> int:
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{path} is gone, but its metadata is there", hint="`vrekit validate` lists what is wrong with a dataset"
+        ) from error
+    stack.callback(os.close, descriptor)
+    return descriptor
+
+
+def check_tar(path: Path, members: Members) -> list[int]:
+    """Check that a tar holds exactly `members`: their places, sizes and the CRC-32 of every payload.
+
+    Returns:
+        Which members have another header than the writer gives them.
+
+    Raises:
+        ChecksumError: If a payload differs; the message names the file it came from.
+    """
+    size = path.stat().st_size
+    if size != members.total_bytes:
+        raise ChecksumError(f"{path} has {size} bytes, expected {members.total_bytes}")
+    offsets = members.new_offsets
+    places = zip(offsets.tolist(), members.size.tolist(), members.checksum.tolist(), strict=True)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        with memoryview(content) as view:
+            damaged = [
+                number
+                for number, (offset, length, checksum) in enumerate(places)
+                if crc32(view[offset : offset + length]) != checksum
+            ]
+            has_end = view[-len(END_OF_ARCHIVE) :] == END_OF_ARCHIVE
+        everything = np.frombuffer(content, np.uint8)
+        wrong_headers = _wrong_headers(everything, offsets - BLOCK, members)
+        del everything  # the map cannot be closed while an array looks at it
+    if damaged:
+        came_from = members.files[int(members.file[damaged[0]])]
+        listed = ", ".join(members.names[one] for one in damaged[:_MAX_LISTED])
+        raise ChecksumError(
+            f"{came_from}: {len(damaged)} payloads do not have the CRC-32 their metadata says: {listed}",
+            hint="`vrekit validate DATASET --repair` moves damaged samples aside",
+        )
+    if not has_end:
+        raise ChecksumError(f"{path} does not end as a tar does")
+    return wrong_headers
+
+
+def mend_headers(path: Path, members: Members, wrong: Sequence[int]) -> None:
+    """Write the headers of some members anew: what their payloads are is known from the metadata."""
+    offsets = members.new_offsets
+    with storage_errors(path), path.open("r+b") as file:
+        for number in wrong:
+            file.seek(int(offsets[number]) - BLOCK)
+            file.write(header(members.names[number], int(members.size[number])))
+
+
+def _wrong_headers(content: NDArray[np.uint8], starts: NDArray[np.int64], members: Members) -> list[int]:
+    """Return which members' headers are not exactly what the writer makes."""
+    wrong: list[int] = []
+    for at in range(0, len(starts), _HEADERS_AT_ONCE):
+        part = slice(at, at + _HEADERS_AT_ONCE)
+        found = content[starts[part, None] + np.arange(BLOCK)]
+        differs = np.flatnonzero((found != _plain_headers(members.names[part], members.size[part])).any(axis=1))
+        wrong += [
+            at + one
+            for one in differs.tolist()
+            if found[one].tobytes() != header(members.names[at + one], int(members.size[at + one]))
+        ]
+    return wrong
+
+
+_DIGITS = 8 ** np.arange(10, -1, -1, dtype=np.int64)
+
+
+def _plain_headers(names: Sequence[str], sizes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the headers of members whose names fit the name field, uint8 (N, 512); of others, not theirs."""
+    blocks = np.tile(np.frombuffer(header("x", 0), np.uint8), (len(names), 1))
+    blocks[:, :100] = np.array([name.encode() for name in names], "S100").view(np.uint8).reshape(len(names), 100)
+    blocks[:, 124:135] = sizes[:, None] // _DIGITS % 8 + ord("0")
+    blocks[:, 148:156] = ord(" ")
+    sums = blocks.sum(axis=1, dtype=np.int64)
+    blocks[:, 148:154] = sums[:, None] // _DIGITS[-6:] % 8 + ord("0")
+    blocks[:, 154] = 0
+    return blocks

@@ -1,0 +1,85 @@
+"""`origin.json`: what a dataset that was not exported was made from."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from vrekit import __version__
+from vrekit.catalog.runs import now_iso
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import write_atomic
+from vrekit.engine.merge.manifests import Layout, OnConflict
+from vrekit.engine.merge.sources import Source
+
+ORIGIN_NAME = "origin.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What a merge was asked to do, and when.
+
+    Attributes:
+        sources: `folder` (absolute) and `digest` of each source, in order.
+        options: Layout and conflict rule.
+        created_with: Version of vrekit.
+        started_at: When the first call began, UTC.
+        finished_at: When it was finished, None before.
+    """
+
+    sources: tuple[dict[str, str], ...]
+    options: dict[str, Any]
+    created_with: str
+    started_at: str
+    finished_at: str | None = None
+
+    @classmethod
+    def of(cls, sources: Sequence[Source], layout: Layout, on_conflict: OnConflict) -> Self:
+        """Return the origin of a merge that begins now."""
+        return cls(
+            sources=tuple({"folder": str(source.folder.resolve()), "digest": source.digest} for source in sources),
+            options={**asdict(layout), "on_conflict": on_conflict},
+            created_with=__version__,
+            started_at=now_iso(),
+        )
+
+    def is_same(self, other: "Origin") -> bool:
+        """Return whether both give the same result."""
+        return self.sources == other.sources and self.options == other.options
+
+    def describe_difference(self, other: "Origin") -> str:
+        """Return in what two merges differ, for people."""
+        folders, others = ([source["folder"] for source in one.sources] for one in (self, other))
+        if folders != others:
+            return f"it merges {', '.join(folders)}"
+        if self.options != other.options:
+            changed = [name for name, value in self.options.items() if other.options.get(name) != value]
+            return ", ".join(f"{name} was {self.options[name]}" for name in changed)
+        changed = [a["folder"] for a, b in zip(self.sources, other.sources, strict=True) if a != b]
+        return f"{', '.join(changed)} was written to since it began"
+
+    def write(self, folder: Path) -> None:
+        """Write the file, durably."""
+        data = {"format": 1, **asdict(self)}
+        write_atomic(folder / ORIGIN_NAME, json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n")
+
+    def finished(self) -> Self:
+        """Return the origin of a merge that ends now."""
+        return replace(self, finished_at=now_iso())
+
+
+def read_origin(folder: Path) -> Origin | None:
+    """Return what a dataset was made from, None if it says nothing about that.
+
+    Raises:
+        DatasetError: If the file is damaged.
+    """
+    path = folder / ORIGIN_NAME
+    try:
+        data = json.loads(path.read_bytes())
+        return Origin(**{name: data[name] for name in Origin.__slots__} | {"sources": tuple(data["sources"])})
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path} is damaged: {error}", hint="nothing else needs it: delete it") from error

@@ -1,0 +1,399 @@
+"""`merge` and `convert`: from datasets to one dataset, resumable at any point. The sources are only ever read.
+
+    OUTPUT/origin.json    written first: what is merged; without `dataset.json` beside it, the merge is unfinished
+    OUTPUT/.merge.lock    held while a process works on it
+    OUTPUT/shards, lance  shard by shard, each committed as an export commits it
+    OUTPUT/dataset.json   written last, after every payload was read back and checked
+
+So an interrupted merge is no dataset yet, and the same call goes on with it.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vrekit.catalog.card import write_card
+from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
+from vrekit.catalog.samples import SHARDS_FOLDER, read_progress, read_samples
+from vrekit.catalog.validate import check_shards
+from vrekit.catalog.validate_lance import check_tables
+from vrekit.core.errors import ChecksumError, ConflictError, DatasetError, UsageError
+from vrekit.core.files import fsync_folder, storage_errors
+from vrekit.core.locks import OwnedFile
+from vrekit.engine.merge.extras import copy_runs, copy_statistics
+from vrekit.engine.merge.lance_target import copy_fragments, finish_tables
+from vrekit.engine.merge.manifests import Combined, Conflict, Layout, OnConflict, combine
+from vrekit.engine.merge.origin import Origin, read_origin
+from vrekit.engine.merge.packing import member_sizes, pack
+from vrekit.engine.merge.rows import SURVEY_COLUMNS, read_video_rows
+from vrekit.engine.merge.samples import write_samples
+from vrekit.engine.merge.sources import open_sources
+from vrekit.engine.merge.tar_target import TEMPORARY_SUFFIX, NewShard, new_shard
+from vrekit.writers.opener import open_writer
+
+logger = logging.getLogger(__name__)
+
+LOCK_NAME = ".merge.lock"
+_MAX_CONFLICTS_SHOWN = 20
+_TELL_SECONDS = 0.1
+_THREADS = 3  # one waits for the disk while others copy
+
+
+class MergeListener:
+    """Receives the events of one merge, all from the thread that called it."""
+
+    def started(self, total_bytes: int) -> None:
+        """Copying begins; so many payload bytes are to be copied."""
+
+    def advanced(self, count: int) -> None:
+        """Some more bytes are copied, or were found copied already."""
+
+    def checking(self) -> None:
+        """Everything is copied and is read back now."""
+
+
+@dataclass(slots=True, kw_only=True)
+class MergeReport:
+    """What a merge did, or with `dry_run` would do.
+
+    Attributes:
+        output: Folder of the result.
+        sources: Folders of the sources.
+        writer: Storage of the result.
+        videos: Number of videos.
+        rows: Metadata rows of the result.
+        payload_bytes: Bytes of its payloads.
+        duplicates: Rows left out because another source has the same payload for the same frame.
+        superseded: Rows left out because they are failures of frames that are stored.
+        conflicts: Where the sources disagree; solved by `on_conflict` unless that is `error`.
+        renamed: Videos that the result has under the name of another source: `folder: name → name`.
+        unfinished: Sources with open shards of an interrupted export, which are not copied: `folder: count`.
+        shards: Shards or fragments written by this call.
+        kept_whole: Those of them that equal a shard or fragment of a source.
+        already: Shards that an interrupted merge had finished.
+        elapsed_seconds: Wall-clock time of this call.
+        was_finished: Whether the output was complete before the call.
+    """
+
+    output: Path
+    sources: list[Path]
+    writer: str
+    videos: int = 0
+    rows: int = 0
+    payload_bytes: int = 0
+    duplicates: int = 0
+    superseded: int = 0
+    conflicts: list[Conflict] = field(default_factory=list)
+    renamed: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    shards: int = 0
+    kept_whole: int = 0
+    already: int = 0
+    elapsed_seconds: float = 0.0
+    was_finished: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return asdict(self) | {"output": str(self.output), "sources": [str(folder) for folder in self.sources]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """One merge under way."""
+
+    output: Path
+    combined: Combined
+    link: bool
+    listener: MergeListener
+    report: MergeReport
+    survey: "_Survey"
+
+
+@dataclass(slots=True)
+class _Survey:
+    """What the first look at all rows found, besides what is reported.
+
+    Attributes:
+        total_bytes: Bytes to copy, headers of tars included.
+        left_out: Rows of the sources that are not part of the result; for Lance only.
+    """
+
+    total_bytes: int = 0
+    left_out: set[tuple[int, str, int, str]] = field(default_factory=set)
+
+
+def merge(
+    sources: Sequence[Path],
+    output: Path,
+    *,
+    layout: Layout | None = None,
+    on_conflict: OnConflict = "error",
+    link: bool = False,
+    dry_run: bool = False,
+    listener: MergeListener | None = None,
+) -> MergeReport:
+    """Make one dataset of several: payloads are copied byte for byte and checked, nothing is encoded again.
+
+    The same call again goes on after an interruption, and does nothing when all is done.
+
+    Args:
+        sources: Folders of the datasets.
+        output: Folder of the result: new, empty, or of an interrupted merge of the same sources.
+        layout: What the result is to look like.
+        on_conflict: What counts where sources disagree about a frame, a representation or a video: `error` stops
+            before anything is written, `first` and `last` take that source's.
+        link: Use hard links for tars that can be kept whole; the result then shares their bytes with the sources.
+        dry_run: Only say what would be done.
+        listener: Told about the progress, from this thread.
+
+    Raises:
+        UsageError: If the output holds something else, or an option does not fit.
+        ConflictError: If the sources disagree and `on_conflict` is `error`; the message lists where.
+        DatasetError: If a source is damaged or was written to meanwhile.
+        ChecksumError: If a payload does not have its checksum.
+    """
+    started = time.perf_counter()
+    if not sources:
+        raise UsageError("there is nothing to merge", hint="vrekit merge A B -o OUT")
+    layout = layout or Layout()
+    opened = open_sources(sources, output)
+    if layout.join and (layout.writer or opened[0].manifest.writer) == "lance":
+        raise UsageError(
+            "a row of a Lance table holds the representations of one run, so layers cannot be joined there",
+            hint="leave --join away: readers join layers by frame",
+        )
+    combined = combine(opened, layout, on_conflict)
+    report = MergeReport(
+        output=output,
+        sources=[source.folder for source in opened],
+        writer=combined.manifest.writer,
+        videos=len(combined.manifest.videos),
+        renamed=[f"{source.folder}: {old} → {new}" for source, old, new in combined.renamed],
+        unfinished=[f"{source.folder}: {count}" for source in opened if (count := source.open_cells())],
+    )
+    origin = Origin.of(opened, layout, on_conflict)
+    before = read_origin(output)
+    if (output / MANIFEST_NAME).exists():
+        _check_finished(output, before, origin)
+        report.was_finished = True
+    elif not dry_run:
+        _check_target(output, before, origin)
+    if not report.was_finished:
+        survey = _survey(combined, report)
+        if report.conflicts and on_conflict == "error" and not dry_run:
+            raise _conflict_error(report.conflicts)
+        if not dry_run:
+            with storage_errors(output):
+                output.mkdir(parents=True, exist_ok=True)
+            lock = OwnedFile(output / LOCK_NAME, str(output))
+            try:
+                origin.write(output)
+                work = _Work(
+                    output=output,
+                    combined=combined,
+                    link=link,
+                    listener=listener or MergeListener(),
+                    report=report,
+                    survey=survey,
+                )
+                _copy(work)
+                _finish(work, origin)
+            finally:
+                lock.release()
+    report.elapsed_seconds = time.perf_counter() - started
+    return report
+
+
+def _check_finished(output: Path, before: Origin | None, origin: Origin) -> None:
+    if before is None or not before.is_same(origin):
+        raise UsageError(
+            f"{output} is a dataset already", hint="choose a new folder with -o; to add to a dataset, merge it too"
+        )
+    read_manifest(output)
+
+
+def _check_target(output: Path, before: Origin | None, origin: Origin) -> None:
+    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+        return
+    if before is None:
+        raise UsageError(f"{output} is not empty", hint="choose a new folder with -o")
+    if not before.is_same(origin):
+        raise UsageError(
+            f"{output} holds an unfinished merge of something else: {before.describe_difference(origin)}",
+            hint=f"delete {output} and start again, or choose another folder with -o",
+        )
+
+
+def _survey(combined: Combined, report: MergeReport) -> _Survey:
+    """Count what will be done and find all conflicts."""
+    survey = _Survey()
+    report.conflicts = list(combined.conflicts)
+    for video_id in combined.manifest.videos:
+        rows = read_video_rows(combined, video_id, SURVEY_COLUMNS)
+        report.rows += rows.table.num_rows
+        report.payload_bytes += rows.payload_bytes
+        report.duplicates += rows.duplicates
+        report.superseded += rows.superseded
+        report.conflicts += rows.conflicts
+        if combined.is_tar_to_tar:
+            survey.total_bytes += int(member_sizes(rows).sum())
+        else:
+            survey.total_bytes += rows.payload_bytes
+        if combined.manifest.writer == "lance":
+            columns = (column.to_pylist() for column in rows.left_out.columns)
+            survey.left_out.update(zip(*columns, strict=True))
+    return survey
+
+
+def _conflict_error(conflicts: Sequence[Conflict]) -> ConflictError:
+    lines = [conflict.message for conflict in conflicts[:_MAX_CONFLICTS_SHOWN]]
+    if len(conflicts) > len(lines):
+        lines.append(f"… and {len(conflicts) - len(lines)} more (--dry-run --json lists all)")
+    return ConflictError(
+        f"the sources disagree in {len(conflicts)} point{'s' * (len(conflicts) > 1)}:\n" + "\n".join(lines),
+        hint="--on-conflict first (or last) takes that source's; what the others have of it is left out",
+    )
+
+
+def _copy(work: _Work) -> None:
+    combined, report = work.combined, work.report
+    work.listener.started(work.survey.total_bytes)
+    if combined.is_tar_to_tar:
+        _copy_tars(work)
+    else:
+        if combined.manifest.writer == "lance":
+            copied = copy_fragments(work.output, combined, work.survey.left_out, work.listener.advanced)
+            report.shards += copied
+            report.kept_whole += copied
+        writer = open_writer(work.output, combined.manifest)
+        for video_id in combined.manifest.videos:
+            writer.sweep(video_id)
+            done = read_progress(work.output, video_id)
+            rows = read_video_rows(combined, video_id)
+            write_samples(rows, video_id, combined, writer, done, work.listener.advanced)
+
+
+def _copy_tars(work: _Work) -> None:
+    """Copy shard by shard in a few threads; bytes are counted by them and told by this one."""
+    stop = threading.Event()
+    copied = _Counter(stop)
+    pending: set[Future[_Committed]] = set()
+
+    def drain(limit: int) -> None:
+        nonlocal pending
+        while len(pending) > limit:
+            done, pending = wait(pending, timeout=_TELL_SECONDS, return_when=FIRST_COMPLETED)
+            for future in done:
+                committed = future.result()
+                work.report.already += committed.already
+                work.report.shards += not committed.already
+                work.report.kept_whole += committed.whole
+            work.listener.advanced(copied.take())
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="vrekit-merge") as pool:
+        try:
+            for new in _new_shards(work):
+                drain(2 * _THREADS)
+                pending.add(pool.submit(_commit_shard, new, work.link, copied))
+            drain(0)
+        except BaseException:
+            stop.set()  # what is being copied is given up, not finished first
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _new_shards(work: _Work) -> Iterator[NewShard]:
+    manifest = work.combined.manifest
+    for video_id in manifest.videos:
+        rows = read_video_rows(work.combined, video_id)
+        folder = work.output / SHARDS_FOLDER / video_id
+        with storage_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        for shard in pack(
+            rows, video_id, shard_frames=manifest.shard_frames, shard_size_bytes=manifest.shard_size_bytes
+        ):
+            yield new_shard(work.output, work.combined, rows, shard)
+
+
+class _Counter:
+    """Bytes that the copying threads report; they stop when the main thread does."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def add(self, count: int) -> None:
+        if self._stop.is_set():
+            raise InterruptedError("the merge was stopped")
+        with self._lock:
+            self._count += count
+
+    def take(self) -> int:
+        with self._lock:
+            count, self._count = self._count, 0
+        return count
+
+
+class _Committed(NamedTuple):
+    already: bool
+    whole: bool
+
+
+def _commit_shard(new: NewShard, link: bool, copied: _Counter) -> _Committed:
+    if new.is_committed():
+        copied.add(new.members.total_bytes)
+        return _Committed(already=True, whole=False)
+    return _Committed(already=False, whole=new.commit(copied.add, link=link))
+
+
+def _finish(work: _Work, origin: Origin) -> None:
+    """Check the result as a whole, and make it a dataset."""
+    output, combined = work.output, work.combined
+    if combined.manifest.writer == "lance":
+        run_ids = sorted(copy_runs(output, combined))
+        finish_tables(output, combined, run_ids)
+    else:
+        copy_runs(output, combined)
+    copy_statistics(output, combined)
+    work.listener.checking()
+    _check_result(work)
+    changed = [str(source.folder) for source in combined.order if source.has_changed()]
+    if changed:
+        raise DatasetError(
+            f"{', '.join(changed)} was written to while it was merged",
+            hint=f"wait until that is over, delete {output} and merge again",
+        )
+    for temporary in (output / SHARDS_FOLDER).glob(f"*/.*{TEMPORARY_SUFFIX}"):
+        temporary.unlink()
+    with storage_errors(output):
+        fsync_folder(output)
+    write_card(output, combined.manifest)
+    write_manifest(output, combined.manifest)
+    origin.finished().write(output)
+
+
+def _check_result(work: _Work) -> None:
+    """Count the rows of the result; read back the payloads that were not read back when they were copied."""
+    output, combined = work.output, work.combined
+    rows = read_samples(output, columns=("status",)).num_rows
+    if rows != work.report.rows:
+        raise DatasetError(
+            f"{output} has {rows} rows after the merge, expected {work.report.rows}",
+            hint=f"please report this; delete {output} and try again",
+        )
+    report = ValidationReport()
+    checker = PayloadChecker(combined.manifest, report, decode=False)
+    if combined.manifest.writer == "lance":
+        check_tables(output, checker)
+    elif not combined.is_tar_to_tar:
+        check_shards(output, checker)
+    if report.problems:
+        listed = "\n".join(str(problem) for problem in report.problems[:_MAX_CONFLICTS_SHOWN])
+        raise ChecksumError(f"{output} is not what was to be written:\n{listed}")

@@ -1,0 +1,149 @@
+"""Tar shards of the result, put together from ranges of the sources' tars; one shard is committed at a time."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.samples import read_sidecar, sidecar_bytes
+from vrekit.core.errors import ChecksumError, DatasetError
+from vrekit.core.files import fsync_folder, storage_errors, write_atomic
+from vrekit.core.names import sample_key
+from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.engine.merge.copying import Advance, Members, check_tar, mend_headers, write_tar
+from vrekit.engine.merge.manifests import Combined
+from vrekit.engine.merge.packing import ShardRows
+from vrekit.engine.merge.rows import SOURCE, VideoRows, numbers_of
+
+TEMPORARY_SUFFIX = ".merging"
+
+
+@dataclass(frozen=True, slots=True)
+class NewShard:
+    """A shard of the result.
+
+    Attributes:
+        tar: Where it goes.
+        members: What goes into the tar.
+        table: The rows of its sidecar.
+    """
+
+    tar: Path
+    members: Members
+    table: pa.Table
+
+    def is_committed(self) -> bool:
+        """Return whether an interrupted merge has finished this shard and its bytes are still right."""
+        sidecar = self.tar.with_suffix(".parquet")
+        if not (sidecar.exists() and self.tar.exists()):
+            return False
+        try:
+            # checked again: a machine that lost power may have the sidecar and not the payloads
+            return bool(read_sidecar(sidecar).equals(self.table)) and not check_tar(self.tar, self.members)
+        except (DatasetError, ChecksumError):
+            return False
+
+    def commit(self, advance: Advance, *, link: bool = False) -> bool:
+        """Make the shard part of the result, durably: tar, then sidecar.
+
+        Args:
+            advance: See `write_tar`.
+            link: Use a hard link where a whole source tar can be kept as it is.
+
+        Returns:
+            Whether a source tar was kept whole.
+        """
+        whole = self.members.whole_file()
+        temporary = self.tar.with_name(f".{self.tar.name}{TEMPORARY_SUFFIX}")
+        self.tar.with_suffix(".parquet").unlink(missing_ok=True)
+        if not (link and whole is not None and self._linked(whole, temporary, advance)):
+            write_tar(self.members, temporary, advance)
+            wrong = check_tar(temporary, self.members)
+            if wrong:
+                mend_headers(temporary, self.members, wrong)
+        with storage_errors(self.tar):
+            _fsync(temporary)
+            os.replace(temporary, self.tar)
+            fsync_folder(self.tar.parent)
+        write_atomic(self.tar.with_suffix(".parquet"), sidecar_bytes(self.table))
+        return whole is not None
+
+    def _linked(self, whole: Path, temporary: Path, advance: Advance) -> bool:
+        if check_tar(whole, self.members):
+            return False
+        temporary.unlink(missing_ok=True)
+        try:
+            os.link(whole, temporary)
+        except OSError:  # another file system, or one without hard links
+            return False
+        advance(self.members.total_bytes)
+        return True
+
+
+def new_shard(folder: Path, combined: Combined, rows: VideoRows, shard: ShardRows) -> NewShard:
+    """Return what one shard of the result will be.
+
+    Args:
+        folder: The result.
+        combined: The merged manifest.
+        rows: All columns of the video's rows.
+        shard: Which rows it has.
+    """
+    table = rows.table.slice(shard.start, shard.stop - shard.start).combine_chunks()
+    stored = pc.is_valid(table["byte_offset"])
+    is_stored = stored.to_numpy()
+    payloads = table.filter(stored)
+    members = _members(payloads, combined)
+    offset = np.zeros(len(table), np.int64)
+    offset[is_stored] = members.new_offsets
+    columns = {
+        "byte_offset": pa.array(offset, mask=~is_stored),
+        "shard": pa.repeat(shard.path, len(table)),
+    }
+    for name, values in columns.items():
+        table = table.set_column(table.column_names.index(name), SAMPLES_SCHEMA.field(name), values)
+    return NewShard(folder / shard.path, members, table.select(SAMPLES_SCHEMA.names).cast(SAMPLES_SCHEMA))
+
+
+def _members(payloads: pa.Table, combined: Combined) -> Members:
+    sources = {source.number: source for source in combined.order}
+    # "2|shards/car/all-00000000-00000099.tar": Arrow finds the distinct ones
+    places = pc.binary_join_element_wise(payloads[SOURCE].cast(pa.string()), payloads["shard"], "|")
+    distinct = pc.unique(places).to_pylist()
+    files = []
+    renamed_from = []
+    for place in distinct:
+        number, _, shard = place.partition("|")
+        source = sources[int(number)]
+        there = shard.split("/")[1]
+        files.append(source.folder / shard)
+        renamed_from.append(combined.video_names[source.number].get(there) != there)
+    file = numbers_of(places, distinct)
+    return Members(
+        files=tuple(files),
+        file=file,
+        offset=payloads["byte_offset"].to_numpy(),
+        size=payloads["byte_size"].to_numpy(),
+        checksum=payloads["checksum"].to_numpy().astype(np.int64),
+        names=_member_names(payloads, combined.manifest),
+        same_name=~np.array(renamed_from, bool)[file] if len(file) else np.empty(0, bool),
+    )
+
+
+def _member_names(payloads: pa.Table, manifest: Manifest) -> Sequence[str]:
+    endings = {name: f".{name}.{record.suffix}" for name, record in manifest.representations.items()}
+    columns = (payloads[name].to_pylist() for name in ("video_id", "frame_index", "representation"))
+    return [sample_key(video, frame) + endings[name] for video, frame, name in zip(*columns, strict=True)]
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
