@@ -16,7 +16,7 @@ from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import IMAGE_SUFFIX, OutputSpec
-from vrekit.readers.batch_reader import FRAME_FIELDS, Batch, BatchReader, OnError, OpenBatch, fallback_layout
+from vrekit.readers.batch_reader import Batch, BatchReader, OnError, OpenBatch, fallback_layout
 from vrekit.readers.collate import Sample, collate_samples, split_batch
 from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
 from vrekit.readers.payloads import open_payloads
@@ -122,11 +122,6 @@ class FrameDataset(Dataset[Sample]):
                 raise UsageError(
                     f"{self.path} has no representation {name!r}{did_you_mean(name, known)}",
                     hint=f"it has {', '.join(known) or 'none'}",
-                )
-            if name in FRAME_FIELDS:
-                raise UsageError(
-                    f"the representation {name!r} has the name of a sample's own field",
-                    hint=f"export it under another name; taken are {', '.join(FRAME_FIELDS)}",
                 )
         if not names:
             raise UsageError("no representation is selected", hint=f"{self.path} has {', '.join(known) or 'none'}")

@@ -132,7 +132,7 @@ def measure(folder: Path) -> dict[str, Any]:
             "AND frame_index % 2 = 0"
         )
         if rows < 5_000_000:  # so that it stays near 0.04 %
-            rare += " AND frame_index % 10 = 0"
+            rare += " AND frame_index % 20 = 0"
         common = (
             "representation IN ('representation_01', 'representation_02') AND compute_seconds < 0.0060 "
             "AND frame_index % 5 = 0"

@@ -3,7 +3,7 @@
 
 The folder holds one frame each of `rgb`, `argmax19`, `superpix_u16`, `depth_rel`, `depth_metric`, `normals`,
 `flow_dis`, `edges`, `logits_q19` as `.npy`; those that are missing are left out. Logits are also measured after
-bilinear up-sampling by 4. Speeds are MB of the decoded array per CPU second of one thread, the best of some runs;
+bilinear up-sampling by 4. Speeds are MB of the raw array per CPU second of one thread, the best of some runs;
 decoding goes into memory that is there already. `np.savez_compressed` is measured the same way.
 
     OMP_NUM_THREADS=1 tools/bench_codecs.py ARRAYS > table.md

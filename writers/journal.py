@@ -27,7 +27,8 @@ Row = dict[str, Any]
 class OpenShard:
     """A file under construction with its journal; appends are cheap, `flush` makes them durable.
 
-    Every write goes to a position of its own, so a write that failed half-way (a full disk) can be tried again.
+    Every write goes to a position of its own, and what was written is forgotten together with where it ended: a flush
+    that a full disk or Ctrl-C broke off half-way is tried again by the next one.
     """
 
     def __init__(self, path: Path, journal_path: Path) -> None:
@@ -84,10 +85,11 @@ class OpenShard:
             self.flush()
 
     def _write_chunks(self) -> None:
+        at = self._written
         with storage_errors(self.path):
             for data in _joined(self._chunks):
-                self._written = _write(self._file, data, self._written)
-        self._chunks, self._pending = [], 0
+                at = _write(self._file, data, at)
+        self._written, self._chunks, self._pending = at, [], 0
 
     def flush(self) -> None:
         """Make every appended sample durable: first its bytes, then the line that vouches for them."""
@@ -95,9 +97,9 @@ class OpenShard:
         if self._lines:
             with storage_errors(self.path):
                 os.fsync(self._file)
-                self._journal_written = _write(self._journal, b"".join(self._lines), self._journal_written)
+                at = _write(self._journal, b"".join(self._lines), self._journal_written)
                 os.fsync(self._journal)
-            self._lines = []
+            self._journal_written, self._lines = at, []
         self._flushed_at = time.monotonic()
 
     def seal(self, end: bytes) -> None:
@@ -137,7 +139,7 @@ def _read_all(descriptor: int) -> bytes:
 
 
 def _joined(chunks: Sequence[bytes]) -> Iterator[bytes]:
-    """Yield the same bytes in fewer pieces: small neighbours joined, large ones as they are, for a copy of them costs."""
+    """Yield the same bytes in fewer pieces: small neighbours joined, large ones as they are, as copying costs."""
     small: list[bytes] = []
     for chunk in chunks:
         if len(chunk) < _LARGE_BYTES:

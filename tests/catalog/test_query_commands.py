@@ -3,14 +3,18 @@
 import csv
 import io
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from tests.catalog.query_dataset import failed_row, make_row, write_dataset
+from vrekit.catalog.dataset import TABLES, open_dataset
 from vrekit.catalog.subset import read_subset
 from vrekit.cli.app import app
 from vrekit.engine.export import export
@@ -186,3 +190,39 @@ def test_stats_query_and_copy(run: Run, make_request: Callable[..., ExportReques
     assert json.loads(copied.stdout)["frames"] == int(selected.stdout)
     assert run("validate", tmp_path / "copy").exit_code == 0
     assert run("stats", request.dataset, "--color", "canny").exit_code == 2
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
+
+
+def test_the_examples_of_the_docs_run(
+    run: Run, make_request: Callable[..., ExportRequest], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request()
+    export(request)
+    monkeypatch.chdir(request.dataset.parent)
+    names: dict[str, Any] = {}
+    ran = 0
+    for language, block in re.findall(r"```(bash|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+        if language == "python":
+            exec(compile(block, str(PAGE), "exec"), names)
+            continue
+        for line in block.splitlines():
+            program, *arguments = shlex.split(line)
+            assert program == "vrekit"
+            result = run(*arguments)
+            assert result.exit_code == 0, f"{line}\n{result.output}"
+            ran += 1
+    assert ran == 14
+    assert len(names["bright"]) == 30
+    assert names["selection"].count == 10
+    assert sum(len(batch["key"]) for batch in names["loader"]) == len(read_subset(Path("moving.parquet")))
+
+
+def test_every_column_is_documented(folder: Path) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    with open_dataset(folder) as dataset:
+        for table in TABLES:
+            line = next(line for line in text.splitlines() if line.startswith(f"| `{table}` |"))
+            known = set(re.findall(r"`(\w+)`", line if table != "frames" else text))
+            assert set(getattr(dataset, table).columns) <= known

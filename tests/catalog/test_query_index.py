@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,21 @@ def test_a_dataset_that_cannot_be_written_to_opens_all_the_same(
         assert dataset.frames.to_arrow_table().num_rows == 8
         assert dataset.index.read_frames(["frame_index"]).num_rows == 8
     assert not (folder / INDEX_FOLDER).exists()
+
+
+def test_a_file_in_the_place_of_the_index_is_left_alone(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "out", [make_row("car", 0, "rgb")])
+    (folder / INDEX_FOLDER).write_text("mine")
+    assert _count(folder) == 1
+    assert (folder / INDEX_FOLDER).read_text() == "mine"
+
+
+def test_threads_may_open_it_at_once(tmp_path: Path) -> None:
+    rows = [make_row("car", frame, name) for frame in range(100) for name in ("canny", "rgb")]
+    folder = write_dataset(tmp_path / "out", rows)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(_count, [folder] * 16)) == [200] * 16
+    assert {path.name for path in (folder / INDEX_FOLDER).iterdir()} == {"frames.parquet", "samples.parquet"}
 
 
 def test_a_damaged_sidecar_is_named(tmp_path: Path) -> None:

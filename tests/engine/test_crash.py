@@ -1,9 +1,9 @@
 """SIGKILL at random moments, then resume: nothing lost, nothing twice, the same sample contents."""
 
 import random
-import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,13 +47,20 @@ def slow_config(tmp_path: Path) -> Path:
     return path
 
 
-def run_for(command: list[str], seconds: float) -> bool:
-    """Run a command, SIGKILL it after `seconds`; return whether it was killed."""
+def kill_while_writing(command: list[str], dataset: Path, seconds: float) -> bool:
+    """Run a command, SIGKILL it `seconds` after it began to write; return whether it was killed."""
+
+    def written() -> int:
+        return sum(path.stat().st_size for path in dataset.glob("shards/*/.*.journal"))
+
+    before = written()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and written() == before:
+        time.sleep(0.01)
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         return True
     return False
@@ -63,21 +70,21 @@ def run_for(command: list[str], seconds: float) -> bool:
 def test_killed_five_times(tmp_path: Path, slow_config: Path) -> None:
     generator = np.random.default_rng(1)
     video = tmp_path / "noise.npy"
-    np.save(video, generator.integers(0, 255, (200, 24, 32, 3), np.uint8))
+    np.save(video, generator.integers(0, 255, (600, 24, 32, 3), np.uint8))
     vrekit = [sys.executable, "-m", "vrekit"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     options = ["--config", str(slow_config), "--shard-frames", "64", "--batch-size", "2", "--threads", "1"]
     subprocess.run([*vrekit, "export", str(video), "-o", str(whole), *options], check=True, capture_output=True)
     order = random.Random(7)
-    killed = int(run_for([*vrekit, "export", str(video), "-o", str(broken), *options], 1.5 + order.random()))
+    killed = kill_while_writing([*vrekit, "export", str(video), "-o", str(broken), *options], broken, order.random())
     for _ in range(4):
-        killed += run_for([*vrekit, "resume", str(broken)], 1.0 + order.random())
+        killed += kill_while_writing([*vrekit, "resume", str(broken)], broken, order.random())
     assert killed >= 3
     subprocess.run([*vrekit, "resume", str(broken)], check=True, capture_output=True)
     assert payloads(broken) == payloads(whole)
     assert not validate(broken).problems
     rows = read_samples(broken, columns=("frame_index", "representation")).to_pylist()
-    assert len(rows) == len({(row["frame_index"], row["representation"]) for row in rows}) == 600
+    assert len(rows) == len({(row["frame_index"], row["representation"]) for row in rows}) == 1800
     assert not list(broken.glob("shards/*/.*"))
 
 

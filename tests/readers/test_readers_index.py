@@ -210,11 +210,3 @@ def test_a_subset_file_that_is_no_parquet_is_refused(frames_folder: Path, tmp_pa
 def test_impossible_options_are_refused(frames_folder: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         FrameDataset(frames_folder, **options)
-
-
-def test_a_name_of_a_samples_own_field_is_refused(tmp_path: Path) -> None:
-    builder = DatasetBuilder(tmp_path, {"key": record("key", RGB)})
-    builder.add("car", [0])
-    builder.write()
-    with pytest.raises(UsageError, match="'key' has the name of a sample's own field"):
-        FrameDataset(tmp_path)

@@ -11,6 +11,7 @@ from (names, sizes and modification times), are rebuilt when that differs, and m
 import errno
 import hashlib
 import os
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -51,7 +52,7 @@ _PART_BYTES = 4 << 20  # of sidecars that are consolidated at once, about 200,00
 _ROW_GROUP = 1 << 17  # rows; smaller ones make the footer slow to read, larger ones make one frame slow
 _DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index", "total_bytes", "total_raw_bytes")
 _PLAIN = ("checksum", "phash")
-_CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT}
+_CANNOT_WRITE = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EEXIST, errno.ENOTDIR}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,8 @@ def _digest_of(path: Path) -> str | None:
 
 def _write(samples: Path, frames: Path, digest: str, folder: Path, manifest: Manifest) -> None:
     samples.parent.mkdir(exist_ok=True)
-    temporaries = [path.with_name(f".{path.name}.{os.getpid()}.tmp") for path in (samples, frames)]
+    token = secrets.token_hex(4)  # several processes and threads may build it at once; the last one stays
+    temporaries = [path.with_name(f".{path.name}.{token}.tmp") for path in (samples, frames)]
     try:
         with (
             _writer(temporaries[0], SAMPLES_SCHEMA, digest) as samples_writer,

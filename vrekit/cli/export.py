@@ -1,18 +1,25 @@
 """`vrekit export`."""
 
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, table, wants_progress
+from vrekit.cli.output import command, human_bytes, human_seconds, note, print_error, print_json, table, wants_progress
 from vrekit.cli.units import parse_bytes
 
 if TYPE_CHECKING:
+    from vrekit.core.errors import VrekitError
     from vrekit.engine.export import ExportReport
     from vrekit.engine.progress import ProgressListener
     from vrekit.engine.request import ExportRequest
+
+    Outcome = tuple[list[ExportReport], VrekitError | None]
 
 
 class WriterName(StrEnum):
@@ -114,6 +121,9 @@ def export(
 
     if video_id is not None and len(videos) > 1:
         raise UsageError("--video-id names one video, but several are given", hint="export them one by one")
+    only = tuple(name.strip() for part in representations or () for name in part.split(",") if name.strip())
+    if representations and not only:
+        raise UsageError("--representations names none", hint="write -r rgb,canny, or leave it away for all of them")
     loaded = load_config(config)
     selection = parse_frames(frames, every=every, fps=fps)
     requests = [
@@ -122,7 +132,7 @@ def export(
             dataset=output,
             representations=loaded.representations,
             config_folder=loaded.folder,
-            only=tuple(name for part in representations or () for name in part.split(",") if name),
+            only=only,
             video_id=video_id,
             frames=selection,
             stream_index=stream,
@@ -163,19 +173,50 @@ def _check_ids(requests: "list[ExportRequest]") -> None:
         seen[name] = request.video
 
 
-def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed: bool = False) -> "list[ExportReport]":
-    """Export one request after another, with a live display where it makes sense."""
+def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed: bool = False) -> "Outcome":
+    """Export one request after another, with a live display where it makes sense.
+
+    A video that cannot be read, or that another process is at work on, does not keep the others from being exported:
+    the last such error is returned, those before it are printed.
+    """
+    from vrekit.core.errors import LockedError, VideoError
     from vrekit.engine.export import export as run_export
 
     reports = []
+    error: LockedError | VideoError | None = None
     for request in requests:
         try:
-            with _listener(no_progress) as listener:
+            with _terminable(), _listener(no_progress) as listener:
                 reports.append(run_export(request, listener, retry_failed=retry_failed))
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
             note(f"interrupted: what is done is kept; `vrekit resume {request.dataset}` goes on from there")
-            raise typer.Exit(130) from None
-    return reports
+            raise typer.Exit(143 if isinstance(interrupt, _TerminatedError) else 130) from None
+        except (LockedError, VideoError) as failure:
+            if error is not None:
+                print_error(error.message, error.hint)
+            error = failure
+    return reports, error
+
+
+class _TerminatedError(KeyboardInterrupt):
+    """SIGTERM: what schedulers and container runtimes send some seconds before SIGKILL."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end an export as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise _TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may set handlers, and it gets the signals
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class _Silent:
@@ -195,17 +236,25 @@ def _listener(no_progress: bool) -> Any:
     return ProgressBars()
 
 
-def finish(reports: "list[ExportReport]", as_json: bool) -> None:
-    """Print the summary of exports; exit 1 when frames failed."""
+def finish(outcome: "Outcome", as_json: bool) -> None:
+    """Print the summary of exports; then raise what `run_all` returned, or exit 1 when frames failed."""
+    reports, error = outcome
+    if error is not None and not reports:
+        raise error
     if as_json:
         print_json([_as_json(report) for report in reports])
     else:
         for report in reports:
             _print_report(report)
+    if error is not None:
+        raise error
     failed = sum(report.failed_frames + sum(report.failed_before.values()) for report in reports)
     if failed:
         dataset = reports[0].dataset
-        note(f"{failed} frames failed; their errors: `vrekit info {dataset}`; try again: `vrekit resume {dataset}`")
+        note(
+            f"{failed} results failed (frames × representations); their errors: `vrekit info {dataset}`; "
+            f"try again: `vrekit resume {dataset}`"
+        )
         raise typer.Exit(1)
 
 

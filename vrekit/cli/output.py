@@ -1,8 +1,10 @@
 """Printing: data to stdout, everything for people to stderr, errors as `error: …` and `hint: …`."""
 
+import errno
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -37,6 +39,14 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             print_error(error.message, error.hint)
             raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            # The file system's own complaints (a name too long, a full disk behind stdout) are no bugs either. A
+            # reader of stdout that went away (`| head`) is click's business.
+            if _state["debug"] or error.errno in (None, errno.EPIPE):
+                raise
+            where = f"{error.filename}: " if error.filename is not None else ""
+            print_error(f"{where}{os.strerror(error.errno).lower()}")
+            raise typer.Exit(1) from None
 
     return wrapped
 

@@ -32,7 +32,7 @@ class OwnedFile:
                 os.close(self._descriptor)
                 raise LockedError(
                     f"another process{f' ({owner})' if owner else ''} is writing {what}",
-                    hint="wait for it to finish, or let it work on other frames (--frames)",
+                    hint="run this again when it has finished, or give this one frames outside of those (--frames)",
                 ) from None
             if self._is_current():
                 break

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -74,7 +74,9 @@ class SampleRow:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the columns by name."""
-        return asdict(self)
+        return {
+            name: getattr(self, name) for name in self.__slots__
+        }  # `asdict` would copy all values, ten times slower
 
 
 def rows_to_table(rows: Iterable[SampleRow | Mapping[str, Any]]) -> pa.Table:
