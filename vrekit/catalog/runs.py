@@ -68,7 +68,10 @@ class RunRecord:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the record `to_json` described; unknown keys are ignored."""
         fields = {name: data[name] for name in cls.__slots__ if name in data}
-        fields["totals"] = {name: RepresentationTotals(**totals) for name, totals in data.get("totals", {}).items()}
+        fields["totals"] = {
+            name: RepresentationTotals(**{key: totals[key] for key in RepresentationTotals.__slots__ if key in totals})
+            for name, totals in data.get("totals", {}).items()
+        }
         return cls(**fields)
 
     def finished(self, status: RunStatus, **changes: Any) -> Self:

@@ -85,8 +85,8 @@ class OutputSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the spec `to_json` described; lists become tuples again."""
-        fields = dict(data)
+        """Return the spec `to_json` described; lists become tuples again, keys of newer minor versions are ignored."""
+        fields = {name: data[name] for name in cls.__slots__ if name in data}
         fields["kind"] = Kind(fields["kind"])
         fields["shape"] = tuple(fields["shape"])
         for name in ("value_range", "classes", "columns"):
@@ -153,8 +153,8 @@ class RepresentationSpec:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the spec `to_json` described."""
-        fields = dict(data)
+        """Return the spec `to_json` described; keys of newer minor versions are ignored."""
+        fields = {name: data[name] for name in cls.__slots__ if name in data}
         fields["dependencies"] = tuple(fields.get("dependencies", ()))
         if fields.get("output_size"):
             fields["output_size"] = tuple(fields["output_size"])

@@ -109,8 +109,8 @@ class BatchProcessor:
                 if _is_out_of_memory(error) and len(chunk) > 1:
                     self._sizes[node.name] = max(1, len(chunk) // 2)
                     continue
-                if isinstance(error, VrekitError) and not isinstance(error, (ComputeError, ValueError)):
-                    raise  # a missing package or a full disk does not get better frame by frame
+                if _is_lasting(error):
+                    raise
                 if len(chunk) == 1:
                     result.errors[int(batch.indices[chunk[0]])] = _reason(error)
                 else:
@@ -129,6 +129,8 @@ class BatchProcessor:
             try:
                 self._compute_chunk(node, batch, [position], results, result)
             except Exception as error:
+                if _is_lasting(error):
+                    raise
                 result.errors[int(batch.indices[position])] = _reason(error)
 
     def _compute_chunk(
@@ -149,6 +151,10 @@ class BatchProcessor:
             with lock:
                 self._ensure_loaded(node)
                 output = node.instance.compute(part, dependencies)
+        if not isinstance(output, Output):
+            raise ComputeError(
+                f"compute of {node.name} ({node.spec.type}) returned {type(output).__name__}, not an Output"
+            )
         if len(output) != len(frames):
             raise ComputeError(
                 f"{node.name} ({node.spec.type}) returned {len(output)} outputs for {len(frames)} frames"
@@ -164,7 +170,12 @@ class BatchProcessor:
         if isinstance(instance, LearnedRepresentation):
             with self._load_lock:
                 if instance not in self._loaded:
-                    instance.load_weights(node.spec.device)
+                    try:
+                        instance.load_weights(node.spec.device)
+                    except VrekitError:
+                        raise
+                    except Exception as error:
+                        raise _WeightsError(f"{node.name} ({node.spec.type}): no weights: {_reason(error)}") from error
                     self._loaded.append(instance)
 
     def close(self) -> None:
@@ -246,6 +257,17 @@ def _check_array(node: Node, array: NDArray[Any]) -> None:
             f"{node.name} ({node.spec.type}) returned {array.dtype} {array.shape}, "
             f"but its output_spec promises {spec.dtype} {spec.shape}"
         )
+
+
+class _WeightsError(ComputeError):
+    """Weights that do not load."""
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Return whether trying frame by frame is no use: a missing package, missing weights, a full disk."""
+    if isinstance(error, _WeightsError):
+        return True
+    return isinstance(error, VrekitError) and not isinstance(error, (ComputeError, ValueError))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -17,9 +17,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class FedBatch:
-    """Frames that decoded, and why others did not."""
+    """Frames that decoded, why others did not, and when each of both is shown (seconds, NaN without a clock)."""
 
     batch: FrameBatch
+    pts_seconds: Mapping[int, float]
     failures: Mapping[int, str] = field(default_factory=dict)
 
 
@@ -43,17 +44,21 @@ class Feeder:
     def read(self, indices: NDArray[np.int64]) -> FedBatch:
         """Return the frames with these numbers (rising)."""
         pts = self.source.pts_seconds(indices)
+        shown = dict(zip(indices.tolist(), pts.tolist(), strict=True))
         if not self.decode:
             nothing = np.empty((len(indices), 0, 0, 3), np.uint8)
-            return FedBatch(FrameBatch(frames=nothing, indices=indices, pts_seconds=pts))
+            return FedBatch(FrameBatch(frames=nothing, indices=indices, pts_seconds=pts), shown)
         if not any(self.context):
             decoded = self.source.read(indices)
             kept = np.isin(indices, decoded.indices, assume_unique=True)
             batch = FrameBatch(frames=decoded.frames, indices=decoded.indices, pts_seconds=pts[kept])
-            return FedBatch(batch, decoded.failures)
-        return self._read_with_neighbours(indices, pts)
+            return FedBatch(batch, shown, decoded.failures)
+        batch, failures = self._read_with_neighbours(indices, pts)
+        return FedBatch(batch, shown, failures)
 
-    def _read_with_neighbours(self, indices: NDArray[np.int64], pts: NDArray[np.float64]) -> FedBatch:
+    def _read_with_neighbours(
+        self, indices: NDArray[np.int64], pts: NDArray[np.float64]
+    ) -> tuple[FrameBatch, dict[int, str]]:
         before, after = self.context
         around = {int(index) + offset for index in indices for offset in range(-before, after + 1)}
         wanted = around & self._known
@@ -75,7 +80,7 @@ class Feeder:
         neighbours = {index: self._cache[index] for index in wanted if index in self._cache}
         batch = FrameBatch(frames=frames, indices=indices[kept], pts_seconds=pts[kept], neighbours=neighbours)
         asked = indices.tolist()
-        return FedBatch(batch, {index: self._failures[index] for index in asked if index in self._failures})
+        return batch, {index: self._failures[index] for index in asked if index in self._failures}
 
 
 def ahead(make: Callable[[], Iterator[T]], depth: int) -> Generator[T]:

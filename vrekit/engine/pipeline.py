@@ -244,7 +244,6 @@ class Pipeline:
         names = [name for name in self.graph.nodes if name in wanted]
         batch = job.fed.batch
         computed = self._processor.compute(batch, names, {}, job.fed.failures)
-        pts = dict(zip(batch.indices.tolist(), batch.pts_seconds.tolist(), strict=True))
         samples: dict[int, dict[str, Payload]] = {frame: {} for frame in job.indices.tolist()}
         for name in sorted(job.todo):
             for frame, payloads in samples.items():

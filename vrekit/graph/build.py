@@ -3,10 +3,13 @@
 import dataclasses
 import hashlib
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vrekit.codecs.base import Codec
 from vrekit.codecs.registry import codec_for
@@ -184,7 +187,7 @@ def _build_node(
         )
     # A virtual node sees what the reader sees: its dependencies as they come back from storage.
     seen = {parent.name: parent.memory if spec.store else parent.stored for parent in parents}
-    memory = instance.output_spec(height, width, seen)
+    memory = _output_spec(spec, instance, height, width, seen)
     resized = resized_spec(memory, spec.output_size, spec.output_dtype, frame_size=(height, width))
     codec = codec_for(spec.codec, resized, store_as=spec.store_as, profile=profile) if spec.store else None
     return Node(
@@ -208,6 +211,31 @@ def _build_node(
     )
 
 
+def _output_spec(
+    spec: RepresentationSpec, instance: Representation, height: int, width: int, seen: Mapping[str, OutputSpec]
+) -> OutputSpec:
+    with _blamed_on(spec, "output_spec"):
+        output = instance.output_spec(height, width, seen)
+        if not isinstance(output, OutputSpec):
+            raise TypeError(f"it returned {type(output).__name__}, not an OutputSpec")
+        np.dtype(np.str_ if output.dtype == "str" else output.dtype)
+        return output
+
+
+@contextmanager
+def _blamed_on(spec: RepresentationSpec, method: str) -> Iterator[None]:
+    """Turn a bug in a type, which may be the user's own, into a mistake in the config."""
+    try:
+        yield
+    except VrekitError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{method} of {spec.type} failed: {type(error).__name__}: {error}",
+            hint="`vrekit --debug …` shows where; docs/representations.md says what a type has to do",
+        ) from error
+
+
 def _instance(spec: RepresentationSpec, parents: Sequence[Node], folders: Sequence[Path]) -> Representation:
     if spec.type == IMAGE_TYPE:
         return Images(parents[0].instance, parents[0].memory)
@@ -217,7 +245,8 @@ def _instance(spec: RepresentationSpec, parents: Sequence[Node], folders: Sequen
     if inspect.isabstract(cls):
         missing = ", ".join(sorted(cls.__abstractmethods__))
         raise UsageError(f"type {spec.type!r} lacks {missing}", hint="see docs/representations.md")
-    instance: Representation = build(cls, _with_paths_found(cls, spec.params, folders), spec.name)
+    with _blamed_on(spec, "__init__"):
+        instance: Representation = build(cls, _with_paths_found(cls, spec.params, folders), spec.name)
     return instance
 
 

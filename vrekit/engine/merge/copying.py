@@ -17,7 +17,7 @@ from vrekit.core.errors import ChecksumError, DatasetError
 from vrekit.core.files import storage_errors
 from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header
 
-_STEP = 64 << 20  # progress is told, and a stop looked for, after so many bytes
+_STEP = 16 << 20  # what is copied is read back, and a stop looked for, after so many bytes
 _BUFFER = 4 << 20
 _NOT_HERE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.ETXTBSY, errno.EPERM}
 _HEADERS_AT_ONCE = 4096
@@ -134,24 +134,32 @@ class Members:
 
 
 def write_tar(members: Members, target: Path, advance: Advance) -> None:
-    """Write the tar of `members` to `target`; neither synced nor checked.
+    """Write the tar of `members` to `target`, durably, and check it on the way.
+
+    Every step is read back while it is still in the processor's cache, and then given to the disk, so that little is
+    left to wait for at the end.
 
     Args:
         members: What goes in.
         target: The file to make.
         advance: Called with the bytes written since the last call; what it raises stops the work.
+
+    Raises:
+        ChecksumError: If a payload does not have its CRC-32; the message names the file it came from.
+        DatasetError: If a source is gone or ends too early.
     """
-    ranges = members.ranges()
     ends = np.cumsum(members.lengths)
     with ExitStack() as stack, storage_errors(target):
-        used = np.unique(members.file).tolist()
-        opened = {number: _open(members.files[number], stack) for number in used}
+        opened = {number: _open(members.files[number], stack) for number in np.unique(members.file).tolist()}
         descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
         stack.callback(os.close, descriptor)
-        at = 0
-        for first, stop in ranges:
+        os.ftruncate(descriptor, members.total_bytes)
+        content = stack.enter_context(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ))
+        check = _Check(content, members)
+        at = told = 0
+        for first, stop in members.ranges():
             number = int(members.file[first])
-            start, end = int(members.offset[first]) - BLOCK, at + int(members.lengths[first:stop].sum())
+            start, end = int(members.offset[first]) - BLOCK, int(ends[stop - 1])
             if not members.same_name[first]:
                 os.pwrite(descriptor, header(members.names[first], int(members.size[first])), at)
                 start, at = start + BLOCK, at + BLOCK
@@ -162,9 +170,24 @@ def write_tar(members: Members, target: Path, advance: Advance) -> None:
                 except DatasetError as error:
                     raise DatasetError(f"{members.files[number]}: {error.message}", hint=error.hint) from None
                 start, at = start + step, at + step
-                advance(step)
-        assert at == (ends[-1] if len(ends) else 0)
+                if at - told >= _STEP:
+                    check.upto(at)
+                    _start_writing(descriptor, told, at - told)
+                    advance(at - told)
+                    told = at
         os.pwrite(descriptor, END_OF_ARCHIVE, at)
+        check.upto(at)
+        wrong = check.wrong_headers()
+        check.close()
+        mend_headers(descriptor, members, wrong)
+        os.fsync(descriptor)
+        advance(members.total_bytes - told)
+
+
+def _start_writing(descriptor: int, start: int, size: int) -> None:
+    """Let the kernel start writing a part of a file that nobody will read soon, without waiting for it."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, start, size, os.POSIX_FADV_DONTNEED)
 
 
 def _open(path: Path, stack: ExitStack) -> int:
@@ -178,65 +201,80 @@ def _open(path: Path, stack: ExitStack) -> int:
     return descriptor
 
 
-def check_tar(path: Path, members: Members) -> list[int]:
-    """Check that a tar holds exactly `members`: their places, sizes and the CRC-32 of every payload.
+class _Check:
+    """Compares what a new tar holds with what it should hold, member by member in order."""
 
-    Returns:
-        Which members have another header than the writer gives them.
+    def __init__(self, content: mmap.mmap, members: Members) -> None:
+        self._members = members
+        self._view = memoryview(content)
+        self._offsets = members.new_offsets
+        ends = self._offsets + members.size
+        self._places = list(zip(self._offsets.tolist(), ends.tolist(), members.checksum.tolist(), strict=True))
+        self._next = 0
 
-    Raises:
-        ChecksumError: If a payload differs; the message names the file it came from.
-    """
-    size = path.stat().st_size
-    if size != members.total_bytes:
-        raise ChecksumError(f"{path} has {size} bytes, expected {members.total_bytes}")
-    offsets = members.new_offsets
-    places = zip(offsets.tolist(), members.size.tolist(), members.checksum.tolist(), strict=True)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        with memoryview(content) as view:
-            damaged = [
-                number
-                for number, (offset, length, checksum) in enumerate(places)
-                if crc32(view[offset : offset + length]) != checksum
+    def upto(self, end: int) -> None:
+        """Check the payloads that end at `end` or before and were not checked yet."""
+        damaged = []
+        while self._next < len(self._places) and self._places[self._next][1] <= end:
+            start, stop, checksum = self._places[self._next]
+            if crc32(self._view[start:stop]) != checksum:
+                damaged.append(self._next)
+            self._next += 1
+        if damaged:
+            members = self._members
+            came_from = members.files[int(members.file[damaged[0]])]
+            listed = ", ".join(members.names[one] for one in damaged[:_MAX_LISTED])
+            raise ChecksumError(
+                f"{came_from}: {len(damaged)} payloads do not have the CRC-32 their metadata says: {listed}",
+                hint="`vrekit validate DATASET --repair` moves damaged samples aside",
+            )
+
+    def wrong_headers(self) -> list[int]:
+        """Return which members' headers are not exactly what the writer makes."""
+        names, sizes = self._members.names, self._members.size
+        starts = self._offsets - BLOCK
+        content = np.frombuffer(self._view, np.uint8)
+        wrong: list[int] = []
+        for at in range(0, len(starts), _HEADERS_AT_ONCE):
+            part = slice(at, at + _HEADERS_AT_ONCE)
+            found = content[starts[part, None] + np.arange(BLOCK)]
+            differs = np.flatnonzero((found != _plain_headers(names[part], sizes[part])).any(axis=1))
+            wrong += [
+                at + one
+                for one in differs.tolist()
+                if found[one].tobytes() != header(names[at + one], int(sizes[at + one]))
             ]
-            has_end = view[-len(END_OF_ARCHIVE) :] == END_OF_ARCHIVE
-        everything = np.frombuffer(content, np.uint8)
-        wrong_headers = _wrong_headers(everything, offsets - BLOCK, members)
-        del everything  # the map cannot be closed while an array looks at it
-    if damaged:
-        came_from = members.files[int(members.file[damaged[0]])]
-        listed = ", ".join(members.names[one] for one in damaged[:_MAX_LISTED])
-        raise ChecksumError(
-            f"{came_from}: {len(damaged)} payloads do not have the CRC-32 their metadata says: {listed}",
-            hint="`vrekit validate DATASET --repair` moves damaged samples aside",
-        )
-    if not has_end:
-        raise ChecksumError(f"{path} does not end as a tar does")
-    return wrong_headers
+        return wrong
+
+    def has_end(self) -> bool:
+        """Return whether the file ends as a tar does."""
+        return bool(self._view[-len(END_OF_ARCHIVE) :] == END_OF_ARCHIVE)
+
+    def close(self) -> None:
+        """Let go of the file's content."""
+        self._view.release()
 
 
-def mend_headers(path: Path, members: Members, wrong: Sequence[int]) -> None:
+def is_tar_of(path: Path, members: Members) -> bool:
+    """Return whether a tar is byte for byte what `write_tar` would make, as far as checksums tell."""
+    if path.stat().st_size != members.total_bytes:
+        return False
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as content:
+        check = _Check(content, members)
+        try:
+            check.upto(members.total_bytes)
+            return check.has_end() and not check.wrong_headers()
+        except ChecksumError:
+            return False
+        finally:
+            check.close()
+
+
+def mend_headers(descriptor: int, members: Members, wrong: Sequence[int]) -> None:
     """Write the headers of some members anew: what their payloads are is known from the metadata."""
     offsets = members.new_offsets
-    with storage_errors(path), path.open("r+b") as file:
-        for number in wrong:
-            file.seek(int(offsets[number]) - BLOCK)
-            file.write(header(members.names[number], int(members.size[number])))
-
-
-def _wrong_headers(content: NDArray[np.uint8], starts: NDArray[np.int64], members: Members) -> list[int]:
-    """Return which members' headers are not exactly what the writer makes."""
-    wrong: list[int] = []
-    for at in range(0, len(starts), _HEADERS_AT_ONCE):
-        part = slice(at, at + _HEADERS_AT_ONCE)
-        found = content[starts[part, None] + np.arange(BLOCK)]
-        differs = np.flatnonzero((found != _plain_headers(members.names[part], members.size[part])).any(axis=1))
-        wrong += [
-            at + one
-            for one in differs.tolist()
-            if found[one].tobytes() != header(members.names[at + one], int(members.size[at + one]))
-        ]
-    return wrong
+    for number in wrong:
+        os.pwrite(descriptor, header(members.names[number], int(members.size[number])), int(offsets[number]) - BLOCK)
 
 
 _DIGITS = 8 ** np.arange(10, -1, -1, dtype=np.int64)

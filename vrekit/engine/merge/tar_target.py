@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.samples import read_sidecar, sidecar_bytes
-from vrekit.core.errors import ChecksumError, DatasetError
+from vrekit.core.errors import DatasetError
 from vrekit.core.files import fsync_folder, storage_errors, write_atomic
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
-from vrekit.engine.merge.copying import Advance, Members, check_tar, mend_headers, write_tar
+from vrekit.engine.merge.copying import Advance, Members, is_tar_of, write_tar
 from vrekit.engine.merge.manifests import Combined
 from vrekit.engine.merge.packing import ShardRows
 from vrekit.engine.merge.rows import SOURCE, VideoRows, numbers_of
@@ -44,8 +44,8 @@ class NewShard:
             return False
         try:
             # checked again: a machine that lost power may have the sidecar and not the payloads
-            return bool(read_sidecar(sidecar).equals(self.table)) and not check_tar(self.tar, self.members)
-        except (DatasetError, ChecksumError):
+            return bool(read_sidecar(sidecar).equals(self.table)) and is_tar_of(self.tar, self.members)
+        except DatasetError:
             return False
 
     def commit(self, advance: Advance, *, link: bool = False) -> bool:
@@ -63,18 +63,14 @@ class NewShard:
         self.tar.with_suffix(".parquet").unlink(missing_ok=True)
         if not (link and whole is not None and self._linked(whole, temporary, advance)):
             write_tar(self.members, temporary, advance)
-            wrong = check_tar(temporary, self.members)
-            if wrong:
-                mend_headers(temporary, self.members, wrong)
         with storage_errors(self.tar):
-            _fsync(temporary)
             os.replace(temporary, self.tar)
             fsync_folder(self.tar.parent)
         write_atomic(self.tar.with_suffix(".parquet"), sidecar_bytes(self.table))
         return whole is not None
 
     def _linked(self, whole: Path, temporary: Path, advance: Advance) -> bool:
-        if check_tar(whole, self.members):
+        if not is_tar_of(whole, self.members):
             return False
         temporary.unlink(missing_ok=True)
         try:
@@ -139,11 +135,3 @@ def _member_names(payloads: pa.Table, manifest: Manifest) -> Sequence[str]:
     endings = {name: f".{name}.{record.suffix}" for name, record in manifest.representations.items()}
     columns = (payloads[name].to_pylist() for name in ("video_id", "frame_index", "representation"))
     return [sample_key(video, frame) + endings[name] for video, frame, name in zip(*columns, strict=True)]
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
