@@ -62,7 +62,7 @@ def info(
         [
             run.run_id,
             run.video_id,
-            run.status,
+            "running or killed" if run.status == "running" else run.status,
             str(sum(totals.computed for totals in run.totals.values())),
             str(sum(totals.failed for totals in run.totals.values())),
             human_seconds(run.elapsed_seconds) if run.elapsed_seconds is not None else "–",

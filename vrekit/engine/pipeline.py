@@ -247,16 +247,16 @@ class Pipeline:
         samples: dict[int, dict[str, Payload]] = {frame: {} for frame in job.indices.tolist()}
         for name in sorted(job.todo):
             for frame, payloads in samples.items():
-                payloads[name] = self._payload(name, computed[name], frame, pts.get(frame))
+                payloads[name] = self._payload(name, computed[name], frame, job.fed.pts_seconds[frame])
             computed[name].arrays.clear()  # encoded: free it before the next one's payloads need the memory
         return _Result(job.cell, samples, job.fed.failures)
 
-    def _payload(self, name: str, computed: Computed, frame: int, pts: float | None) -> Payload:
+    def _payload(self, name: str, computed: Computed, frame: int, pts: float) -> Payload:
         share = computed.seconds / max(1, len(computed.arrays) + len(computed.errors))
         row = SampleRow(
             video_id=self.plan.video_id,
             frame_index=frame,
-            pts_seconds=None if pts is None or math.isnan(pts) else pts,
+            pts_seconds=None if math.isnan(pts) else pts,
             representation=name,
             kind=self.graph.nodes[name].stored.kind,
             run_id=self.run_id,
