@@ -50,6 +50,21 @@ def test_names_are_sorted_and_each_builds() -> None:
         assert not codec.suffix.startswith(".")
 
 
+@pytest.mark.parametrize("name", codec_names())
+def test_is_exact_says_what_the_table_of_presets_says(name: str) -> None:
+    options = {"minimum": 0, "maximum": 1} if name.startswith(("u8", "u16")) else {}
+    codec = codec_from_config({"id": name, **options})
+    assert codec.is_exact == (PRESETS[name].error.startswith("exact") if name in PRESETS else name == "txt")
+    assert "exact" not in str(codec.config())
+
+
+def test_options_and_one_way_stages_decide_whether_a_codec_is_exact() -> None:
+    assert not codec_from_config({"id": "json.zst", "decimals": 3}).is_exact
+    assert codec_for("npy.zst", LOGITS).is_exact
+    assert not codec_for("npy.zst", LOGITS, store_as="indices").is_exact
+    assert not codec_for("npy.zst", LOGITS, store_as="top-k").is_exact
+
+
 @pytest.mark.parametrize(
     ("config", "message", "hint"),
     [

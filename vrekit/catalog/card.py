@@ -26,7 +26,7 @@ def _front_matter(manifest: Manifest) -> str:
         for number, group in enumerate(manifest.groups):
             lines += [f"- config_name: {_quoted(group)}"]
             lines += ["  default: true"] if number == 0 else []
-            lines += ["  data_files:", "  - split: train", f"    path: {_quoted(f'shards/*/{group}-*.tar')}"]
+            lines += ["  data_files:", "  - split: train", f"    path: {_quoted(f'shards/*/{group}-????????-*.tar')}"]
     return "\n".join(lines) + "\n"
 
 

@@ -29,6 +29,11 @@ class Codec(ABC):
     def suffix(self) -> str:
         """File name ending without the leading dot, such as `npy.zst`; standard tools go by it."""
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether decoding gives back every value that went in, in the same dtype and shape; False when unsure."""
+        return False
+
     @abstractmethod
     def config(self) -> dict[str, Any]:
         """Return the JSON-able config from which `vrekit.codecs.registry.codec_from_config` rebuilds this codec."""

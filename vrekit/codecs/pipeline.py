@@ -74,6 +74,11 @@ class PipelineCodec(Codec):
         """The file format's ending, then those of the packers: `npy.zst`."""
         return ".".join([self.format.suffix, *(stage.suffix for stage in self.bytes_stages)])
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether every stage is exact and none is one-way."""
+        return all(stage.is_exact for stage in self.stages) and not any(stage.one_way for stage in self.array_stages)
+
     def config(self) -> dict[str, Any]:
         """Return `{"id": label, "stages": [...]}`."""
         return {"id": self.name, "stages": [stage.config() for stage in self.stages]}

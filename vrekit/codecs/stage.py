@@ -24,9 +24,18 @@ Layout = tuple[np.dtype[Any], Shape]
 
 @dataclass(frozen=True, slots=True)
 class Stage(ABC):
-    """One step of a codec; `id` never changes meaning, so that stored configs decode forever."""
+    """One step of a codec; `id` never changes meaning, so that stored configs decode forever.
+
+    A stage that loses precision says `exact = False`.
+    """
 
     id: ClassVar[str]
+    exact: ClassVar[bool] = True
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether decoding gives back every value, with these options."""
+        return self.exact
 
     def config(self) -> dict[str, Any]:
         """Return the id and every field, JSON-able."""

@@ -24,6 +24,11 @@ class Text(Codec):
         """`txt`."""
         return "txt"
 
+    @property
+    def is_exact(self) -> bool:
+        """True."""
+        return True
+
     def config(self) -> dict[str, Any]:
         """Return the id; there are no options."""
         return {"id": "txt"}

@@ -19,6 +19,7 @@ class Float16(ArrayStage):
     """
 
     id: ClassVar[str] = "float16"
+    exact: ClassVar[bool] = False
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return float16 of the same shape."""

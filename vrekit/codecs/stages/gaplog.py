@@ -45,6 +45,7 @@ class Gaplog(ArrayStage):
     """
 
     id: ClassVar[str] = "gaplog"
+    exact: ClassVar[bool] = False
 
     scores: str = "logits"
     levels: int = 100

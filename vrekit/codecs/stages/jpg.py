@@ -26,6 +26,7 @@ class Jpg(ImageStage):
     """
 
     id: ClassVar[str] = "jpg"
+    exact: ClassVar[bool] = False
     suffix: ClassVar[str] = "jpg"
     dtypes: ClassVar[tuple[str, ...]] = ("uint8",)
     max_side: ClassVar[int] = 65500  # libjpeg's limit

@@ -38,6 +38,11 @@ class JsonRows(ArrayToBytesStage):
         if self.decimals is not None and not 0 <= self.decimals <= 15:
             raise UsageError(f"json.decimals is {self.decimals}, expected 0..15 or null")
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing is rounded."""
+        return self.decimals is None
+
     @classmethod
     def options_for(cls, spec: OutputSpec) -> dict[str, Any]:
         """Return the names of the columns."""

@@ -21,6 +21,7 @@ class KittiFlow(ArrayStage):
     """
 
     id: ClassVar[str] = "kitti-flow"
+    exact: ClassVar[bool] = False
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return (H, W, 3) uint16."""

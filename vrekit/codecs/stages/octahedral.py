@@ -36,6 +36,7 @@ class Octahedral(ArrayStage):
     """
 
     id: ClassVar[str] = "octahedral"
+    exact: ClassVar[bool] = False
 
     bits: int = 10
     axis: int = 2

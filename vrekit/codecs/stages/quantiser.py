@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -14,6 +14,8 @@ from vrekit.core.errors import CodecError
 
 class Quantiser(ArrayStage):
     """float → uint8 (up to 8 bits) or uint16; a subclass says which value each code means."""
+
+    exact: ClassVar[bool] = False
 
     @property
     @abstractmethod

@@ -24,6 +24,7 @@ class Softmax(ArrayStage):
     """
 
     id: ClassVar[str] = "softmax"
+    exact: ClassVar[bool] = False
     one_way: ClassVar[bool] = True
 
     axis: int = 0

@@ -40,6 +40,7 @@ class TopK(ArrayStage):
     """
 
     id: ClassVar[str] = "topk"
+    exact: ClassVar[bool] = False
 
     k: int = 3
     scores: str = "logits"
