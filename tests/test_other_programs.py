@@ -47,7 +47,7 @@ def test_webdataset_decodes_it(dataset: Path, clip_array: NDArray[np.uint8]) -> 
     import webdataset
 
     urls = [str(path) for path in sorted(dataset.glob("shards/*/*.tar"))]
-    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))
+    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb8"))  # pyright: ignore[reportAttributeAccessIssue]  # it names no exports
     assert [sample["__key__"] for sample in samples] == [f"square/{frame:08d}" for frame in range(30)]
     for frame, sample in enumerate(samples):
         np.testing.assert_array_equal(sample["rgb.png"], clip_array[frame])
@@ -82,7 +82,7 @@ def test_hugging_face_datasets_loads_the_folder(
 def test_duckdb_and_numpy_find_a_payload(dataset: Path) -> None:
     import duckdb
 
-    rows = duckdb.sql(
+    rows = duckdb.execute(
         f"select frame_index, shard, byte_offset, byte_size from '{dataset}/shards/*/*.parquet' "
         "where representation = 'canny' and frame_index % 10 = 3 order by frame_index"
     ).fetchall()

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,8 @@ def test_killed_five_times(tmp_path: Path, slow_config: Path) -> None:
     options = ["--config", str(slow_config), "--shard-frames", "64", "--batch-size", "2", "--threads", "1"]
     subprocess.run([*vrekit, "export", str(video), "-o", str(whole), *options], check=True, capture_output=True)
     order = random.Random(7)
-    killed = kill_while_writing([*vrekit, "export", str(video), "-o", str(broken), *options], broken, order.random())
+    killed = 0
+    killed += kill_while_writing([*vrekit, "export", str(video), "-o", str(broken), *options], broken, order.random())
     for _ in range(4):
         killed += kill_while_writing([*vrekit, "resume", str(broken)], broken, order.random())
     assert killed >= 3
@@ -104,7 +106,7 @@ def test_killed_at_each_step_of_the_commit(
     def kill(*args: object, **kwargs: object) -> None:
         raise Killed
 
-    targets = {
+    targets: dict[str, tuple[Any, str]] = {
         "seal": (journal.OpenShard, "seal"),
         "link": (webdataset, "_link"),
         "sidecar": (webdataset, "write_atomic"),
@@ -112,7 +114,8 @@ def test_killed_at_each_step_of_the_commit(
     }
     # What a SIGKILL leaves: nothing after the point happens, the tidy-up of `suspend` included.
     with monkeypatch.context() as patch:
-        patch.setattr(*targets[point], kill)
+        owner, name = targets[point]
+        patch.setattr(owner, name, kill)
         patch.setattr(webdataset.TarCellWriter, "suspend", lambda self: None)
         patch.setattr(webdataset.TarCellWriter, "commit", _commit_without_release)
         with pytest.raises(Killed):

@@ -501,6 +501,7 @@ representations:
     request = make_request(config=config)
     export(request)
     flow = decoded(request.dataset, "flow")[3]
-    assert (flow.shape, flow.dtype) == ((16, 24, 2), np.float16)
+    assert flow.shape == (16, 24, 2)
+    assert flow.dtype == np.float16
     assert decoded(request.dataset, "rgb")[3].shape == (16, 24, 3)
     assert read_manifest(request.dataset).representations["flow"].stored.shape == (16, 24, 2)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
+from vrekit.catalog.value_checks import ValueChecks
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import CodecError
@@ -19,8 +20,8 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        code: Short name: `checksum`, `decode`, `duplicate`, `missing-shard`, `orphan`, `place`, `sidecar`, `table`,
-            `unfinished`, `unknown`.
+        code: Short name. Problems: `checksum`, `decode`, `duplicate`, `layout`, `missing-shard`, `orphan`, `place`,
+            `sidecar`, `table`, `unfinished`, `unknown`. Warnings: `frames`, `pts`, `values`.
         path: File it is about, relative to the dataset.
         message: What is wrong, for people.
         video_id: Video of the row, if it is about one.
@@ -36,18 +37,20 @@ class Problem:
     representation: str | None = None
 
     def __str__(self) -> str:
-        about = f" {self.video_id} frame {self.frame_index} {self.representation}" if self.representation else ""
-        return f"{self.code}: {self.path}:{about} {self.message}"
+        frame = f"frame {self.frame_index}" if self.frame_index is not None else None
+        about = " ".join(part for part in (self.video_id, frame, self.representation) if part)
+        return f"{self.code}: {self.path}:{f' {about}:' if about else ''} {self.message}"
 
 
 @dataclass(slots=True, kw_only=True)
 class ValidationReport:
-    """What was checked and what is wrong."""
+    """What was checked, what is wrong, and what is odd but may be meant (`warnings`)."""
 
     payloads: int = 0
     payload_bytes: int = 0
     elapsed_seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
@@ -66,6 +69,7 @@ class PayloadChecker:
             if decode and record.codec is not None
         }
         self._seen: Counter[tuple[str, int, str]] = Counter()
+        self._values = ValueChecks(manifest)
 
     def problem(self, row: Mapping[str, Any], code: str, message: str) -> None:
         """Report something that is wrong with a row."""
@@ -95,9 +99,27 @@ class PayloadChecker:
         codec = self._codecs.get(row["representation"])
         if codec is not None:
             try:
-                codec.decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))
+                array = codec.decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))
             except CodecError as error:
                 self.problem(row, "decode", error.message)
+            else:
+                mismatch = self._values.add(row, array)
+                if mismatch:
+                    self.problem(row, "layout", mismatch)
+
+    def report_values(self) -> None:
+        """Warn of the values that do not fit what the manifest says of them, one line for each representation."""
+        self.report.warnings += [
+            Problem(
+                code="values",
+                path=MANIFEST_NAME,
+                message=message,
+                video_id=video_id,
+                frame_index=frame,
+                representation=name,
+            )
+            for (video_id, name), frame, message in self._values.findings()
+        ]
 
     def report_duplicates(self, path: str) -> None:
         """Report the frames that were checked more than once."""

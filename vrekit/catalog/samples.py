@@ -34,7 +34,7 @@ def sidecar_bytes(table: pa.Table) -> bytes:
         table,
         sink,
         compression="zstd",
-        use_dictionary=dictionary,
+        use_dictionary=dictionary,  # pyright: ignore[reportArgumentType]  # its stub forgets the list of columns
         column_encoding=encodings,
         row_group_size=128 * 1024,
         write_statistics=True,
@@ -145,4 +145,5 @@ def _dictionary(array: pa.Array) -> Iterable[str]:
 def _equals(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
     import pyarrow.compute as pc
 
-    return np.asarray(pc.equal(column, value).to_numpy(zero_copy_only=False), np.bool_)
+    equal = pc.call_function("equal", [column, pa.scalar(value)])
+    return np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)

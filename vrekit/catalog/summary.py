@@ -87,7 +87,7 @@ def summarize(folder: Path) -> DatasetSummary:
         "compute_seconds",
     )
     rows = read_samples(folder, columns=columns)
-    stored = rows.filter(pc.equal(rows["status"], "ok"))
+    stored = rows.filter(pc.field("status") == "ok")
     by_name = {row["representation"]: row for row in _totals(stored).to_pylist()}
     failures = _open_failures(rows, stored)
     failed = dict(_counts(failures, "representation"))
@@ -124,7 +124,7 @@ def _totals(stored: pa.Table) -> pa.Table:
 
 
 def _open_failures(rows: pa.Table, stored: pa.Table) -> pa.Table:
-    failed = rows.filter(pc.equal(rows["status"], "failed"))
+    failed = rows.filter(pc.field("status") == "failed")
     keys = ["video_id", "frame_index", "representation"]
     return failed.join(stored.select(keys), keys=keys, join_type="left anti").sort_by(
         [(key, "ascending") for key in keys]

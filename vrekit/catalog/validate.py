@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from vrekit.catalog.frame_checks import frame_warnings
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, rows_of
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar
@@ -32,6 +33,8 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
         check_tables(folder, checker)
     else:
         check_shards(folder, checker)
+    checker.report_values()
+    report.warnings += frame_warnings(folder, manifest)
     report.elapsed_seconds = time.perf_counter() - started
     return report
 

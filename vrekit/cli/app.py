@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from vrekit import __version__
+from vrekit.cli.convert import convert
 from vrekit.cli.export import export
 from vrekit.cli.graph import graph
 from vrekit.cli.info import info
@@ -58,3 +59,4 @@ app.command()(query)
 app.add_typer(subset, name="subset")
 app.command()(stats)
 app.command()(merge)
+app.command()(convert)

@@ -286,8 +286,8 @@ def _print_report(report: "ExportReport") -> None:
                 f"{done.raw_bytes / done.stored_bytes:.1f}" if done.stored_bytes else "–",
             ]
         )
-    columns = ["representation", "computed", "stored before", "failed", "compute ms", "encode ms", "size", "× smaller"]
-    table(columns, rows, title=title, stderr=True)
+    head = "representation", "computed", "stored\nbefore", "failed", "compute\nms", "encode\nms", "size", "×\nsmaller"
+    table([*head], rows, title=title, stderr=True)  # fits 80 columns
     most = max((done.computed + done.failed for done in report.totals.values()), default=0)
     size = human_bytes(sum(done.stored_bytes for done in report.totals.values()))
     note(
@@ -316,7 +316,15 @@ def _dry_run(requests: "list[ExportRequest]", as_json: bool) -> None:
             ]
             for part in one.parts
         ]
-        columns = ["representation", "to compute", "stored already", "failed before", "≈ size", "≈ CPU time", "codec"]
+        columns = [
+            "representation",
+            "to\ncompute",
+            "stored\nbefore",
+            "failed\nbefore",
+            "≈ size",
+            "≈ CPU\ntime",
+            "codec",
+        ]
         table(columns, rows, title=f"{one.video_id}: {one.frames} frames (nothing is written)")
         note(
             f"about {human_bytes(one.estimated_bytes)} and {human_seconds(one.estimated_seconds)} of CPU time, "

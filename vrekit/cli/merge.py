@@ -49,6 +49,9 @@ def merge(
     link: Annotated[
         bool, typer.Option("--link", help="Hard-link tars that can be kept whole; they then share their bytes.")
     ] = False,
+    sync: Annotated[
+        bool, typer.Option(help="Wait until the disk has every byte. Faster without, but not safe from a power cut.")
+    ] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No live display.")] = False,
@@ -75,6 +78,7 @@ def merge(
         layout=layout,
         on_conflict=on_conflict.value,
         link=link,
+        sync=sync,
         dry_run=dry_run,
         as_json=as_json,
         no_progress=no_progress,

@@ -102,7 +102,9 @@ def table(columns: list[str], rows: list[list[str]], *, title: str | None = None
     from rich.console import Console
     from rich.table import Table
 
-    grid = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid = Table(
+        *columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
+    )
     for number, column in enumerate(grid.columns):
         cells = [row[number] for row in rows]
         numeric = bool(cells) and all(cell[:1].isdigit() or cell in ("", "–") for cell in cells)

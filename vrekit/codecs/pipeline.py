@@ -76,8 +76,8 @@ class PipelineCodec(Codec):
 
     @property
     def is_exact(self) -> bool:
-        """Whether every stage is exact and none is one-way."""
-        return all(stage.is_exact for stage in self.stages) and not any(stage.one_way for stage in self.array_stages)
+        """Whether every stage is."""
+        return all(stage.is_exact for stage in self.stages)
 
     def config(self) -> dict[str, Any]:
         """Return `{"id": label, "stages": [...]}`."""

@@ -84,6 +84,11 @@ class ArrayStage(Stage):
 
     one_way: ClassVar[bool] = False
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether decoding gives back every value, with these options."""
+        return self.exact and not self.one_way
+
     def decoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return dtype and shape of what comes back for an array of this dtype and shape; only one-way stages differ.
 

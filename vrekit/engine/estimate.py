@@ -123,8 +123,8 @@ def _sample_costs(prepared: Preparation, frames: NDArray[np.int64]) -> dict[str,
     sizes: dict[str, list[int]] = {}
     seconds: dict[str, float] = dict.fromkeys(names, 0.0)
     for frame in frames:  # one by one: the estimate must not need more memory than the export
-        feeder = Feeder(prepared.open(), context=context, decode=decode)
-        fed = feeder.read(np.array([frame], np.int64))
+        feeder = Feeder(prepared.open(), context=context)
+        fed = feeder.read(np.array([frame], np.int64), decode=decode)
         computed = processor.compute(fed.batch, names, {}, fed.failures)
         for name in names:
             seconds[name] += computed[name].seconds

@@ -30,6 +30,7 @@ from vrekit.engine.plan import Plan, make_plan
 from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES, ExportRequest
 from vrekit.engine.runlog import run_log
+from vrekit.engine.stored import StoredOutputs
 from vrekit.graph.build import Graph, build_graph, with_image_specs
 from vrekit.video.base import VideoInfo, VideoSource
 from vrekit.video.fingerprint import fingerprint
@@ -153,7 +154,8 @@ def recorded_requests(dataset: Path) -> list[ExportRequest]:
     Raises:
         DatasetError: If no run is recorded.
     """
-    runs = read_runs(dataset)
+    # an import (`convert --from vre`) cannot be computed again
+    runs = [run for run in read_runs(dataset) if "representations" in run.request]
     # A video that was moved is where a later run found it.
     moved_to = {run.video_id: run.request["video"] for run in runs if Path(run.request["video"]).exists()}
     requests: dict[str, ExportRequest] = {}
@@ -357,17 +359,19 @@ def _run(prepared: Preparation, listener: ProgressListener, started: float) -> E
     writer.sweep(prepared.video_id)
     if plan.is_empty:
         return report
-    source = prepared.open()  # before the run is on record: what cannot be opened is no run
+    stored = StoredOutputs.for_plan(request.dataset, prepared.manifest, prepared.graph, plan)
+    source = stored.source(plan, prepared.info, prepared.open)  # before the run: what cannot be opened is no run
     devices = {prepared.graph.nodes[name].spec.device for name in prepared.names}
     record = new_run(prepared.video_id, request.to_json(), devices)
     write_run(request.dataset, record)
     with run_log(request.dataset, record.run_id):
-        return _run_recorded(prepared, source, writer, listener, started, record, report)
+        return _run_recorded(prepared, source, stored, writer, listener, started, record, report)
 
 
 def _run_recorded(
     prepared: Preparation,
     source: VideoSource,
+    stored: StoredOutputs,
     writer: DatasetWriter,
     listener: ProgressListener,
     started: float,
@@ -380,6 +384,7 @@ def _run_recorded(
         plan=plan,
         graph=prepared.graph,
         source=source,
+        stored=stored,
         writer=writer,
         groups=manifest.groups,
         hashes={name: manifest.representations[name].config_hash for name in prepared.names},

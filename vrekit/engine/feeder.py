@@ -30,22 +30,20 @@ class Feeder:
     Args:
         source: Where frames come from; only the feeder's thread touches it.
         context: Frames needed (before, after) each frame.
-        decode: False when no representation looks at pixels: frames are then empty.
     """
 
-    def __init__(self, source: VideoSource, *, context: tuple[int, int], decode: bool) -> None:
+    def __init__(self, source: VideoSource, *, context: tuple[int, int]) -> None:
         self.source = source
         self.context = context
-        self.decode = decode
         self._known = {int(index) for index in source.frame_indices} if any(context) else set()
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self._failures: dict[int, str] = {}
 
-    def read(self, indices: NDArray[np.int64]) -> FedBatch:
-        """Return the frames with these numbers (rising)."""
+    def read(self, indices: NDArray[np.int64], *, decode: bool) -> FedBatch:
+        """Return the frames with these numbers (rising); empty ones unless they are to be decoded."""
         pts = self.source.pts_seconds(indices)
         shown = dict(zip(indices.tolist(), pts.tolist(), strict=True))
-        if not self.decode:
+        if not decode:
             nothing = np.empty((len(indices), 0, 0, 3), np.uint8)
             return FedBatch(FrameBatch(frames=nothing, indices=indices, pts_seconds=pts), shown)
         if not any(self.context):

@@ -24,6 +24,7 @@ from vrekit.engine.compute import BatchProcessor, Computed
 from vrekit.engine.feeder import FedBatch, Feeder, ahead
 from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
 from vrekit.engine.progress import ProgressListener
+from vrekit.engine.stored import StoredOutputs
 from vrekit.graph.build import Graph
 from vrekit.video.base import VideoSource
 from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
@@ -88,6 +89,8 @@ class _Job:
     cell: _CellWork
     todo: frozenset[str]
     indices: NDArray[np.int64]
+    read: list[str]  # dependencies to read back
+    compute: list[str]  # in computing order
     fed: FedBatch
 
 
@@ -141,6 +144,7 @@ class Pipeline:
         plan: Plan,
         graph: Graph,
         source: VideoSource,
+        stored: StoredOutputs,
         writer: DatasetWriter,
         groups: Mapping[str, list[str]],
         hashes: Mapping[str, str],
@@ -154,6 +158,7 @@ class Pipeline:
         self.plan = plan
         self.graph = graph
         self.source = source
+        self.stored = stored
         self.writer = writer
         self.groups = groups
         self.hashes = hashes
@@ -162,20 +167,22 @@ class Pipeline:
         self.threads = threads
         self.max_failures = max_failures
         self.tally = Tally()
-        names = graph.closure(name for name, frames in plan.missing.items() if len(frames))
-        nodes = [graph.nodes[name] for name in names]
-        decode = any(type(node.instance).uses_frames for node in nodes)
+        read, compute = stored.names_of_plan(plan)
+        nodes = [graph.nodes[name] for name in compute]
         context = (
             max((node.instance.context[0] for node in nodes), default=0),
             max((node.instance.context[1] for node in nodes), default=0),
         )
         info = source.info
         self.batch_frames = batch_frames(
-            graph, names, info.height * info.width * 3, threads=threads, memory_bytes=memory_bytes
+            graph,
+            [name for name in graph.nodes if name in read or name in compute],
+            info.height * info.width * 3,
+            threads=threads,
+            memory_bytes=memory_bytes,
         )
-        self._feeder = Feeder(source, context=context, decode=decode)
+        self._feeder = Feeder(source, context=context)
         self._processor = BatchProcessor(graph, batch_size=batch_size)
-        self._order = {name: tuple(graph.closure([name])) for name in graph.nodes}
         self._open: list[CellWriter] = []
 
     def run(self) -> None:
@@ -212,7 +219,9 @@ class Pipeline:
             cell = self._open_cell(plan)
             yield cell
             for indices, todo in runs_of_equal_work(cell.missing, self.batch_frames):
-                yield _Job(cell, todo, indices, self._feeder.read(indices))
+                read, compute = self.stored.split(todo, indices)
+                decode = any(type(self.graph.nodes[name].instance).uses_frames for name in compute)
+                yield _Job(cell, todo, indices, read, compute, self._feeder.read(indices, decode=decode))
 
     def _open_cell(self, plan: CellPlan) -> _CellWork:
         writers: dict[str, CellWriter] = {}
@@ -238,12 +247,8 @@ class Pipeline:
     # -- worker threads ----------------------------------------------------------------------------------------
 
     def _process(self, job: _Job) -> _Result:
-        wanted: set[str] = set()
-        for name in job.todo:
-            wanted.update(self._order[name])
-        names = [name for name in self.graph.nodes if name in wanted]
-        batch = job.fed.batch
-        computed = self._processor.compute(batch, names, {}, job.fed.failures)
+        given = {name: self.stored.read(name, job.indices) for name in job.read}
+        computed = self._processor.compute(job.fed.batch, job.compute, given, job.fed.failures)
         samples: dict[int, dict[str, Payload]] = {frame: {} for frame in job.indices.tolist()}
         for name in sorted(job.todo):
             for frame, payloads in samples.items():

@@ -38,8 +38,35 @@ class PacketTable:
         return self.pts_ticks.astype(np.float64) * self.time_base.numerator / self.time_base.denominator
 
 
-def read_packet_table(url: str, stream_index: int) -> PacketTable | None:
-    """Return the packet table of a stream, or None when there is no `ffprobe` or it cannot tell.
+@dataclass(frozen=True, slots=True)
+class Packets:
+    """Packets of one video stream in the order they are stored and decoded.
+
+    Attributes:
+        pts_ticks: int64 (N,): presentation times in units of `time_base`; the decoding time where there is none.
+        size_bytes: int64 (N,): size of each.
+        is_key: bool (N,): decoding can start at this packet.
+        is_hidden: bool (N,): it lies before the start of the edit, so its frame is decoded but never shown.
+        time_base: Seconds per tick.
+        guessed: Some presentation times are missing in a stream with reordered frames.
+    """
+
+    pts_ticks: NDArray[np.int64]
+    size_bytes: NDArray[np.int64]
+    is_key: NDArray[np.bool_]
+    is_hidden: NDArray[np.bool_]
+    time_base: Fraction
+    guessed: bool
+
+    @property
+    def shown(self) -> NDArray[np.int64]:
+        """Return the place of each frame's packet, int64 (frames,): those that are shown, by presentation time."""
+        places = np.flatnonzero(~self.is_hidden)
+        return places[np.argsort(self.pts_ticks[places], kind="stable")]
+
+
+def read_packets(url: str, stream_index: int) -> Packets | None:
+    """Return the packets of a stream, or None when there is no `ffprobe` or it cannot tell.
 
     Args:
         url: What FFmpeg opens, such as `file:/videos/car.mp4`.
@@ -48,34 +75,47 @@ def read_packet_table(url: str, stream_index: int) -> PacketTable | None:
     lines = _ffprobe(
         url,
         ["-select_streams", str(stream_index)],
-        "packet=pts,dts,flags:stream=time_base,has_b_frames",
+        "packet=pts,dts,size,flags:stream=time_base,has_b_frames",
     )
-    pts, keys = [], []
+    pts, sizes, flags = [], [], []
     time_base, reordered, missing = Fraction(0), False, False
     for kind, fields in lines:
-        if kind == "packet" and "D" not in fields.get("flags", ""):  # D: to be discarded, lies before an edit's start
+        if kind == "packet":
             shown_at = fields.get("pts", "N/A")
             if shown_at == "N/A":
-                missing = True
+                missing = missing or "D" not in fields.get("flags", "")
                 shown_at = fields.get("dts", "N/A")
+            if shown_at == "N/A" and "D" in fields.get("flags", ""):
+                shown_at = pts[-1] if pts else "0"
             if shown_at == "N/A":
                 return None
             pts.append(int(shown_at))
-            keys.append("K" in fields.get("flags", ""))
+            sizes.append(int(fields.get("size", "0")))
+            flags.append(fields.get("flags", ""))
         elif kind == "stream":
             numerator, _, denominator = fields["time_base"].partition("/")
             time_base = Fraction(int(numerator), int(denominator))
             reordered = fields.get("has_b_frames", "0") not in ("0", "N/A")
-    if not pts or not time_base:
+    is_hidden = np.array(["D" in flag for flag in flags], np.bool_)  # D: to be discarded
+    if is_hidden.all() or not time_base:
         return None
-    ticks = np.asarray(pts, np.int64)
-    order = np.argsort(ticks, kind="stable")
-    return PacketTable(
-        ticks[order],
-        np.asarray(keys, np.bool_)[order],
+    return Packets(
+        np.asarray(pts, np.int64),
+        np.asarray(sizes, np.int64),
+        np.array(["K" in flag for flag in flags], np.bool_),
+        is_hidden,
         time_base,
         guessed=missing and reordered,
     )
+
+
+def read_packet_table(url: str, stream_index: int) -> PacketTable | None:
+    """Return the packet table of a stream, or None when there is no `ffprobe` or it cannot tell; see `read_packets`."""
+    packets = read_packets(url, stream_index)
+    if packets is None:
+        return None
+    shown = packets.shown
+    return PacketTable(packets.pts_ticks[shown], packets.is_key[shown], packets.time_base, packets.guessed)
 
 
 def describe_video_streams(url: str) -> str:

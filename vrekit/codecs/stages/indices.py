@@ -23,7 +23,6 @@ class Indices(ArrayStage):
     """
 
     id: ClassVar[str] = "indices"
-    exact: ClassVar[bool] = False
     one_way: ClassVar[bool] = True
 
     axis: int = 0

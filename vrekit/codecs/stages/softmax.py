@@ -24,7 +24,6 @@ class Softmax(ArrayStage):
     """
 
     id: ClassVar[str] = "softmax"
-    exact: ClassVar[bool] = False
     one_way: ClassVar[bool] = True
 
     axis: int = 0

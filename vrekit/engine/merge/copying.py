@@ -133,8 +133,8 @@ class Members:
         return path if path.stat().st_size == self.total_bytes else None
 
 
-def write_tar(members: Members, target: Path, advance: Advance) -> None:
-    """Write the tar of `members` to `target`, durably, and check it on the way.
+def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = True) -> None:
+    """Write the tar of `members` to `target`, and check it on the way.
 
     Every step is read back while it is still in the processor's cache, and then given to the disk, so that little is
     left to wait for at the end.
@@ -142,6 +142,7 @@ def write_tar(members: Members, target: Path, advance: Advance) -> None:
     Args:
         members: What goes in.
         target: The file to make.
+        sync: Wait until the disk has it.
         advance: Called with the bytes written since the last call; what it raises stops the work.
 
     Raises:
@@ -172,7 +173,8 @@ def write_tar(members: Members, target: Path, advance: Advance) -> None:
                 start, at = start + step, at + step
                 if at - told >= _STEP:
                     check.upto(at)
-                    _start_writing(descriptor, told, at - told)
+                    if sync:
+                        _start_writing(descriptor, told, at - told)
                     advance(at - told)
                     told = at
         os.pwrite(descriptor, END_OF_ARCHIVE, at)
@@ -180,7 +182,8 @@ def write_tar(members: Members, target: Path, advance: Advance) -> None:
         wrong = check.wrong_headers()
         check.close()
         mend_headers(descriptor, members, wrong)
-        os.fsync(descriptor)
+        if sync:
+            os.fsync(descriptor)
         advance(members.total_bytes - told)
 
 

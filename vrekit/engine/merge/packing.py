@@ -33,26 +33,25 @@ def pack(rows: VideoRows, video_id: str, *, shard_frames: int, shard_size_bytes:
     writers go by, so that shards which were full already come out as they went in.
     """
     frame = rows.table["frame_index"].to_numpy()
-    if not len(frame):
-        return []
     total = np.cumsum(member_sizes(rows))
-    new_frame = np.ones(len(frame), np.bool_)
-    new_frame[1:] = (np.diff(frame) != 0) | (np.diff(rows.group) != 0)
-    frame_stops = np.append(np.flatnonzero(new_frame)[1:], len(frame))
-    cell = frame // shard_frames
-    new_cell = np.append(True, (np.diff(cell) != 0) | (np.diff(rows.group) != 0))
-    cell_starts = np.append(np.flatnonzero(new_cell), len(frame))
+    frame_stops = np.array([stop for _, stop in stretches(frame, rows.group)], np.int64)
     shards = []
-    for start, cell_stop in zip(cell_starts[:-1].tolist(), cell_starts[1:].tolist(), strict=True):
+    for start, cell_stop in stretches(frame // shard_frames, rows.group):
         while start < cell_stop:
             before = total[start - 1] if start else 0
-            full = int(np.searchsorted(total, before + shard_size_bytes))  # the row that reaches the size
-            stop = (
-                min(cell_stop, int(frame_stops[np.searchsorted(frame_stops, full, side="right")]))
-                if full < len(frame)
-                else cell_stop
-            )
+            reaching = np.searchsorted(total, before + shard_size_bytes)  # the row that brings it to the size
+            frame_stop = frame_stops[min(np.searchsorted(frame_stops, reaching, side="right"), len(frame_stops) - 1)]
+            stop = min(cell_stop, int(frame_stop))
             name = f"{rows.groups[rows.group[start]]}-{frame[start]:08d}-{frame[stop - 1]:08d}"
             shards.append(ShardRows(f"{SHARDS_FOLDER}/{video_id}/{name}.tar", start, stop))
             start = stop
     return shards
+
+
+def stretches(*keys: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return (start, stop) of each stretch of rows that have the same keys."""
+    count = len(keys[0])
+    if not count:
+        return []
+    starts = [0, *(np.flatnonzero(np.any([np.diff(key) != 0 for key in keys], axis=0)) + 1).tolist()]
+    return list(zip(starts, [*starts[1:], count], strict=True))

@@ -110,6 +110,7 @@ class _Work:
     output: Path
     combined: Combined
     link: bool
+    sync: bool
     listener: MergeListener
     report: MergeReport
     survey: "_Survey"
@@ -135,6 +136,7 @@ def merge(
     layout: Layout | None = None,
     on_conflict: OnConflict = "error",
     link: bool = False,
+    sync: bool = True,
     dry_run: bool = False,
     listener: MergeListener | None = None,
 ) -> MergeReport:
@@ -149,6 +151,8 @@ def merge(
         on_conflict: What counts where sources disagree about a frame, a representation or a video: `error` stops
             before anything is written, `first` and `last` take that source's.
         link: Use hard links for tars that can be kept whole; the result then shares their bytes with the sources.
+        sync: Wait until the disk has every byte, as an export does. Without, a power cut soon after the end can cost
+            the result (a killed process cannot); only tars that are copied from tars are written so.
         dry_run: Only say what would be done.
         listener: Told about the progress, from this thread.
 
@@ -198,6 +202,7 @@ def merge(
                     output=output,
                     combined=combined,
                     link=link,
+                    sync=sync,
                     listener=listener or MergeListener(),
                     report=report,
                     survey=survey,
@@ -300,7 +305,7 @@ def _copy_tars(work: _Work) -> None:
         try:
             for new in _new_shards(work):
                 drain(2 * _THREADS)
-                pending.add(pool.submit(_commit_shard, new, work.link, copied))
+                pending.add(pool.submit(_commit_shard, new, work, copied))
             drain(0)
         except BaseException:
             stop.set()  # what is being copied is given up, not finished first
@@ -346,11 +351,11 @@ class _Committed(NamedTuple):
     whole: bool
 
 
-def _commit_shard(new: NewShard, link: bool, copied: _Counter) -> _Committed:
+def _commit_shard(new: NewShard, work: _Work, copied: _Counter) -> _Committed:
     if new.is_committed():
         copied.add(new.members.total_bytes)
         return _Committed(already=True, whole=False)
-    return _Committed(already=False, whole=new.commit(copied.add, link=link))
+    return _Committed(already=False, whole=new.commit(copied.add, link=work.link, sync=work.sync))
 
 
 def _finish(work: _Work, origin: Origin) -> None:

@@ -15,6 +15,7 @@ from vrekit.core.names import sample_key
 from vrekit.core.schema import SampleRow
 from vrekit.engine.merge.copying import Advance
 from vrekit.engine.merge.manifests import Combined
+from vrekit.engine.merge.packing import stretches
 from vrekit.engine.merge.rows import SOURCE, VideoRows, numbers_of
 from vrekit.engine.merge.sources import Source
 from vrekit.readers.index import FrameIndex
@@ -79,8 +80,7 @@ def write_samples(
         if len(mine := table.filter(pa.compute.equal(table[SOURCE], source.number)))
     }
     cell = table["frame_index"].to_numpy() // manifest.shard_frames
-    starts = np.flatnonzero(np.append(True, (np.diff(cell) != 0) | (np.diff(group) != 0))) if len(cell) else cell
-    for start, stop in zip(starts.tolist(), [*starts[1:].tolist(), len(cell)], strict=True):
+    for start, stop in stretches(cell, group):
         first = int(cell[start]) * manifest.shard_frames
         place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
         with writer.open_cell(place) as open_cell:
@@ -139,8 +139,9 @@ def _samples(
             Payload(_row(row), records[row["representation"]].suffix or "", data.get((frame, row["representation"])))
             for row in of_frame
         ]
-        # A Lance row holds one run's representations: keep a run's together.
-        yield Sample(video_id, frame, tuple(sorted(parts, key=lambda part: part.row.run_id)))
+        if combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together
+            parts.sort(key=lambda part: part.row.run_id)
+        yield Sample(video_id, frame, tuple(parts))
 
 
 def _row(row: Mapping[str, Any]) -> SampleRow:

@@ -48,25 +48,31 @@ class NewShard:
         except DatasetError:
             return False
 
-    def commit(self, advance: Advance, *, link: bool = False) -> bool:
-        """Make the shard part of the result, durably: tar, then sidecar.
+    def commit(self, advance: Advance, *, link: bool = False, sync: bool = True) -> bool:
+        """Make the shard part of the result: tar, then sidecar.
 
         Args:
             advance: See `write_tar`.
             link: Use a hard link where a whole source tar can be kept as it is.
+            sync: Wait until the disk has the tar before the sidecar is written, and then until it has the sidecar.
 
         Returns:
             Whether a source tar was kept whole.
         """
         whole = self.members.whole_file()
         temporary = self.tar.with_name(f".{self.tar.name}{TEMPORARY_SUFFIX}")
-        self.tar.with_suffix(".parquet").unlink(missing_ok=True)
+        sidecar = self.tar.with_suffix(".parquet")
+        sidecar.unlink(missing_ok=True)
         if not (link and whole is not None and self._linked(whole, temporary, advance)):
-            write_tar(self.members, temporary, advance)
+            write_tar(self.members, temporary, advance, sync=sync)
         with storage_errors(self.tar):
             os.replace(temporary, self.tar)
-            fsync_folder(self.tar.parent)
-        write_atomic(self.tar.with_suffix(".parquet"), sidecar_bytes(self.table))
+            if sync:
+                fsync_folder(self.tar.parent)
+                write_atomic(sidecar, sidecar_bytes(self.table))
+            else:
+                temporary.write_bytes(sidecar_bytes(self.table))
+                os.replace(temporary, sidecar)
         return whole is not None
 
     def _linked(self, whole: Path, temporary: Path, advance: Advance) -> bool:

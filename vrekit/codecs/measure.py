@@ -1,0 +1,247 @@
+"""How small, how fast and how faithful a codec is on arrays at hand."""
+
+import io
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrekit.codecs.base import Codec
+from vrekit.codecs.store_as import as_probabilities
+from vrekit.core.spec import Kind, OutputSpec
+
+Array = NDArray[Any]
+_LONG_ENOUGH_SECONDS = 3.0  # after so long, another round says nothing new
+_SCORES = (Kind.LOGITS, Kind.PROBABILITIES)
+_MEANS = ("argmax_agreement", "kl_divergence", "mean_degrees", "mean_squared_error")  # of the others the largest counts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one codec did with some frames.
+
+    Attributes:
+        label: What was measured.
+        config: The codec's config; None for what is no codec of ours.
+        frames: Number of frames.
+        raw_bytes: Bytes of the arrays.
+        stored_bytes: Bytes of the files.
+        encode_seconds: CPU time of one thread for all frames.
+        decode_seconds: The same for decoding into memory that is there already.
+        errors: Largest and mean errors by name; empty when every value came back.
+        fidelity: The same in words: `exact`, `max 0.5 mm`, `argmax 100%, …`.
+    """
+
+    label: str
+    config: Mapping[str, Any] | None
+    frames: int
+    raw_bytes: int
+    stored_bytes: int
+    encode_seconds: float
+    decode_seconds: float
+    errors: Mapping[str, float]
+    fidelity: str
+
+    @property
+    def encode_mbps(self) -> float:
+        """MB of the raw arrays per CPU second."""
+        return self.raw_bytes / 1e6 / max(self.encode_seconds, 1e-9)
+
+    @property
+    def decode_mbps(self) -> float:
+        """MB of the raw arrays per CPU second."""
+        return self.raw_bytes / 1e6 / max(self.decode_seconds, 1e-9)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return asdict(self) | {"encode_mbps": self.encode_mbps, "decode_mbps": self.decode_mbps}
+
+
+def measure(
+    codec: Codec, arrays: Sequence[Array], spec: OutputSpec, *, rounds: int = 1, label: str | None = None
+) -> Measurement:
+    """Encode and decode some frames and compare.
+
+    Args:
+        codec: What to measure.
+        arrays: What goes in, one array a frame.
+        spec: What it is.
+        rounds: Runs of each frame; the best one counts.
+        label: Name of the measurement; None takes the codec's.
+
+    Raises:
+        CodecError: If a frame does not fit the codec.
+    """
+    decoded_spec = codec.decoded_spec(spec)
+    stored = 0
+    encode_seconds = decode_seconds = 0.0
+    errors = []
+    for array in arrays:
+        dtype, shape = codec.decoded_layout(array.dtype, array.shape)
+        data = codec.encode(array)
+        out = None if dtype.kind == "U" else np.empty(shape, dtype)
+        decoded = codec.decode(data, dtype=dtype, shape=shape, out=out)
+        errors.append(compare(array, decoded, spec, decoded_spec))
+        encode_seconds += cpu_seconds(partial(codec.encode, array), rounds)
+        decode_seconds += cpu_seconds(partial(codec.decode, data, dtype=dtype, shape=shape, out=out), rounds)
+        stored += len(data)
+    merged = merge_errors(errors)
+    return Measurement(
+        label=label or codec.id,
+        config=codec.config(),
+        frames=len(arrays),
+        raw_bytes=sum(array.nbytes for array in arrays),
+        stored_bytes=stored,
+        encode_seconds=encode_seconds,
+        decode_seconds=decode_seconds,
+        errors=merged,
+        fidelity=in_words(merged, spec),
+    )
+
+
+def measure_npz(
+    arrays: Sequence[Array], *, rounds: int = 1, label: str = "npz", raw_bytes: int | None = None
+) -> Measurement:
+    """Return the same of `np.savez_compressed` and `np.load`, the usual yardstick.
+
+    Args:
+        arrays: One array a frame.
+        rounds: Runs of each frame; the best one counts.
+        label: Name of the measurement.
+        raw_bytes: What speeds are reckoned by where `arrays` are a smaller form of the data (float16).
+    """
+    stored = 0
+    encode_seconds = decode_seconds = 0.0
+    for array in arrays:
+        data = _npz(array)
+        encode_seconds += cpu_seconds(partial(_npz, array), min(rounds, 2))
+        decode_seconds += cpu_seconds(partial(_from_npz, data), rounds)
+        stored += len(data)
+    return Measurement(
+        label=label,
+        config=None,
+        frames=len(arrays),
+        raw_bytes=raw_bytes or sum(array.nbytes for array in arrays),
+        stored_bytes=stored,
+        encode_seconds=encode_seconds,
+        decode_seconds=decode_seconds,
+        errors={},
+        fidelity="exact",
+    )
+
+
+def _npz(array: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, array)
+    return buffer.getvalue()
+
+
+def _from_npz(data: bytes) -> Array:
+    array: Array = np.load(io.BytesIO(data))["arr_0"]
+    return array
+
+
+def cpu_seconds(run: Callable[[], object], rounds: int) -> float:
+    """Return the CPU seconds of the best of some runs of a function."""
+    best, spent = float("inf"), 0.0
+    for _ in range(rounds):
+        start = time.process_time()
+        run()
+        seconds = time.process_time() - start
+        best, spent = min(best, seconds), spent + seconds
+        if spent > _LONG_ENOUGH_SECONDS:
+            break
+    return best
+
+
+def compare(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: OutputSpec) -> dict[str, float]:
+    """Return the errors of one frame by name, empty when every value came back.
+
+    Names: `max_error` for most kinds (in the values' own unit), and `max_relative_error` beside it for metres;
+    `max_error` and `mean_squared_error` for colours; `mean_degrees`, `max_degrees` for normals; `argmax_agreement`
+    (0..1), and where scores came back `kl_divergence` (nats), `max_probability_error` for class scores.
+
+    Args:
+        array: What went in.
+        decoded: What came back.
+        spec: What went in.
+        decoded_spec: What came back; differs from `spec` where a stored form keeps less.
+    """
+    if decoded.dtype == array.dtype and decoded.shape == array.shape and decoded.tobytes() == array.tobytes():
+        return {}
+    if array.dtype.kind == "U":
+        return {} if str(array) == str(decoded) else {"max_error": 1.0}
+    if spec.kind in _SCORES:
+        return _score_errors(array, decoded, spec, decoded_spec)
+    exact, found = array.astype(np.float64), decoded.astype(np.float64)
+    if spec.kind is Kind.NORMALS:
+        axis = spec.axes.index("C")
+        product = (exact * found).sum(axis=axis)
+        across = np.linalg.norm(np.cross(exact, found, axis=axis), axis=axis)
+        angle = np.degrees(np.arctan2(across, product))
+        angle = angle[np.isfinite(angle)]
+        return {"mean_degrees": float(angle.mean()), "max_degrees": float(angle.max())} if angle.size else {}
+    same = (exact == found) | (np.isnan(exact) & np.isnan(found))
+    with np.errstate(invalid="ignore"):
+        error = np.where(same, 0.0, np.abs(found - exact))
+    if not error.size:
+        return {}
+    errors = {"max_error": float(error.max())}
+    if spec.kind is Kind.COLOR:
+        errors["mean_squared_error"] = float(np.mean(error**2))
+    if spec.unit == "m":
+        positive = np.isfinite(exact) & (exact > 0)
+        errors["max_relative_error"] = float((error[positive] / exact[positive]).max()) if positive.any() else 0.0
+    return errors if errors["max_error"] else {}
+
+
+def _score_errors(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: OutputSpec) -> dict[str, float]:
+    axis = spec.axes.index("C") if "C" in spec.axes else 0
+    has_scores = decoded_spec.kind in _SCORES
+    winner = decoded.argmax(axis=axis) if has_scores else decoded
+    known = ~np.isnan(array).any(axis=axis)
+    errors = {"argmax_agreement": float(np.mean((winner == array.argmax(axis=axis))[known])) if known.any() else 1.0}
+    if has_scores:
+        p = np.moveaxis(as_probabilities(array.astype(np.float64), spec).data, axis, 0)[:, known]
+        q = np.moveaxis(as_probabilities(decoded.astype(np.float64), decoded_spec).data, axis, 0)[:, known]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            terms = np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0)
+        errors["kl_divergence"] = float(terms.sum(axis=0).mean()) if p.size else 0.0
+        errors["max_probability_error"] = float(np.abs(p - q).max()) if p.size else 0.0
+    return errors
+
+
+def merge_errors(frames: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the errors of some frames together: of means the mean, of largest errors the largest.
+
+    A frame without errors counts as one that has none of the others' either.
+    """
+    merged = {}
+    for name in dict.fromkeys(name for errors in frames for name in errors):
+        none = 1.0 if name == "argmax_agreement" else 0.0
+        values = [errors.get(name, none) for errors in frames]
+        merged[name] = float(np.mean(values)) if name in _MEANS else max(values)
+    return merged
+
+
+def in_words(errors: Mapping[str, float], spec: OutputSpec) -> str:
+    """Return errors for people: `exact`, `44.1 dB PSNR, max 19`, `mean 0.084, max 0.236 degrees`, …"""
+    if not errors:
+        return "exact"
+    if "argmax_agreement" in errors:
+        text = f"argmax {100 * errors['argmax_agreement']:.6g}%"
+        if "kl_divergence" in errors:
+            text += f", KL {errors['kl_divergence']:.1e}, max dP {errors['max_probability_error']:.4f}"
+        return text
+    if "max_degrees" in errors:
+        return f"mean {errors['mean_degrees']:.3f}, max {errors['max_degrees']:.3f} degrees"
+    largest = errors["max_error"]
+    if "mean_squared_error" in errors and spec.dtype == "uint8":
+        return f"{10 * np.log10(255**2 / errors['mean_squared_error']):.1f} dB PSNR, max {largest:.0f}"
+    if "max_relative_error" in errors:
+        return f"max {1000 * largest:.4g} mm, max {errors['max_relative_error']:.2e} of the value"
+    return f"max {largest:.4g}" + (f" {spec.unit}" if spec.unit else "")

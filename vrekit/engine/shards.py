@@ -1,0 +1,120 @@
+"""Committed shards: whose cell they are in, and writing one anew without some of its rows."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vrekit.catalog.manifest import Manifest
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import fsync_folder
+from vrekit.core.locks import OwnedFile
+from vrekit.core.names import sample_key
+from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.engine.merge.copying import Members
+from vrekit.engine.merge.tar_target import NewShard
+
+_NAME = re.compile(r"(?P<group>.+)-(?P<first>\d{8,})-(?P<last>\d{8,})(-\d+)?")
+
+
+def own_cell(sidecar: Path, manifest: Manifest) -> OwnedFile:
+    """Take the lock of the cell that a shard lies in, as a writer does.
+
+    Raises:
+        LockedError: If a process is writing there.
+        DatasetError: If the file has no shard's name.
+    """
+    group, first = group_and_first(sidecar)
+    cell = first // manifest.shard_frames * manifest.shard_frames
+    return OwnedFile(sidecar.with_name(f".{group}-{cell:08d}.lock"), f"{sidecar.parent.name}/{group} from frame {cell}")
+
+
+def group_and_first(sidecar: Path) -> tuple[str, int]:
+    """Return a shard's group and first frame number, from its name.
+
+    Raises:
+        DatasetError: If it has no shard's name.
+    """
+    match = _NAME.fullmatch(sidecar.stem)
+    if match is None:
+        raise DatasetError(f"{sidecar} does not have a shard's name", hint="names look like all-00000000-00000099.tar")
+    return match["group"], int(match["first"])
+
+
+def rewrite_shard(folder: Path, manifest: Manifest, sidecar: Path, table: pa.Table, keep: NDArray[np.bool_]) -> Path | None:
+    """Replace a shard by one that has only some of its rows; call it with the cell owned.
+
+    The new tar and sidecar are durable before the old ones go: sidecar first, so that at no time a row points to a
+    tar that is not there. Killed in between, both shards are there and hold the kept rows twice, which readers
+    tolerate and `vrekit gc` clears up.
+
+    Args:
+        folder: The dataset.
+        manifest: Of the dataset.
+        sidecar: Of the shard.
+        table: Its rows.
+        keep: Which of them stay.
+
+    Returns:
+        The sidecar of the new shard; None when nothing stays.
+    """
+    new = None
+    if keep.any():
+        kept = table.filter(pa.array(keep))
+        new = _new_shard(folder, manifest, sidecar, kept)
+        new.commit(lambda _: None)
+    sidecar.unlink()
+    fsync_folder(sidecar.parent)
+    sidecar.with_suffix(".tar").unlink(missing_ok=True)
+    return None if new is None else new.tar.with_suffix(".parquet")
+
+
+def _new_shard(folder: Path, manifest: Manifest, sidecar: Path, kept: pa.Table) -> NewShard:
+    group, _ = group_and_first(sidecar)
+    frames = kept["frame_index"].to_numpy()
+    tar = _free_path(sidecar.parent, f"{group}-{frames.min():08d}-{frames.max():08d}")
+    stored = pc.is_valid(kept["byte_offset"])
+    payloads = kept.filter(stored)
+    order = np.argsort(payloads["byte_offset"].to_numpy(), kind="stable")
+    payloads = payloads.take(pa.array(order))
+    members = Members(
+        files=(sidecar.with_suffix(".tar"),),
+        file=np.zeros(len(payloads), np.int64),
+        offset=payloads["byte_offset"].to_numpy(),
+        size=payloads["byte_size"].to_numpy(),
+        checksum=payloads["checksum"].to_numpy().astype(np.int64),
+        names=[member_name(row, manifest) for row in payloads.select(_KEY).to_pylist()],
+        same_name=np.ones(len(payloads), np.bool_),
+    )
+    is_stored = stored.to_numpy()
+    offsets = np.zeros(len(kept), np.int64)
+    offsets[np.flatnonzero(is_stored)[order]] = members.new_offsets
+    for name, values in {
+        "byte_offset": pa.array(offsets, mask=~is_stored),
+        "shard": pa.repeat(tar.relative_to(folder).as_posix(), len(kept)),
+    }.items():
+        kept = kept.set_column(kept.column_names.index(name), SAMPLES_SCHEMA.field(name), values)
+    return NewShard(tar, members, kept)
+
+
+_KEY = ["video_id", "frame_index", "representation"]
+
+
+def member_name(row: dict[str, object], manifest: Manifest) -> str:
+    """Return the name a row's payload has in a tar."""
+    name = str(row["representation"])
+    key = sample_key(str(row["video_id"]), int(str(row["frame_index"])))
+    record = manifest.representations.get(name)
+    return f"{key}.{name}.{record.suffix if record is not None else 'bin'}"
+
+
+def _free_path(folder: Path, name: str) -> Path:
+    candidate, count = name, 0
+    while os.path.lexists(folder / f"{candidate}.parquet") or os.path.lexists(folder / f"{candidate}.tar"):
+        count += 1
+        candidate = f"{name}-{count}"
+    return folder / f"{candidate}.tar"

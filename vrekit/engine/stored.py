@@ -1,0 +1,174 @@
+"""Dependencies that the dataset holds exactly: read back, they are what computing them again would give."""
+
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.samples import read_samples
+from vrekit.codecs.registry import codec_from_config
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import CodecError, DatasetError
+from vrekit.core.spec import digest
+from vrekit.engine.compute import Computed
+from vrekit.engine.plan import Plan, runs_of_equal_work
+from vrekit.graph.build import Graph
+from vrekit.readers.index import INDEX_COLUMNS, MISSING, FrameIndex
+from vrekit.readers.payloads import open_payloads
+from vrekit.video.base import DecodedFrames, VideoInfo, VideoSource
+
+# Not part of what decides the values in memory, see `Node.identity`.
+_STORAGE_KEYS = ("store_as", "codec")
+_NOT_EXACT_KEYS = ("output_size", "output_dtype")
+
+
+class StoredOutputs:
+    """Outputs of one video that an export can read instead of computing. Threads may call it at once."""
+
+    def __init__(self, folder: Path, manifest: Manifest, graph: Graph, video_id: str, names: Sequence[str]) -> None:
+        """Look up where these representations are stored.
+
+        Args:
+            folder: The dataset.
+            manifest: Its manifest.
+            graph: What is exported.
+            video_id: Which video.
+            names: Representations of the graph that the dataset holds exactly.
+        """
+        self._graph = graph
+        self._video_id = video_id
+        self._codecs = {name: codec_from_config(manifest.representations[name].codec or {}) for name in names}
+        columns = INDEX_COLUMNS
+        table = read_samples(folder, columns=columns, video_ids=[video_id] if names else [])
+        self._index = FrameIndex.from_table(table, names)
+        self._payloads = open_payloads(folder, manifest, self._index)
+
+    @classmethod
+    def for_plan(cls, folder: Path, manifest: Manifest, graph: Graph, plan: Plan) -> Self:
+        """Return what can be read back for the work of `plan`."""
+        missing = [name for name, frames in plan.missing.items() if len(frames)]
+        names = [name for name in graph.closure(missing) if _is_exact(name, manifest, graph)]
+        is_dependency = {one for name in graph.closure(missing) for one in graph.nodes[name].spec.dependencies}
+        return cls(folder, manifest, graph, plan.video_id, [name for name in names if name in is_dependency])
+
+    def split(self, todo: Collection[str], frames: NDArray[np.int64]) -> tuple[list[str], list[str]]:
+        """Return what to read back and what to compute, so that all of `todo` can be stored for these frames.
+
+        Args:
+            todo: Representations to store; they are computed.
+            frames: Frame numbers.
+
+        Returns:
+            Both in computing order. A representation that is missing for one of the frames is computed for all.
+        """
+        rows = self._rows(frames)
+        read: set[str] = set()
+        compute: set[str] = set()
+        left = list(todo)
+        while left:
+            name = left.pop()
+            if name in read or name in compute:
+                continue
+            if name not in todo and self._has(name, rows):
+                read.add(name)
+            else:
+                compute.add(name)
+                left += self._graph.nodes[name].spec.dependencies
+        order = self._graph.nodes
+        return [name for name in order if name in read], [name for name in order if name in compute]
+
+    def names_of_plan(self, plan: Plan) -> tuple[list[str], list[str]]:
+        """Return what is read back and what is computed for at least one frame of a plan, both in computing order."""
+        read: set[str] = set()
+        compute: set[str] = set()
+        for frames, todo in runs_of_equal_work(plan.missing, max(1, len(plan.wanted))):
+            some_read, some_computed = self.split(todo, frames)
+            read.update(some_read)
+            compute.update(some_computed)
+        order = self._graph.nodes
+        return [name for name in order if name in read], [name for name in order if name in compute]
+
+    def _rows(self, frames: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self._index.find([self._video_id] * len(frames), frames)
+
+    def _has(self, name: str, rows: NDArray[np.int64]) -> bool:
+        if name not in self._codecs or (rows == MISSING).any():
+            return False
+        return bool(self._index.columns[name].present[rows].all())
+
+    def read(self, name: str, frames: NDArray[np.int64]) -> Computed:
+        """Return what is stored of a representation; a damaged payload is an error of its frame.
+
+        Args:
+            name: What `split` said to read.
+            frames: Frame numbers.
+        """
+        result = Computed()
+        rows = self._rows(frames)
+        try:
+            payloads = self._payloads.read(rows, [name])[name]
+        except DatasetError as error:
+            result.errors = dict.fromkeys(frames.tolist(), f"{error.message} ({error.hint})")
+            return result
+        column = self._index.columns[name]
+        for frame, row, payload in zip(frames.tolist(), rows.tolist(), payloads, strict=True):
+            if payload is None or crc32(payload) != int(column.checksum[row]):
+                result.errors[frame] = "the stored payload changed since it was written (`vrekit validate` says more)"
+                continue
+            layout = self._index.layouts[column.layout[row]]
+            try:
+                array = self._codecs[name].decode(payload, dtype=layout.dtype, shape=layout.shape)
+            except CodecError as error:
+                result.errors[frame] = f"the stored payload does not decode: {error.message}"
+                continue
+            result.arrays[frame] = array
+            result.valid[frame] = bool(column.valid[row])
+        return result
+
+    def source(self, plan: Plan, info: VideoInfo, open_source: Callable[[], VideoSource]) -> VideoSource:
+        """Return the video of a plan, which is opened only for its pixels or for frames that nothing is known of."""
+        _, compute = self.names_of_plan(plan)
+        uses_frames = any(type(self._graph.nodes[name].instance).uses_frames for name in compute)
+        rows = self._rows(plan.frames_to_visit)
+        if uses_frames or (rows == MISSING).any():
+            return open_source()
+        return _KnownFrames(info, self._index, open_source)
+
+
+def _is_exact(name: str, manifest: Manifest, graph: Graph) -> bool:
+    """Return whether the dataset holds `name` as the graph computes it, bit for bit."""
+    node, record = graph.nodes[name], manifest.representations.get(name)
+    if record is None or record.codec is None:
+        return False
+    computed = {key: value for key, value in record.identity.items() if key not in _STORAGE_KEYS}
+    if digest(computed) != digest(node.compute_identity) or any(computed.get(key) for key in _NOT_EXACT_KEYS):
+        return False
+    return codec_from_config(record.codec).is_exact
+
+
+class _KnownFrames(VideoSource):
+    """A video of which nothing but the times of stored frames is asked; opened if that turns out to be wrong."""
+
+    def __init__(self, info: VideoInfo, index: FrameIndex, open_source: Callable[[], VideoSource]) -> None:
+        self.info = info
+        self._index = index
+        self._open = open_source
+
+    @property
+    def frame_indices(self) -> NDArray[np.int64]:
+        """See VideoSource."""
+        return self._open().frame_indices
+
+    def pts_seconds(self, indices: NDArray[np.int64]) -> NDArray[np.float64]:
+        """See VideoSource."""
+        return self._index.pts_seconds[np.searchsorted(self._index.frame_index, indices)]
+
+    def read(self, indices: Sequence[int] | NDArray[np.int64]) -> DecodedFrames:
+        """See VideoSource."""
+        return self._open().read(indices)
+
+    def close(self) -> None:
+        """Nothing: who gave `open_source` closes what it opened."""
