@@ -119,7 +119,9 @@ def measure(sources: list[Path], layout: Layout, scratch: Path, rounds: int) -> 
                 merge(sources, scratch, layout=layout)
             else:
                 scratch.mkdir()
-                subprocess.run(["cp", "-r", *(str(source / "shards") for source in sources[:1]), str(scratch)], check=True)
+                subprocess.run(
+                    ["cp", "-r", *(str(source / "shards") for source in sources[:1]), str(scratch)], check=True
+                )
                 for source in sources[1:]:
                     subprocess.run(["cp", "-r", str(source / "shards"), str(scratch / source.name)], check=True)
             done = time.perf_counter()

@@ -51,9 +51,7 @@ def _gaps(video_id: str, table: pa.Table, frames: NDArray[np.int64], manifest: M
             yield _warning("frames", video_id, int(missing[0]), name, message)
 
 
-def _times(
-    video_id: str, table: pa.Table, frames: NDArray[np.int64], first: NDArray[np.int64]
-) -> Iterator[Problem]:
+def _times(video_id: str, table: pa.Table, frames: NDArray[np.int64], first: NDArray[np.int64]) -> Iterator[Problem]:
     pts = np.asarray(table["pts_seconds"].to_numpy(), np.float64)
     expected = pts[first]
     position = np.searchsorted(frames, table["frame_index"].to_numpy())

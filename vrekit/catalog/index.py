@@ -86,7 +86,7 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
     """
     digest = source_digest(folder, manifest)
     samples, frames = (folder / INDEX_FOLDER / f"{name}.parquet" for name in ("samples", "frames"))
-    if _digest_of(samples) == digest and _digest_of(frames) == digest:
+    if index_digest(samples) == digest and index_digest(frames) == digest:
         return Index(samples, frames, digest)
     try:
         _write(samples, frames, digest, folder, manifest)
@@ -122,7 +122,8 @@ def source_digest(folder: Path, manifest: Manifest) -> str:
     return state.hexdigest()
 
 
-def _digest_of(path: Path) -> str | None:
+def index_digest(path: Path) -> str | None:
+    """Return the `source_digest` that an index file was made with, None if it is no readable index."""
     try:
         metadata = pq.ParquetFile(path).schema_arrow.metadata or {}
     except (OSError, pa.ArrowInvalid):

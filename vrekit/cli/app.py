@@ -7,6 +7,7 @@ import typer
 from vrekit import __version__
 from vrekit.cli.convert import convert
 from vrekit.cli.export import export
+from vrekit.cli.gc import gc
 from vrekit.cli.graph import graph
 from vrekit.cli.info import info
 from vrekit.cli.list import list_command
@@ -60,3 +61,4 @@ app.add_typer(subset, name="subset")
 app.command()(stats)
 app.command()(merge)
 app.command()(convert)
+app.command()(gc)

@@ -10,7 +10,6 @@ from vrekit.cli.merge import Storage, run_merge
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json
 from vrekit.cli.units import parse_bytes
 
-
 SHOWN = 20
 
 
@@ -26,7 +25,8 @@ def convert(
     source: Annotated[Path, typer.Argument(help="Folder of the dataset, or of VRE's output.", metavar="SOURCE")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new dataset, e.g. out-lance.")],
     writer: Annotated[
-        Storage | None, typer.Option(help="Storage of the new dataset. Default: webdataset for VRE, else the other one.")
+        Storage | None,
+        typer.Option(help="Storage of the new dataset. Default: webdataset for VRE, else the other one."),
     ] = None,
     origin: Annotated[
         Origin, typer.Option("--from", help="What SOURCE is: a dataset of vrekit, or an output folder of VRE.")

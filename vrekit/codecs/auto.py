@@ -10,18 +10,14 @@ from numpy.typing import NDArray
 from vrekit.codecs.base import Codec
 from vrekit.codecs.measure import Measurement, measure
 from vrekit.codecs.pipeline import PipelineCodec
-from vrekit.codecs.profiles import PROFILES, TABLE, Option
-from vrekit.codecs.registry import codec_for, codec_names
+from vrekit.codecs.profiles import AUTO, PROFILES, TABLE, Option, min_decode_mbps
+from vrekit.codecs.registry import codec_for, codec_names, default_codec
 from vrekit.codecs.store_as import conversion_stages
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import OutputSpec, canonical_json
 
 logger = logging.getLogger(__name__)
 
-AUTO = "auto"
-# What a codec must decode, MB of raw arrays per CPU second, where `min_decode_mbps` does not say: `balanced` a little
-# less than the compressed npz that data loaders can do with, `training` as fast as a baseline JPEG of high quality.
-MIN_DECODE_MBPS: Mapping[str, float] = {"training": 500.0, "balanced": 150.0, "archive": 0.0}
 # After one frame, codecs that are this much larger or slower than asked are given up.
 _HOPELESS_SIZE, _HOPELESS_SPEED = 1.3, 0.5
 
@@ -39,27 +35,6 @@ class AutoChoice:
     measurements: tuple[Measurement, ...]
 
 
-def is_auto(option: object) -> bool:
-    """Return whether a value of the key `codec:` asks for a choice by measuring."""
-    return option == AUTO or (isinstance(option, Mapping) and option.get("id") == AUTO)
-
-
-def min_decode_mbps(option: str | Mapping[str, Any], profile: str) -> float:
-    """Return the decoding speed that a codec must reach, MB of raw arrays per CPU second.
-
-    Raises:
-        UsageError: If `option` has another option than `min_decode_mbps`, or that is no number of at least 0.
-    """
-    options = {} if isinstance(option, str) else {name: value for name, value in option.items() if name != "id"}
-    for name in options:
-        if name != "min_decode_mbps":
-            raise UsageError(f"codec 'auto' has no option {name!r}", hint="its options: min_decode_mbps")
-    value = options.get("min_decode_mbps", MIN_DECODE_MBPS.get(profile, 0.0))
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise UsageError(f"codec 'auto': min_decode_mbps is {value!r}, expected a number of 0 or more")
-    return float(value)
-
-
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """A codec to try, and how it is asked for: `jxl`, `jxl (effort: 7)`."""
@@ -68,8 +43,19 @@ class Candidate:
     codec: Codec
 
 
-def all_codecs(spec: OutputSpec, *, store_as: str | None = None) -> list[Candidate]:
-    """Return every codec, with the options of every profile, that takes what `spec` describes."""
+def fitting_codecs(spec: OutputSpec, *, store_as: str | None = None) -> list[Candidate]:
+    """Return the codecs, with the options of every profile, that suit what `spec` describes.
+
+    These are all exact ones that take it, and those with the loss that some profile has for such data: that a flow
+    codec could hold a depth map is no reason to use it.
+    """
+    defaults = [
+        default_codec(spec, profile=profile, lossy=lossy, store_as=store_as)
+        for profile in PROFILES
+        for lossy in (False, True)
+    ]
+    losses = [_loss(codec) for codec in defaults]
+    as_text = _stores_text(defaults[0])
     choices = [row[profile] for row in TABLE.values() for profile in PROFILES]
     listed = [option for choice in choices for option in (choice.lossless, choice.lossy) if option is not None]
     found: dict[str, Candidate] = {}
@@ -78,7 +64,8 @@ def all_codecs(spec: OutputSpec, *, store_as: str | None = None) -> list[Candida
             codec = codec_for(option, spec, store_as=store_as)
         except (CodecError, UsageError):
             continue
-        found.setdefault(canonical_json(codec.config()), Candidate(option_text(option), codec))
+        if _loss(codec) in losses and _stores_text(codec) == as_text:
+            found.setdefault(canonical_json(codec.config()), Candidate(option_text(option), codec))
     return list(found.values())
 
 
@@ -103,12 +90,7 @@ def candidates(spec: OutputSpec, *, profile: str, store_as: str | None = None) -
     default = codec_for(None, spec, store_as=store_as, profile=profile)
     conversion = conversion_stages(store_as, spec) if store_as else ()
     allowed = [_loss(default), [stage.config() for stage in conversion if not stage.is_exact]]
-    as_text = _stores_text(default)
-    return [
-        candidate
-        for candidate in all_codecs(spec, store_as=store_as)
-        if _loss(candidate.codec) in allowed and _stores_text(candidate.codec) == as_text
-    ]
+    return [one for one in fitting_codecs(spec, store_as=store_as) if _loss(one.codec) in allowed]
 
 
 def choose_codec(
@@ -162,7 +144,7 @@ def _measured(
     result = []
     for candidate in found if arrays else ():
         try:
-            one = measure(candidate.codec, arrays, spec, rounds=rounds, label=candidate.label)
+            one = measure(candidate.codec, arrays, spec, rounds=rounds, for_size_and_speed=True, label=candidate.label)
         except CodecError as error:
             logger.debug("auto: %s does not take these frames: %s", candidate.label, error)
         else:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from vrekit.codecs.store_as import as_probabilities
 from vrekit.core.spec import Kind, OutputSpec
 
 Array = NDArray[Any]
+Result = TypeVar("Result")
 _LONG_ENOUGH_SECONDS = 3.0  # after so long, another round says nothing new
 _SCORES = (Kind.LOGITS, Kind.PROBABILITIES)
 _MEANS = ("argmax_agreement", "kl_divergence", "mean_degrees", "mean_squared_error")  # of the others the largest counts
@@ -62,7 +63,13 @@ class Measurement:
 
 
 def measure(
-    codec: Codec, arrays: Sequence[Array], spec: OutputSpec, *, rounds: int = 1, label: str | None = None
+    codec: Codec,
+    arrays: Sequence[Array],
+    spec: OutputSpec,
+    *,
+    rounds: int = 1,
+    label: str | None = None,
+    for_size_and_speed: bool = False,
 ) -> Measurement:
     """Encode and decode some frames and compare.
 
@@ -72,6 +79,7 @@ def measure(
         spec: What it is.
         rounds: Runs of each frame; the best one counts.
         label: Name of the measurement; None takes the codec's.
+        for_size_and_speed: Encode once only and do not compare: `fidelity` is then empty.
 
     Raises:
         CodecError: If a frame does not fit the codec.
@@ -82,13 +90,14 @@ def measure(
     errors = []
     for array in arrays:
         dtype, shape = codec.decoded_layout(array.dtype, array.shape)
-        data = codec.encode(array)
+        seconds, data = timed(partial(codec.encode, array), 1 if for_size_and_speed else rounds)
+        encode_seconds += seconds
         out = None if dtype.kind == "U" else np.empty(shape, dtype)
-        decoded = codec.decode(data, dtype=dtype, shape=shape, out=out)
-        errors.append(compare(array, decoded, spec, decoded_spec))
-        encode_seconds += cpu_seconds(partial(codec.encode, array), rounds)
-        decode_seconds += cpu_seconds(partial(codec.decode, data, dtype=dtype, shape=shape, out=out), rounds)
+        seconds, decoded = timed(partial(codec.decode, data, dtype=dtype, shape=shape, out=out), rounds)
+        decode_seconds += seconds
         stored += len(data)
+        if not for_size_and_speed:
+            errors.append(compare(array, decoded, spec, decoded_spec))
     merged = merge_errors(errors)
     return Measurement(
         label=label or codec.id,
@@ -99,7 +108,7 @@ def measure(
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,
         errors=merged,
-        fidelity=in_words(merged, spec),
+        fidelity="" if for_size_and_speed else in_words(merged, spec),
     )
 
 
@@ -117,9 +126,9 @@ def measure_npz(
     stored = 0
     encode_seconds = decode_seconds = 0.0
     for array in arrays:
-        data = _npz(array)
-        encode_seconds += cpu_seconds(partial(_npz, array), min(rounds, 2))
-        decode_seconds += cpu_seconds(partial(_from_npz, data), rounds)
+        seconds, data = timed(partial(_npz, array), min(rounds, 2))
+        encode_seconds += seconds
+        decode_seconds += timed(partial(_from_npz, data), rounds)[0]
         stored += len(data)
     return Measurement(
         label=label,
@@ -145,17 +154,17 @@ def _from_npz(data: bytes) -> Array:
     return array
 
 
-def cpu_seconds(run: Callable[[], object], rounds: int) -> float:
-    """Return the CPU seconds of the best of some runs of a function."""
+def timed(run: Callable[[], Result], rounds: int) -> tuple[float, Result]:
+    """Return the CPU seconds of the best of some runs of a function, and what it returned."""
     best, spent = float("inf"), 0.0
     for _ in range(rounds):
         start = time.process_time()
-        run()
+        result = run()
         seconds = time.process_time() - start
         best, spent = min(best, seconds), spent + seconds
         if spent > _LONG_ENOUGH_SECONDS:
             break
-    return best
+    return best, result
 
 
 def compare(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: OutputSpec) -> dict[str, float]:
@@ -229,7 +238,7 @@ def merge_errors(frames: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def in_words(errors: Mapping[str, float], spec: OutputSpec) -> str:
-    """Return errors for people: `exact`, `44.1 dB PSNR, max 19`, `mean 0.084, max 0.236 degrees`, …"""
+    """Return errors for people: `exact`, `44.1 dB PSNR, max 19`, `mean 0.084, max 0.236 degrees`."""
     if not errors:
         return "exact"
     if "argmax_agreement" in errors:

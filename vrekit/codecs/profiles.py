@@ -17,6 +17,11 @@ MAX_MILLIMETRES = 65534
 
 Option = str | Mapping[str, Any]
 
+AUTO = "auto"
+# What a codec must decode to be chosen by `codec: auto`, MB of raw arrays per CPU second: `training` about as fast as
+# JPEG, `balanced` a little less than compressed npz, which data loaders can do with.
+MIN_DECODE_MBPS: Mapping[str, float] = {"training": 500.0, "balanced": 150.0, "archive": 0.0}
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -135,3 +140,31 @@ def choose(spec: OutputSpec, *, profile: str, lossy: bool | None) -> tuple[Optio
     take_lossy = choice.lossy_by_default if lossy is None else lossy
     first = (choice.lossy,) if take_lossy and choice.lossy is not None else ()
     return (*first, choice.lossless, *_LAST_RESORT)
+
+
+def is_auto(option: object) -> bool:
+    """Return whether a value of the config key `codec:` asks for a choice by measuring (`vrekit.codecs.auto`)."""
+    return option == AUTO or (isinstance(option, Mapping) and option.get("id") == AUTO)
+
+
+def min_decode_mbps(option: Option, profile: str) -> float:
+    """Return the decoding speed that `codec: auto` asks for, MB of raw arrays per CPU second.
+
+    Args:
+        option: `"auto"` or `{"id": "auto", "min_decode_mbps": 200}`.
+        profile: Where the option does not say it.
+
+    Raises:
+        UsageError: If there is another option, or the speed is no number of at least 0.
+    """
+    options = {} if isinstance(option, str) else {name: value for name, value in option.items() if name != "id"}
+    for name in options:
+        if name != "min_decode_mbps":
+            raise UsageError(
+                f"codec 'auto' has no option {name!r}{did_you_mean(name, ['min_decode_mbps'])}",
+                hint="its options: min_decode_mbps",
+            )
+    value = options.get("min_decode_mbps", MIN_DECODE_MBPS.get(profile, 0.0))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise UsageError(f"codec 'auto': min_decode_mbps is {value!r}, expected a number of 0 or more")
+    return float(value)

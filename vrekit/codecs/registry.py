@@ -13,7 +13,7 @@ import numpy as np
 from vrekit.codecs.base import Codec, CodecConfig
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.presets import PRESETS
-from vrekit.codecs.profiles import choose
+from vrekit.codecs.profiles import choose, is_auto, min_decode_mbps
 from vrekit.codecs.stage import ArrayStage, Layout, Stage
 from vrekit.codecs.store_as import conversion_stages
 from vrekit.core.errors import CodecError, UsageError
@@ -86,7 +86,8 @@ def codec_for(
 
     Args:
         option: None for the default of the kind; `"lossless"` or `"lossy"` for the default of that sort; a name such
-            as `"png"`; `{"id": "jpg", "quality": 90}`; or `{"stages": [...]}`.
+            as `"png"`; `{"id": "jpg", "quality": 90}`; or `{"stages": [...]}`. `"auto"` is the default of the kind
+            here: an export measures and replaces it.
         spec: What the representation computes; fills in what options leave open (value range, class axis).
         store_as: Stored form of class scores, see `vrekit.codecs.store_as`.
         profile: `"training"`, `"balanced"` or `"archive"`; only looked at for defaults.
@@ -95,6 +96,9 @@ def codec_for(
         UsageError: If a name or option is unknown; the closest one is named.
         CodecError: If the codec cannot hold what `spec` describes.
     """
+    if option is not None and is_auto(option):
+        min_decode_mbps(option, profile)
+        option = None
     if option is None or option in ("lossless", "lossy"):
         lossy = None if option is None else option == "lossy"
         return default_codec(spec, profile=profile, lossy=lossy, store_as=store_as)

@@ -201,7 +201,7 @@ class BatchProcessor:
             return Payload(replace(row, status="failed", error=computed.errors.get(frame, "not computed")))
         started = time.perf_counter()
         try:
-            array = self._stored_form(node, computed, frame)
+            array = self.stored_form(name, computed, frame)
             data = codec.encode(array)
         except Exception as error:
             return Payload(replace(row, status="failed", error=_reason(error)))
@@ -217,8 +217,9 @@ class BatchProcessor:
         )
         return Payload(done, codec.suffix, data)
 
-    def _stored_form(self, node: Node, computed: Computed, frame: int) -> NDArray[Any]:
-        array = computed.arrays[frame]
+    def stored_form(self, name: str, computed: Computed, frame: int) -> NDArray[Any]:
+        """Return what goes into the codec for one frame: the computed array at its output size and dtype."""
+        node, array = self.graph.nodes[name], computed.arrays[frame]
         size, dtype = node.spec.output_size, node.spec.output_dtype
         if size is None and dtype is None:
             return array

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,7 @@ from vrekit.core.errors import ConflictError, DatasetError, UsageError, VideoErr
 from vrekit.core.files import is_temporary
 from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
 from vrekit.core.spec import RepresentationSpec
+from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.pipeline import Pipeline, usable_cpus
 from vrekit.engine.plan import Plan, make_plan
 from vrekit.engine.progress import ProgressListener
@@ -186,19 +188,22 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
         source = _open(request)
         info = source.info
     try:
-        graph = build_graph(
-            with_image_specs(_checked_only(request), request.images),
-            height=info.height,
-            width=info.width,
-            folders=request.folders,
-            profile=request.profile,
-            position=request.position,
-        )
+        specs = with_image_specs(_checked_only(request), request.images)
+        graph = _graph(request, info, with_known_codecs(specs, known))
         names = _names_to_store(request, graph)
+        choices: dict[str, Mapping[str, Any]] = {}
+        if undecided := names_to_measure(graph, names, with_models=write):
+            wanted, source = _wanted_frames(request, info, source)
+            source = source or _open(request, info)
+            choices = measured_codecs(graph, undecided, source, wanted, request)
+            graph = _graph(request, info, with_codecs(with_known_codecs(specs, known), choices))
         records = _records(graph, request)
         if write:
             with manifest_lock(request.dataset):
                 fresh = read_manifest(request.dataset) if (request.dataset / MANIFEST_NAME).exists() else None
+                if choices and fresh != known:  # another export may have chosen meanwhile: the first one counts
+                    graph = _graph(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
+                    records = _records(graph, request)
                 manifest = _merged(request, fresh, video_id, info, records)
                 if manifest != fresh:
                     write_manifest(request.dataset, manifest)
@@ -219,6 +224,17 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
             source.close()
         raise
     return Preparation(request, manifest, graph, video_id, info, plan, names, source)
+
+
+def _graph(request: ExportRequest, info: VideoInfo, specs: Sequence[RepresentationSpec]) -> Graph:
+    return build_graph(
+        specs,
+        height=info.height,
+        width=info.width,
+        folders=request.folders,
+        profile=request.profile,
+        position=request.position,
+    )
 
 
 def _open(request: ExportRequest, known: VideoInfo | None = None) -> VideoSource:

@@ -45,7 +45,9 @@ def group_and_first(sidecar: Path) -> tuple[str, int]:
     return match["group"], int(match["first"])
 
 
-def rewrite_shard(folder: Path, manifest: Manifest, sidecar: Path, table: pa.Table, keep: NDArray[np.bool_]) -> Path | None:
+def rewrite_shard(
+    folder: Path, manifest: Manifest, sidecar: Path, table: pa.Table, keep: NDArray[np.bool_]
+) -> Path | None:
     """Replace a shard by one that has only some of its rows; call it with the cell owned.
 
     The new tar and sidecar are durable before the old ones go: sidecar first, so that at no time a row points to a

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.core.checksum import crc32
@@ -217,7 +216,7 @@ class _Check:
 
     def upto(self, end: int) -> None:
         """Check the payloads that end at `end` or before and were not checked yet."""
-        damaged = []
+        damaged: list[int] = []
         while self._next < len(self._places) and self._places[self._next][1] <= end:
             start, stop, checksum = self._places[self._next]
             if crc32(self._view[start:stop]) != checksum:

@@ -78,7 +78,8 @@ def read_origin(folder: Path) -> Origin | None:
     path = folder / ORIGIN_NAME
     try:
         data = json.loads(path.read_bytes())
-        return Origin(**{name: data[name] for name in Origin.__slots__} | {"sources": tuple(data["sources"])})
+        fields: dict[str, Any] = {name: data[name] for name in Origin.__slots__}
+        return Origin(**fields | {"sources": tuple(data["sources"])})
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:

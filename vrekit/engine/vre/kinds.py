@@ -60,7 +60,9 @@ def check_kinds(kinds: Mapping[str, str], names: list[str]) -> dict[str, Kind]:
     return {name: Kind(kind) for name, kind in kinds.items()}
 
 
-def output_spec(dtype: np.dtype[Any], shape: tuple[int | None, ...], vre_type: str | None, kind: Kind | None) -> OutputSpec:
+def output_spec(
+    dtype: np.dtype[Any], shape: tuple[int | None, ...], vre_type: str | None, kind: Kind | None
+) -> OutputSpec:
     """Return the description of arrays.
 
     Args:

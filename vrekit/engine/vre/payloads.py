@@ -107,9 +107,7 @@ class Parts:
     skipped: list[str] = field(default_factory=list)
 
 
-def parts_of(
-    source: VreRepresentation, name: str, *, vre_type: str | None, kind: Kind | None, codec: str
-) -> Parts:
+def parts_of(source: VreRepresentation, name: str, *, vre_type: str | None, kind: Kind | None, codec: str) -> Parts:
     """Return the parts of one VRE representation.
 
     Args:

@@ -171,12 +171,15 @@ def _parts(
 
 def _record(part: Part, entry: Mapping[str, Any], folder: VreFolder) -> RepresentationRecord:
     upstream = {key: entry[key] for key in ("type", "parameters", "dependencies") if key in entry}
+    dependencies: tuple[str, ...]
     if part.name.endswith(IMAGE_SUFFIX):
         dependencies = (part.name.removesuffix(IMAGE_SUFFIX),)
     else:
         known = [str(name) for name in entry.get("dependencies") or () if name in folder.representations]
         dependencies = tuple(safe_name(name) for name in known)
-    spec = RepresentationSpec(name=part.name, type=TYPE, params=upstream, dependencies=dependencies, codec=part.codec.id)
+    spec = RepresentationSpec(
+        name=part.name, type=TYPE, params=upstream, dependencies=dependencies, codec=part.codec.id
+    )
     identity = {
         "type": TYPE,
         "upstream": upstream,
@@ -374,7 +377,9 @@ def _encode(part: Part, frame: int) -> Encoded:
     path = part.files.get(frame)
     if path is None:
         record = part.records[frame]
-        raise BadFileError("VRE failed on it" if record.seconds is None else "VRE noted it as done, but its file is gone")
+        raise BadFileError(
+            "VRE failed on it" if record.seconds is None else "VRE noted it as done, but its file is gone"
+        )
     return part.encode(path)
 
 

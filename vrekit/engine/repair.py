@@ -1,0 +1,260 @@
+"""`validate --repair`: what is damaged is moved aside, so that `resume` computes it again; what is good stays.
+
+quarantine/<time>/problems.json          what was wrong
+quarantine/<time>/<video>/<member>       payloads that were taken out of a shard or table
+quarantine/<time>/shards/…               tars and sidecars that could not be read at all
+"""
+
+import json
+import os
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vrekit.catalog.lance_samples import column_name, lance_samples
+from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.payload_checks import Problem
+from vrekit.catalog.samples import find_sidecars, read_sidecar
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import DatasetError, LockedError
+from vrekit.core.files import fsync_folder, storage_errors, write_atomic
+from vrekit.engine.shards import member_name, own_cell, rewrite_shard
+from vrekit.writers.lance_table import LanceTable
+
+QUARANTINE_FOLDER = "quarantine"
+# Problems of single payloads; of these, `place` and a damaged tar say nothing about the payload's bytes.
+_BAD_PAYLOAD = {"checksum", "decode", "layout", "unknown"}
+_BAD_PLACE = {"place", "orphan"}
+_BAD_FILE = {"sidecar", "missing-shard"}
+REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE
+
+Key = tuple[str, int, str]
+
+
+@dataclass(slots=True, kw_only=True)
+class RepairReport:
+    """What a repair did.
+
+    Attributes:
+        quarantine: Where the damaged samples are now, relative to the dataset; None when there were none.
+        samples: Samples taken out, `video/frame.representation`.
+        shards: Shards written anew or, for Lance, tables from which rows were deleted.
+        left: What was not repaired, and why.
+    """
+
+    quarantine: str | None = None
+    samples: list[str] = field(default_factory=list)
+    shards: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return asdict(self)
+
+
+def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
+    """Move aside what `validate` found damaged.
+
+    A shard is written anew without its damaged payloads; payloads whose tar header alone is damaged stay. The new
+    shard is durable before the old one goes. In a Lance table, the whole row of the frame goes.
+
+    Args:
+        folder: The dataset.
+        problems: Of `validate`; warnings are not repaired.
+
+    Raises:
+        DatasetError: If a table cannot be read.
+    """
+    manifest = read_manifest(folder)
+    report = RepairReport()
+    work = _Repair(folder, manifest, report)
+    by_file: dict[str, list[Problem]] = {}
+    for problem in problems:
+        if problem.code in REPAIRED:
+            by_file.setdefault(problem.path, []).append(problem)
+        else:
+            report.left.append(f"{problem.path}: {problem.code} ({_HINTS.get(problem.code, 'cannot be repaired')})")
+    if by_file:
+        work.write_problems([problem for some in by_file.values() for problem in some])
+    for path, some in by_file.items():
+        try:
+            if path.endswith(".lance"):
+                work.repair_table(path, some)
+            else:
+                work.repair_shard(folder / path, some)
+        except LockedError as error:
+            report.left.append(f"{path}: {error.message}")
+    return report
+
+
+_HINTS = {
+    "duplicate": "`vrekit gc` removes what is stored twice",
+    "orphan": "`vrekit gc` removes it",
+    "unfinished": "`vrekit resume` goes on with it",
+    "table": "restore it from a backup, or delete it and export again",
+}
+
+
+class _Repair:
+    def __init__(self, folder: Path, manifest: Manifest, report: RepairReport) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.report = report
+        self.quarantine = folder / QUARANTINE_FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+
+    def write_problems(self, problems: Sequence[Problem]) -> None:
+        """Make the quarantine folder and note in it what was wrong."""
+        with storage_errors(self.quarantine):
+            self.quarantine.mkdir(parents=True)
+        text = json.dumps([asdict(problem) for problem in problems], indent=2, ensure_ascii=False)
+        write_atomic(self.quarantine / "problems.json", text.encode() + b"\n")
+        self.report.quarantine = self.quarantine.relative_to(self.folder).as_posix()
+
+    # -- tar shards ------------------------------------------------------------------------------------------------
+
+    def repair_shard(self, path: Path, problems: Sequence[Problem]) -> None:
+        """Repair one shard, named by its tar or its sidecar."""
+        sidecar, tar = path.with_suffix(".parquet"), path.with_suffix(".tar")
+        codes = {problem.code for problem in problems}
+        if not sidecar.exists():  # an orphan: nothing in the dataset points to it
+            self.report.left.append(f"{problems[0].path}: {problems[0].code} ({_HINTS['orphan']})")
+            return
+        lock = own_cell(sidecar, self.manifest)
+        try:
+            if codes & _BAD_FILE:
+                self._move_aside(sidecar, tar)
+            else:
+                self._take_out(sidecar, tar, problems)
+            self.report.shards.append(tar.relative_to(self.folder).as_posix())
+        finally:
+            lock.release()
+
+    def _move_aside(self, *paths: Path) -> None:
+        for path in paths:
+            if path.exists():
+                target = self.quarantine / path.relative_to(self.folder)
+                with storage_errors(target):
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    os.replace(path, target)
+                    fsync_folder(path.parent)
+
+    def _take_out(self, sidecar: Path, tar: Path, problems: Sequence[Problem]) -> None:
+        table = read_sidecar(sidecar)
+        bad = {_key(problem) for problem in problems if problem.code in _BAD_PAYLOAD}
+        rows = table.select(["video_id", "frame_index", "representation", "byte_offset", "byte_size", "checksum"])
+        keep = np.ones(len(table), np.bool_)
+        elsewhere = self._stored_elsewhere(sidecar, table)
+        with tar.open("rb") as file:
+            for number, row in enumerate(rows.to_pylist()):
+                key = (row["video_id"], row["frame_index"], row["representation"])
+                if row["byte_offset"] is None:
+                    keep[number] = key not in bad
+                    continue
+                data = os.pread(file.fileno(), row["byte_size"], row["byte_offset"])
+                if key in bad or len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
+                    keep[number] = False
+                    self._put(row, data, note=key not in elsewhere)
+                elif key in elsewhere:
+                    keep[number] = False
+        self._put_orphans(tar, [problem for problem in problems if problem.code == "orphan"])
+        rewrite_shard(self.folder, self.manifest, sidecar, table, keep)
+
+    def _stored_elsewhere(self, sidecar: Path, table: pa.Table) -> set[Key]:
+        """Return what of a shard another one has too: a repair that was killed had come that far."""
+        mine = set(zip(*(table[name].to_pylist() for name in ("frame_index", "representation")), strict=True))
+        found: set[Key] = set()
+        for other in find_sidecars(self.folder, [sidecar.parent.name]):
+            if other == sidecar:
+                continue
+            try:
+                rows = read_sidecar(other, ("frame_index", "representation", "status"))
+            except DatasetError:
+                continue
+            rows = rows.filter(pc.equal(rows["status"], "ok"))
+            keys = zip(rows["frame_index"].to_pylist(), rows["representation"].to_pylist(), strict=True)
+            found |= {(sidecar.parent.name, *key) for key in keys if key in mine}
+        return found
+
+    def _put(self, row: Mapping[str, Any], data: bytes, *, note: bool = True) -> None:
+        name = member_name(dict(row), self.manifest)
+        target = self.quarantine / name
+        with storage_errors(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, data)
+        if note:
+            self.report.samples.append(name)
+
+    def _put_orphans(self, tar: Path, orphans: Sequence[Problem]) -> None:
+        if not orphans:
+            return
+        known = {problem.message.removeprefix("member ").removesuffix(" has no metadata row") for problem in orphans}
+        try:
+            with tarfile.open(tar, "r:") as archive:
+                for member in archive:
+                    content = archive.extractfile(member) if member.name in known else None
+                    if content is not None:
+                        target = self.quarantine / tar.parent.name / Path(member.name).name
+                        with storage_errors(target):
+                            target.parent.mkdir(parents=True, exist_ok=True)
+                        write_atomic(target, content.read())
+        except (tarfile.TarError, EOFError):
+            return  # what lies behind the damage belongs to nobody
+
+    # -- Lance tables ----------------------------------------------------------------------------------------------
+
+    def repair_table(self, path: str, problems: Sequence[Problem]) -> None:
+        """Delete the rows of the damaged frames from a table; a row holds all representations of its group."""
+        keys = {_key(problem) for problem in problems}
+        frames = sorted({(video_id, frame) for video_id, frame, _ in keys})
+        table_file = self.folder / path
+        rows = lance_samples(self.folder, table=table_file)
+        names = {name: place for place, name in enumerate(self.manifest.representations)}
+        of_key = {
+            (row["video_id"], row["frame_index"], row["representation"]): row
+            for row in rows.select(
+                ["video_id", "frame_index", "representation", "byte_offset", "byte_size", "status"]
+            ).to_pylist()
+            if (row["video_id"], row["frame_index"]) in set(frames)
+        }
+        table = LanceTable(self.folder, table_file.stem, self.manifest.groups.get(table_file.stem, ()))
+        with table.locked() as dataset:
+            known = table.files()
+            for key in sorted(keys, key=lambda key: (key[0], key[1], names.get(key[2], 0))):
+                row = of_key.get(key)
+                if row is not None and row["byte_offset"] is not None:
+                    self._put(row, _read_blob(dataset, row))
+            for video_id, some in _by_video(frames).items():
+                listed = ", ".join(map(str, some))
+                dataset.delete(f"video_id = '{video_id}' AND frame_index IN ({listed})")
+            table.sync(known)
+        self.report.shards.append(path)
+
+
+def _read_blob(dataset: Any, row: Mapping[str, Any]) -> bytes:
+    try:
+        found = dataset.read_blobs(column_name(row["representation"]), ids=[row["byte_offset"]], preserve_order=True)
+        return next((bytes(data) for _, data in found if data is not None), b"")
+    except (OSError, ValueError):
+        return b""  # that is what is wrong with it
+
+
+def _by_video(frames: Iterable[tuple[str, int]]) -> dict[str, list[int]]:
+    by_video: dict[str, list[int]] = {}
+    for video_id, frame in frames:
+        by_video.setdefault(video_id, []).append(frame)
+    return by_video
+
+
+def _key(problem: Problem) -> Key:
+    return (
+        problem.video_id or "",
+        problem.frame_index if problem.frame_index is not None else -1,
+        problem.representation or "",
+    )
