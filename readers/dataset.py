@@ -15,7 +15,7 @@ from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
-from vrekit.core.spec import IMAGE_SUFFIX, OutputSpec
+from vrekit.core.spec import OutputSpec, image_owner
 from vrekit.readers.batch_reader import Batch, BatchReader, OnError, OpenBatch, fallback_layout
 from vrekit.readers.collate import Sample, collate_samples, split_batch
 from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
@@ -114,7 +114,7 @@ class FrameDataset(Dataset[Sample]):
     def _checked_names(self, names: Sequence[str] | None) -> tuple[str, ...]:
         known = self.manifest.representations
         if names is None:
-            names = [name for name in known if not name.endswith(IMAGE_SUFFIX)]
+            names = [name for name in known if image_owner(name) is None]
         elif isinstance(names, str):
             raise UsageError(f"representations is the text {names!r}, expected a list", hint=f"write [{names!r}]")
         for name in names:

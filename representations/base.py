@@ -37,6 +37,7 @@ class Representation(ABC):
         uses_frames: False when `compute` never looks at pixels: the video is then not decoded for its sake.
         thread_safe: False when one instance must not run in two threads at once.
         version: Raised when the same parameters give other values than before; part of the config hash.
+        is_source: True when `compute` gives the frames as they were decoded: they may be stored as the video itself.
         path_parameters: Parameters that are paths: relative ones start from the config's folder if they are there.
     """
 
@@ -44,6 +45,7 @@ class Representation(ABC):
     uses_frames: ClassVar[bool] = True
     thread_safe: ClassVar[bool] = True
     version: ClassVar[int] = 1
+    is_source: ClassVar[bool] = False
     path_parameters: ClassVar[tuple[str, ...]] = ()
 
     @property

@@ -114,9 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     options.video.resolve(), count, Path(scratch), options.vre_venv
                 ).items():
                     results.setdefault(name, []).append(measure(command, output, environment))
-    print(
-        f"| {options.video.name}, {options.frames} frames | CPU s | CPU ms a frame | wall s | peak RSS MB | MB written |"
-    )
+    print(f"| {options.video.name}, {options.frames} frames | CPU s | CPU ms a frame | wall s | RSS MB | MB written |")
     print("|---|---|---|---|---|---|")
     for name, runs in costs.items():
         cpu = statistics.median(run.cpu_seconds for run in runs)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
 
@@ -9,6 +10,8 @@ from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Re
 @dataclass
 class RGB(Representation):
     """The frames as decoded: uint8 (H, W, 3), 0..255. Nothing is copied."""
+
+    is_source: ClassVar[bool] = True
 
     def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:
         """Return a uint8 colour image of the frame's size."""

@@ -172,13 +172,25 @@ def test_pictures_added_later_compute_only_pictures(make_request: MakeRequest) -
     assert "square/00000003.canny.image.jpg" in pictures
 
 
+def test_a_second_picture_format_is_added_to_the_first(make_request: MakeRequest) -> None:
+    request = make_request(images="jpg")
+    export(request)
+    before = file_hashes(request.dataset, "shards/*/*")
+    report = export(make_request(images="png"))
+    assert set(report.totals) == {"rgb.image_png", "canny.image_png", "flow.image_png"}
+    assert before.items() <= file_hashes(request.dataset, "shards/*/*").items()
+    assert not validate(request.dataset).problems
+
+
 def test_pictures_from_the_start_lie_in_the_same_sample(make_request: MakeRequest) -> None:
     request = make_request(images="png")
     export(request)
     with tarfile.open(request.dataset / "shards/square/all-00000000-00000007.tar") as archive:
         first = [name.split(".", 1)[1] for name in archive.getnames() if name.startswith("square/00000000.")]
     assert [name.split(".")[0] for name in first[:3]] == ["rgb", "canny", "flow"]
-    assert {name for name in first if ".image." in name} == {"rgb.image.png", "canny.image.png", "flow.image.png"}
+    assert {name for name in first if ".image" in name} == {
+        f"{name}.image_png.png" for name in ("rgb", "canny", "flow")
+    }
 
 
 def test_layout_representation_gives_each_its_own_shards(make_request: MakeRequest) -> None:

@@ -23,9 +23,12 @@ def _front_matter(manifest: Manifest) -> str:
     if manifest.writer == "webdataset":
         # Without this, `datasets` would load the Parquet sidecars, and take a video named test_… for the test split.
         lines.append("configs:")
-        for number, group in enumerate(manifest.groups):
+        # the default has samples with every representation, not one with clips
+        clips = {record.group for record in manifest.representations.values() if record.clips}
+        default = next((group for group in manifest.groups if group not in clips), next(iter(manifest.groups), None))
+        for group in manifest.groups:
             lines += [f"- config_name: {_quoted(group)}"]
-            lines += ["  default: true"] if number == 0 else []
+            lines += ["  default: true"] if group == default else []
             lines += ["  data_files:", "  - split: train", f"    path: {_quoted(f'shards/*/{group}-????????-*.tar')}"]
     return "\n".join(lines) + "\n"
 

@@ -36,6 +36,7 @@ class RepresentationRecord:
         codec: Config of its codec; None for a virtual representation.
         suffix: File name ending of its payloads, None for a virtual one.
         group: Name of the shards it lies in, None for a virtual one.
+        clips: Whether frames share payloads (video clips), each in a shard of its own.
     """
 
     spec: RepresentationSpec
@@ -45,6 +46,7 @@ class RepresentationRecord:
     codec: Mapping[str, Any] | None
     suffix: str | None
     group: str | None = None
+    clips: bool = False
 
     @property
     def config_hash(self) -> str:
@@ -62,6 +64,7 @@ class RepresentationRecord:
             "config_hash": self.config_hash,
             "group": self.group,
             "suffix": self.suffix,
+            "clips": self.clips,
             "codec": None if self.codec is None else dict(self.codec),
             "spec": self.spec.to_json(),
             "identity": dict(self.identity),
@@ -80,6 +83,7 @@ class RepresentationRecord:
             codec=data["codec"],
             suffix=data["suffix"],
             group=data["group"],
+            clips=data.get("clips", False),
         )
 
 
@@ -191,23 +195,27 @@ class Manifest:
                 hint="give the changed one a new name in the config, or choose another output with -o",
             )
         added = [name for name, record in merged.items() if record.group is None and not record.is_virtual]
-        for name, group in _new_groups(added, self).items():
+        clips = [name for name in added if merged[name].clips]
+        for name, group in _new_groups(added, clips, self).items():
             merged[name] = replace(merged[name], group=group)
         return replace(self, representations=merged)
 
 
-def _new_groups(added: list[str], manifest: Manifest) -> dict[str, str]:
+def _new_groups(added: list[str], clips: list[str], manifest: Manifest) -> dict[str, str]:
     # A sample holds every representation of its run; what comes later gets shards of its own, so that nothing
-    # already written is rewritten.
+    # already written is rewritten. A clip spans samples: with its own shards, every member of a tar has the same keys.
     taken = set(manifest.groups)
-    if manifest.layout == "sample" and len(added) > 1:
-        group = _free(f"add{len(taken)}" if taken else "all", taken)
-        return dict.fromkeys(added, group)
+    whole = [name for name in added if name not in clips]
+    first = not any(not record.clips and record.group for record in manifest.representations.values())
     groups = {}
+    if manifest.layout == "sample" and (first or len(whole) > 1):
+        group = _free("all" if first else f"add{len(taken)}", taken)
+        groups = dict.fromkeys(whole, group)
+        taken.update(groups.values())
     for name in added:
-        first = manifest.layout == "sample" and not taken
-        groups[name] = _free("all" if first else file_name_part(name), taken)
-        taken.add(groups[name])
+        if name not in groups:
+            groups[name] = _free(file_name_part(name), taken)
+            taken.add(groups[name])
     return groups
 
 

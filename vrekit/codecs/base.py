@@ -69,3 +69,102 @@ class Codec(ABC):
         Raises:
             CodecError: If the bytes are damaged or are not of that dtype and shape.
         """
+
+
+class ClipCodec(ABC):
+    """Many frames ⇄ one video file, a clip: a frame is read by its place in it.
+
+    What goes in and comes out is uint8 RGB (H, W, 3). Like a `Codec` it is described completely by `config()`.
+    """
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """Short name for people and for the metadata column `codec`, such as `video`."""
+
+    @property
+    @abstractmethod
+    def suffix(self) -> str:
+        """File name ending of a clip without the leading dot, such as `mp4`."""
+
+    @property
+    @abstractmethod
+    def copies_source(self) -> bool:
+        """Whether clips are cut from the source file's own packets; there is no encoder then."""
+
+    @property
+    @abstractmethod
+    def is_exact(self) -> bool:
+        """Whether decoding gives the very pixels that went in."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """Return the JSON-able config from which `vrekit.codecs.registry.clip_codec` rebuilds this codec."""
+
+    @abstractmethod
+    def check_takes(self, spec: OutputSpec) -> None:
+        """Raise CodecError unless frames as `spec` describes them can be stored."""
+
+    @abstractmethod
+    def open_encoder(self, *, height: int, width: int, fps: float) -> "ClipEncoder":
+        """Return an encoder for one clip.
+
+        Raises:
+            CodecError: If frames of this size cannot be encoded.
+            MissingDependencyError: If the encoder is not installed.
+        """
+
+    @abstractmethod
+    def open_decoder(self, data: bytes) -> "ClipDecoder":
+        """Return a decoder of a clip.
+
+        Raises:
+            CodecError: If `data` is no such file.
+        """
+
+
+class ClipEncoder(ABC):
+    """Takes the frames of one clip, in order; for one thread at a time."""
+
+    @abstractmethod
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """Add a frame (H, W, 3).
+
+        Raises:
+            CodecError: If the encoder stopped.
+        """
+
+    @property
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """Bytes of the clip so far."""
+
+    @abstractmethod
+    def finish(self) -> bytes:
+        """Return the clip."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Stop, and drop what was encoded; harmless after `finish`."""
+
+
+class ClipDecoder(ABC):
+    """Decodes frames of one clip; for one thread at a time."""
+
+    @property
+    @abstractmethod
+    def frame_count(self) -> int:
+        """Number of frames in the clip."""
+
+    @property
+    @abstractmethod
+    def size_bytes(self) -> int:
+        """About how much memory it holds, without the clip's bytes."""
+
+    @abstractmethod
+    def read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the frames at these places (rising, from 0), uint8 (N, H, W, 3).
+
+        Raises:
+            CodecError: If there is no such frame, or it does not decode. The decoder is of no use after that.
+        """

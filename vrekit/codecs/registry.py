@@ -1,7 +1,8 @@
 """Find codecs by name, rebuild them from stored configs, and pick the default for a kind of data.
 
 Outside packages add codecs by the entry point group `vrekit.codecs` (a callable that takes the config's options as
-keywords and returns a `Codec`, such as a Codec dataclass) and stages by `vrekit.codec_stages` (a `Stage` class).
+keywords and returns a `Codec`, such as a Codec dataclass), codecs that keep many frames in one payload likewise by
+`vrekit.clip_codecs` (they return a `ClipCodec`), and stages by `vrekit.codec_stages` (a `Stage` class).
 """
 
 import logging
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vrekit.codecs.base import Codec, CodecConfig
+from vrekit.codecs.base import ClipCodec, Codec, CodecConfig
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.presets import PRESETS
 from vrekit.codecs.profiles import choose, is_auto, min_decode_mbps
@@ -56,6 +57,7 @@ STAGES = Registry(
     group="vrekit.codec_stages",
 )
 CODECS = Registry("codec", {"txt": "vrekit.codecs.text:Text"}, group="vrekit.codecs")  # those that are no presets
+CLIP_CODECS = Registry("clip codec", {"video": "vrekit.codecs.video:Video"}, group="vrekit.clip_codecs")
 
 
 def codec_names() -> tuple[str, ...]:
@@ -73,6 +75,25 @@ def codec_from_config(config: CodecConfig | str) -> Codec:
         UsageError: If a name or option is unknown; the closest one is named.
     """
     return _build(config, None)
+
+
+def clip_codec(option: CodecConfig | str | None) -> ClipCodec | None:
+    """Return the codec that keeps many frames in one payload, or None when `option` names no such codec.
+
+    Args:
+        option: What `ClipCodec.config()` returned; or any value of the config key `codec:`.
+
+    Raises:
+        UsageError: If an option of it is wrong.
+    """
+    config: Mapping[str, Any] = {"id": option} if isinstance(option, str) else option or {}
+    name = config.get("id")
+    if "stages" in config or name not in CLIP_CODECS:
+        return None
+    codec = _with_options(CLIP_CODECS.load(str(name)), config)
+    if not isinstance(codec, ClipCodec):
+        raise UsageError(f"codec {name!r} is {type(codec).__name__}, expected a ClipCodec")
+    return codec
 
 
 def codec_for(
@@ -155,18 +176,26 @@ def _build(option: CodecConfig | str, spec: OutputSpec | None) -> Codec:
     options = {key: value for key, value in config.items() if key != "id"}
     if name in PRESETS:
         return _pipeline(PRESETS[name].stages, options, spec, name)
+    if name in CLIP_CODECS:
+        raise UsageError(f"codec {name!r} keeps many frames in one payload, which does not work here")
     if name not in CODECS:
         raise UsageError(
-            f"unknown codec {name!r}{did_you_mean(name, codec_names())}",
-            hint=f"codecs: {', '.join(codec_names())}; other packages add more",
+            f"unknown codec {name!r}{did_you_mean(name, (*codec_names(), *CLIP_CODECS))}",
+            hint=f"codecs: {', '.join((*codec_names(), *CLIP_CODECS))}; other packages add more",
         )
-    try:
-        codec = CODECS.load(name)(**options)
-    except TypeError as error:
-        raise UsageError(f"codec {name!r} does not take the options {options!r}: {error}") from error
+    codec = _with_options(CODECS.load(name), config)
     if not isinstance(codec, Codec):
         raise UsageError(f"codec {name!r} is {type(codec).__name__}, expected a Codec")
     return codec
+
+
+def _with_options(make: Any, config: Mapping[str, Any]) -> Any:
+    """Call a codec's class with the options of a config."""
+    options = {key: value for key, value in config.items() if key != "id"}
+    try:
+        return make(**options)
+    except TypeError as error:
+        raise UsageError(f"codec {config['id']!r} does not take the options {options!r}: {error}") from error
 
 
 def _pipeline(configs: Any, options: Mapping[str, Any], spec: OutputSpec | None, name: str | None) -> PipelineCodec:

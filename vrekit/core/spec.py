@@ -6,6 +6,7 @@ describes itself.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -13,7 +14,8 @@ from typing import Any, Self
 
 from vrekit.core.names import check_representation_name
 
-IMAGE_SUFFIX = ".image"  # `canny.image`: the exported pictures of `canny`; users cannot give a name with a dot
+# `canny.image`: the exported jpg pictures of `canny`, `canny.image_png`: its png ones; no user's name has a dot.
+IMAGE_SUFFIX = ".image"
 IMAGE_TYPE = "image"
 
 
@@ -97,6 +99,17 @@ class OutputSpec:
         return cls(**fields)
 
 
+def image_name(owner: str, image_format: str) -> str:
+    """Return the name of a representation's exported pictures: one representation a format."""
+    return owner + IMAGE_SUFFIX + ("" if image_format == "jpg" else f"_{image_format}")
+
+
+def image_owner(name: str) -> str | None:
+    """Return the representation that `name` has the pictures of, None if `name` is not the name of pictures."""
+    owner, mark, ending = name.rpartition(IMAGE_SUFFIX)
+    return owner if mark and (not ending or re.fullmatch("_[a-z]+", ending)) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepresentationSpec:
     """One node of the DAG as the config asks for it.
@@ -132,7 +145,7 @@ class RepresentationSpec:
     images: str | None = None
 
     def __post_init__(self) -> None:
-        check_representation_name(self.name.removesuffix(IMAGE_SUFFIX))
+        check_representation_name(image_owner(self.name) or self.name)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the computed values: how it is run (batch size, device, images) is left out."""

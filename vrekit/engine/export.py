@@ -25,7 +25,7 @@ from vrekit.catalog.samples import read_progress
 from vrekit.core.errors import ConflictError, DatasetError, UsageError, VideoError
 from vrekit.core.files import is_temporary
 from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
-from vrekit.core.spec import RepresentationSpec
+from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.pipeline import Pipeline, usable_cpus
 from vrekit.engine.plan import Plan, make_plan
@@ -293,7 +293,7 @@ def _names_to_store(request: ExportRequest, graph: Graph) -> list[str]:
     stored = [name for name, node in graph.nodes.items() if node.codec is not None]
     if not request.only:
         return stored
-    return [name for name in stored if name.removesuffix(".image") in request.only]
+    return [name for name in stored if (image_owner(name) or name) in request.only]
 
 
 def _records(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRecord]:
@@ -308,7 +308,7 @@ def _records(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRe
             suffix=None if node.codec is None else node.codec.suffix,
         )
         for name, node in graph.nodes.items()
-        if name.removesuffix(".image") in wanted
+        if (image_owner(name) or name) in wanted
     }
 
 

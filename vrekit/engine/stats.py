@@ -26,7 +26,7 @@ from vrekit.catalog.statistics import (
 )
 from vrekit.core.errors import CodecError, DatasetError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
-from vrekit.core.spec import IMAGE_SUFFIX, Kind
+from vrekit.core.spec import Kind, image_owner
 from vrekit.engine.measures import Appearance, appearance, class_histogram, depth_range, motion
 from vrekit.engine.payload_source import PayloadSource
 from vrekit.engine.pipeline import usable_cpus
@@ -163,7 +163,7 @@ def choose_sources(manifest: Manifest, asked: Mapping[str, str]) -> dict[str, st
                 )
             chosen[source] = name
             continue
-        fitting = [name for name, record in records.items() if _fits(source, record) and IMAGE_SUFFIX not in name]
+        fitting = [name for name, record in records.items() if _fits(source, record) and image_owner(name) is None]
         fitting.sort(key=lambda one: records[one].spec.type != "color/rgb")
         if fitting:
             chosen[source] = fitting[0]

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from vrekit.codecs.base import Codec
-from vrekit.codecs.registry import codec_for
+from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.codecs.registry import clip_codec, codec_for
 from vrekit.core.errors import ConfigError, UsageError, VrekitError
 from vrekit.core.names import did_you_mean
-from vrekit.core.spec import IMAGE_SUFFIX, IMAGE_TYPE, OutputSpec, RepresentationSpec, digest
+from vrekit.core.spec import IMAGE_TYPE, OutputSpec, RepresentationSpec, digest, image_name
 from vrekit.graph.images import Images
 from vrekit.representations.base import Representation
 from vrekit.representations.parameters import build
@@ -43,7 +43,7 @@ class Node:
     memory: OutputSpec
     resized: OutputSpec
     stored: OutputSpec
-    codec: Codec | None
+    codec: Codec | ClipCodec | None
     compute_identity: Mapping[str, Any]
     frame_size: tuple[int, int]
 
@@ -110,7 +110,7 @@ def topological_order(specs: Sequence[RepresentationSpec]) -> list[Representatio
 
 
 def with_image_specs(specs: Sequence[RepresentationSpec], image_format: str | None = None) -> list[RepresentationSpec]:
-    """Return the specs plus one `NAME.image` for each that exports pictures.
+    """Return the specs plus one `NAME.image` (jpg) or `NAME.image_png` for each that exports pictures.
 
     Args:
         specs: Specs of the config; `spec.images` asks for pictures of one.
@@ -122,7 +122,7 @@ def with_image_specs(specs: Sequence[RepresentationSpec], image_format: str | No
         if wanted is not None and spec.store:
             result.append(
                 RepresentationSpec(
-                    name=spec.name + IMAGE_SUFFIX, type=IMAGE_TYPE, dependencies=(spec.name,), codec=wanted
+                    name=image_name(spec.name, wanted), type=IMAGE_TYPE, dependencies=(spec.name,), codec=wanted
                 )
             )
     return result
@@ -189,13 +189,13 @@ def _build_node(
     seen = {parent.name: parent.memory if spec.store else parent.stored for parent in parents}
     memory = _output_spec(spec, instance, height, width, seen)
     resized = resized_spec(memory, spec.output_size, spec.output_dtype, frame_size=(height, width))
-    codec = codec_for(spec.codec, resized, store_as=spec.store_as, profile=profile) if spec.store else None
+    codec = _codec(spec, instance, resized, profile) if spec.store else None
     return Node(
         spec=spec,
         instance=instance,
         memory=memory,
         resized=resized,
-        stored=resized if codec is None else codec.decoded_spec(resized),
+        stored=codec.decoded_spec(resized) if isinstance(codec, Codec) else resized,
         codec=codec,
         frame_size=(height, width),
         compute_identity={
@@ -209,6 +209,23 @@ def _build_node(
             "dependencies": {parent.name: digest(parent.compute_identity) for parent in parents},
         },
     )
+
+
+def _codec(spec: RepresentationSpec, instance: Representation, resized: OutputSpec, profile: str) -> Codec | ClipCodec:
+    clips = clip_codec(spec.codec)
+    if clips is None:
+        return codec_for(spec.codec, resized, store_as=spec.store_as, profile=profile)
+    if spec.store_as:
+        raise UsageError(f"store_as {spec.store_as!r} does not go together with the codec {clips.id!r}")
+    clips.check_takes(resized)
+    is_untouched = type(instance).is_source and spec.output_size is None and spec.output_dtype is None
+    if clips.copies_source and not is_untouched:
+        raise UsageError(
+            f"codec {clips.id!r} without `encode` keeps the source's own packets, so it stores nothing but color/rgb "
+            "in the source's size",
+            hint=f"`codec: {{id: {clips.id}, encode: ffv1}}` stores any RGB pictures; h264, hevc and av1 lose detail",
+        )
+    return clips
 
 
 def _output_spec(

@@ -28,7 +28,7 @@ from vrekit.core.errors import UsageError
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import check_representation_name, check_video_id, video_id_from_path
 from vrekit.core.schema import SampleRow
-from vrekit.core.spec import IMAGE_SUFFIX, RepresentationSpec, digest
+from vrekit.core.spec import RepresentationSpec, digest, image_owner
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES
 from vrekit.engine.vre.folder import FrameRecord, VreFolder, VreRun, read_vre_folder
 from vrekit.engine.vre.kinds import check_kinds, read_vre_config
@@ -172,8 +172,9 @@ def _parts(
 def _record(part: Part, entry: Mapping[str, Any], folder: VreFolder) -> RepresentationRecord:
     upstream = {key: entry[key] for key in ("type", "parameters", "dependencies") if key in entry}
     dependencies: tuple[str, ...]
-    if part.name.endswith(IMAGE_SUFFIX):
-        dependencies = (part.name.removesuffix(IMAGE_SUFFIX),)
+    owner = image_owner(part.name)
+    if owner is not None:
+        dependencies = (owner,)
     else:
         known = [str(name) for name in entry.get("dependencies") or () if name in folder.representations]
         dependencies = tuple(safe_name(name) for name in known)

@@ -1,0 +1,288 @@
+"""Clips of video: the source's own packets, or frames encoded by FFmpeg; decoded on the fly by torchcodec."""
+
+import functools
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrekit.codecs.base import ClipCodec, ClipDecoder, ClipEncoder
+from vrekit.core.errors import CodecError, MissingDependencyError, UsageError
+from vrekit.core.names import did_you_mean
+from vrekit.core.spec import OutputSpec
+
+Encoding = Literal["av1", "ffv1", "h264", "hevc"]
+MUXERS: Mapping[str, str] = {"mkv": "matroska", "mp4": "mp4"}
+DEFAULT_GOP = 16
+_MAX_GOP = 1000
+# A step below what looks perfect: the error is that of a JPEG at quality 90 to 95 (docs/codecs.md).
+_DEFAULT_CRF: Mapping[str, int] = {"av1": 24, "h264": 18, "hevc": 20}
+_MAX_CRF: Mapping[str, int] = {"av1": 63, "h264": 51, "hevc": 51}
+# Encoders by preference, each with its options; {gop} and {crf} are filled in. No group refers to another one.
+_ENCODERS: Mapping[str, Mapping[str, str]] = {
+    "av1": {
+        "libsvtav1": "-preset 8 -g {gop} -crf {crf}",
+        "libaom-av1": "-cpu-used 6 -row-mt 1 -g {gop} -crf {crf} -b:v 0",
+    },
+    "ffv1": {"ffv1": "-level 3 -g 1 -slices 4 -slicecrc 1"},
+    "h264": {"libx264": "-preset medium -g {gop} -crf {crf}"},
+    "hevc": {"libx265": "-preset fast -g {gop} -crf {crf} -x265-params log-level=error:open-gop=0"},
+}
+_TO_YUV = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int+bicubic"
+_YUV_TAGS = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
+_DECODER_FRAMES = 12  # pictures that a decoder keeps: references, and those waiting for their turn
+
+
+@dataclass(frozen=True, slots=True)
+class Video(ClipCodec):
+    """The source video itself, cut into clips; or its frames encoded again.
+
+    Args:
+        encode: None copies the source's packets: nothing is lost, and it takes no more bytes than the source.
+            `ffv1` is lossless too and takes any frames; `h264`, `hevc` and `av1` lose detail.
+        gop: Frames from one key frame to the next: how many are decoded to reach any one. `ffv1` has key frames only.
+        crf: Constant rate factor, lower is better: 0 to 51 (`h264`, `hevc`) or 63 (`av1`).
+        container: `mp4` or `mkv`; None takes `mkv` for `ffv1` and `mp4` for everything else.
+
+    Raises:
+        UsageError: If an option is wrong.
+    """
+
+    encode: str | None = None
+    gop: int | None = None
+    crf: int | None = None
+    container: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.encode is not None and self.encode not in _ENCODERS:
+            guess = did_you_mean(str(self.encode), _ENCODERS)
+            raise UsageError(
+                f"codec 'video': encode is {self.encode!r}{guess}",
+                hint=f"one of {', '.join(_ENCODERS)}; leave it away to keep the source's own packets",
+            )
+        fills_in = object.__setattr__  # what is left open is decided here, so that the stored config says all
+        if self.container is None:
+            fills_in(self, "container", "mkv" if self.encode == "ffv1" else "mp4")
+        if self.container not in MUXERS:
+            raise UsageError(f"codec 'video': container is {self.container!r}, expected mp4 or mkv")
+        if self.encode == "ffv1" and self.container == "mp4":
+            raise UsageError("codec 'video': mp4 holds no ffv1", hint="leave `container` away")
+        has_gop = self.encode not in (None, "ffv1")
+        for name, default, maximum in (
+            ("gop", DEFAULT_GOP, _MAX_GOP),
+            ("crf", _DEFAULT_CRF.get(str(self.encode), 0), _MAX_CRF.get(str(self.encode), 0)),
+        ):
+            value = getattr(self, name)
+            if not has_gop and value is not None:
+                what = "ffv1" if self.encode else "the source's own packets"
+                raise UsageError(
+                    f"codec 'video': {name} does not go with {what}", hint="it is for encode: h264, hevc or av1"
+                )
+            if has_gop and value is None:
+                fills_in(self, name, default)
+            elif has_gop and (isinstance(value, bool) or not isinstance(value, int)):
+                raise UsageError(f"codec 'video': {name} is {value!r}, expected a whole number")
+            elif has_gop and not (name == "gop") <= value <= maximum:
+                raise UsageError(f"codec 'video': {name} is {value}, expected {int(name == 'gop')} to {maximum}")
+
+    @property
+    def id(self) -> str:
+        """`video`."""
+        return "video"
+
+    @property
+    def suffix(self) -> str:
+        """The container."""
+        return str(self.container)
+
+    @property
+    def copies_source(self) -> bool:
+        """Whether nothing is encoded."""
+        return self.encode is None
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether decoding gives the very pixels that went in."""
+        return self.encode in (None, "ffv1")
+
+    def config(self) -> dict[str, Any]:
+        """Return the id and the options that are set."""
+        options = {name: getattr(self, name) for name in ("encode", "gop", "crf", "container")}
+        return {"id": self.id, **{name: value for name, value in options.items() if value is not None}}
+
+    def check_takes(self, spec: OutputSpec) -> None:
+        """Raise CodecError unless `spec` is an RGB picture of a fixed size."""
+        if spec.dtype != "uint8" or spec.axes != "HWC" or spec.is_ragged or spec.size_of("C") != 3:
+            raise CodecError(
+                f"codec 'video' stores uint8 RGB pictures (H, W, 3), got {spec.dtype} {spec.shape} (axes {spec.axes})"
+            )
+
+    def open_encoder(self, *, height: int, width: int, fps: float) -> ClipEncoder:
+        """Return an encoder of `encode`; see ClipCodec."""
+        if self.encode is None:
+            raise CodecError("codec 'video' without `encode` copies packets and encodes nothing")
+        encoder = _encoder(self.encode)
+        options = _ENCODERS[self.encode][encoder].format(gop=self.gop, crf=self.crf).split()
+        if self.encode == "ffv1":
+            pixels = ["-pix_fmt", "bgr0"]
+        else:
+            # players want 4:2:0, which halves both sides; a frame with an odd one keeps all its colour samples
+            sampling = "yuv444p" if height % 2 or width % 2 else "yuv420p"
+            pixels = ["-vf", f"{_TO_YUV},format={sampling}", *_YUV_TAGS.split()]
+        output = [*pixels, "-c:v", encoder, *options, "-flags:v", "+bitexact", "-fflags", "+bitexact"]
+        return _FfmpegEncoder(
+            [*f"-f rawvideo -pix_fmt rgb24 -s {width}x{height} -r {fps:.6f} -i pipe:0".split(), *output],
+            container=self.suffix,
+            shape=(height, width, 3),
+        )
+
+    def open_decoder(self, data: bytes) -> ClipDecoder:
+        """Return a decoder; see ClipCodec."""
+        return _TorchcodecDecoder(data)
+
+
+class _FfmpegEncoder(ClipEncoder):
+    """Pixels into FFmpeg's standard input, a file out of it."""
+
+    def __init__(self, options: list[str], *, container: str, shape: tuple[int, int, int]) -> None:
+        self._shape = shape
+        self._folder = tempfile.TemporaryDirectory(prefix="vrekit_clip_")
+        self._path = Path(self._folder.name) / f"clip.{container}"
+        self._log = Path(self._folder.name) / "log"
+        command = [_program(), "-v", "error", "-nostdin", *options, "-f", MUXERS[container], str(self._path)]
+        with self._log.open("wb") as log:  # a file: nobody has to read a pipe while frames are written
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """See ClipEncoder."""
+        if frame.dtype != np.uint8 or frame.shape != self._shape:
+            raise CodecError(f"codec 'video' got {frame.dtype} {frame.shape}, expected uint8 {self._shape}")
+        pipe = self._process.stdin
+        if pipe is None:
+            raise AssertionError("the process was started with a pipe")
+        try:
+            pipe.write(np.ascontiguousarray(frame).data)
+        except OSError as error:
+            raise self._failure() from error
+
+    @property
+    def size_bytes(self) -> int:
+        """See ClipEncoder."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def finish(self) -> bytes:
+        """See ClipEncoder.
+
+        Raises:
+            CodecError: If the encoder failed.
+        """
+        try:
+            try:
+                if self._process.stdin is not None:
+                    self._process.stdin.close()
+            except OSError as error:
+                raise self._failure() from error
+            if self._process.wait():
+                raise self._failure()
+            return self._path.read_bytes()
+        finally:
+            self.abort()
+
+    def _failure(self) -> CodecError:
+        self._process.wait()
+        said = self._log.read_text(errors="replace").strip().splitlines() or ["no message"]
+        return CodecError(f"codec 'video': FFmpeg could not encode: {said[-1]}")
+
+    def abort(self) -> None:
+        """See ClipEncoder."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            try:
+                self._process.stdin.close()
+            except OSError:
+                pass  # what was buffered goes nowhere any more
+        self._folder.cleanup()
+
+
+class _TorchcodecDecoder(ClipDecoder):
+    """torchcodec over the bytes of a clip."""
+
+    def __init__(self, data: bytes) -> None:
+        try:
+            from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined] # exported, but in no __all__
+        except (ImportError, OSError, RuntimeError) as error:
+            raise MissingDependencyError(
+                f"reading clips needs torchcodec and FFmpeg's shared libraries: {error}",
+                hint="pip install torchcodec; apt install ffmpeg",
+            ) from error
+        try:
+            self._decoder = VideoDecoder(
+                data, dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu", seek_mode="exact"
+            )
+        except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+            raise CodecError(f"no video that FFmpeg reads: {_reason(error)}") from error
+        metadata = self._decoder.metadata
+        self._count = int(metadata.num_frames or 0)
+        self._frame_bytes = int(metadata.height or 0) * int(metadata.width or 0) * 3 // 2
+
+    @property
+    def frame_count(self) -> int:
+        """See ClipDecoder."""
+        return self._count
+
+    @property
+    def size_bytes(self) -> int:
+        """See ClipDecoder."""
+        return _DECODER_FRAMES * self._frame_bytes
+
+    def read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """See ClipDecoder."""
+        if len(positions) and not 0 <= positions[0] <= positions[-1] < self._count:
+            raise CodecError(f"no frames {positions[0]} to {positions[-1]} in a clip of {self._count}")
+        try:
+            frames: NDArray[np.uint8] = self._decoder.get_frames_at(positions.tolist()).data.numpy()
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise CodecError(f"a frame does not decode: {_reason(error)}") from error
+        return frames
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _program() -> str:
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise MissingDependencyError(
+            "encoding video needs FFmpeg's command line, and there is no program `ffmpeg`",
+            hint="`apt install ffmpeg`, `brew install ffmpeg` or `conda install -c conda-forge ffmpeg`",
+        )
+    return program
+
+
+@functools.cache
+def _listed_encoders(program: str) -> frozenset[str]:
+    text = subprocess.run(
+        [program, "-hide_banner", "-encoders"], capture_output=True, check=False, stdin=subprocess.DEVNULL
+    ).stdout.decode(errors="replace")
+    return frozenset(line.split()[1] for line in text.splitlines() if len(line.split()) > 1)
+
+
+def _encoder(encoding: str) -> str:
+    """Return the name of FFmpeg's encoder for `encoding`."""
+    there = _listed_encoders(_program())
+    for name in _ENCODERS[encoding]:
+        if name in there:
+            return name
+    raise MissingDependencyError(
+        f"this FFmpeg has no encoder for {encoding} ({' or '.join(_ENCODERS[encoding])})",
+        hint="install an FFmpeg with it, or choose another `encode`",
+    )
