@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -68,6 +69,7 @@ class BatchReader:
         verify: bool,
         on_error: OnError,
         device: str,
+        folders: tuple[Path, ...] = (),
     ) -> None:
         self.index = index
         self.names = tuple(names)
@@ -80,7 +82,7 @@ class BatchReader:
         records = manifest.representations
         self._specs = {name: records[name].stored for name in (*self._stored, *virtual)}
         self._codecs = {name: codec_from_config(records[name].codec or {}) for name in self._stored}
-        self._virtual = {name: VirtualRepresentation(records[name], device) for name in virtual}
+        self._virtual = {name: VirtualRepresentation(records[name], device, folders) for name in virtual}
         self._leaves = {name: leaves(manifest, name) for name in (*self._stored, *virtual)}
         self._stacked = {name: self._is_stacked(name) for name in (*self._stored, *virtual)}
         # the last entry is that of layout -1: no payload

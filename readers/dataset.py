@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.runs import config_folders
 from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
@@ -109,7 +110,12 @@ class FrameDataset(Dataset[Sample]):
             verify=verify,
             on_error=on_error,
             device=device,
+            folders=config_folders(self.path) if self._needs_files() else (),
         )
+
+    def _needs_files(self) -> bool:
+        records = self.manifest.representations.values()
+        return any(record.is_virtual and ".py:" in record.spec.type for record in records)
 
     def _checked_names(self, names: Sequence[str] | None) -> tuple[str, ...]:
         known = self.manifest.representations

@@ -1,6 +1,7 @@
 """Virtual representations: never written, computed on read from stored ones, by the same `compute` as an export's."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,19 +21,21 @@ class VirtualRepresentation:
     Args:
         record: What the manifest says about it.
         device: Where learned ones run.
+        folders: Where a relative `path/file.py:Class` is looked for, first.
 
     Raises:
         UsageError: If its type cannot be loaded, or needs the video's pixels.
     """
 
-    def __init__(self, record: RepresentationRecord, device: str) -> None:
+    def __init__(self, record: RepresentationRecord, device: str, folders: tuple[Path, ...] = ()) -> None:
         self.record = record
         self.device = device
+        self.folders = folders
         self._lock = ForkSafeLock()
         self._loaded = False
         from vrekit.representations.parameters import build  # only for those who read virtual ones
 
-        cls = REPRESENTATIONS.load(record.spec.type)
+        cls = REPRESENTATIONS.load(record.spec.type, relative_to=folders)
         self._instance: Representation = build(cls, record.spec.params, record.spec.name)
         if self._instance.uses_frames:
             raise UsageError(
@@ -42,7 +45,7 @@ class VirtualRepresentation:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (VirtualRepresentation, (self.record, self.device))
+        return (VirtualRepresentation, (self.record, self.device, self.folders))
 
     def compute(
         self, indices: NDArray[np.int64], pts_seconds: NDArray[np.float64], dependencies: Mapping[str, Output]

@@ -38,6 +38,36 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Clip:
+    """Frames of one representation that share one payload, and frames that failed among them.
+
+    Attributes:
+        rows: Metadata rows by rising frame number; a row without `payload_index` is that of a frame that failed.
+        suffix: File name ending of the payload.
+        data: The payload; None when every frame failed.
+    """
+
+    rows: tuple[SampleRow, ...]
+    suffix: str = ""
+    data: bytes | None = None
+
+    @property
+    def first(self) -> SampleRow | None:
+        """The row of the first frame that is in the payload, which is named after it."""
+        return next((row for row in self.rows if row.payload_index is not None), None)
+
+    def placed(self, *, shard: str, byte_offset: int | None, checksum: int | None) -> list[SampleRow]:
+        """Return the complete metadata rows."""
+        size = None if self.data is None else len(self.data)
+        return [
+            replace(row, shard=shard)
+            if row.payload_index is None
+            else replace(row, shard=shard, byte_offset=byte_offset, byte_size=size, checksum=checksum)
+            for row in self.rows
+        ]
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """A range of the frame grid for one group of one video: frames `first` to `last`, both included."""
 
@@ -65,6 +95,10 @@ class CellWriter(ABC):
     @abstractmethod
     def append(self, sample: Sample) -> None:
         """Add a sample. It is durable after the next `flush`, which also happens by itself every few seconds."""
+
+    @abstractmethod
+    def append_clip(self, clip: Clip) -> None:
+        """Add frames that share a payload, as a shard of their own where the storage has shards."""
 
     @abstractmethod
     def flush(self) -> None:

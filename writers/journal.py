@@ -60,7 +60,8 @@ class OpenShard:
         return end, kept
 
     def _is_intact(self, rows: list[Row]) -> bool:
-        return all(row["status"] != "ok" or self._is_payload(row) for row in rows)
+        payloads = {row["byte_offset"]: row for row in rows if row["status"] == "ok"}  # the frames of a clip share one
+        return all(map(self._is_payload, payloads.values()))
 
     def _is_payload(self, row: Row) -> bool:
         data = self.read(row)

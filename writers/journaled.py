@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from vrekit.core.files import storage_errors
 from vrekit.core.locks import OwnedFile
-from vrekit.writers.base import Cell, CellWriter, Sample
+from vrekit.writers.base import Cell, CellWriter, Clip, Sample
 from vrekit.writers.journal import OpenShard
 
 
@@ -72,6 +72,10 @@ class JournaledCellWriter(CellWriter):
         """Return the bytes to append for a sample, and its metadata rows."""
 
     @abstractmethod
+    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[dict[str, Any]]]:
+        """Return the bytes to append for a clip, and its metadata rows."""
+
+    @abstractmethod
     def _publish(self) -> None:
         """Make the rows of `self._open` part of the dataset; it is flushed, and removed afterwards."""
 
@@ -87,6 +91,14 @@ class JournaledCellWriter(CellWriter):
             self._commit_shard()
             self._open = OpenShard(self._partial, self._journal)
         chunks, placed = self._frame(sample)
+        self._open.append(chunks, placed)
+
+    def append_clip(self, clip: Clip) -> None:
+        """See CellWriter."""
+        if self._open.rows:
+            self._commit_shard()
+            self._open = OpenShard(self._partial, self._journal)
+        chunks, placed = self._frame_clip(clip)
         self._open.append(chunks, placed)
 
     def flush(self) -> None:

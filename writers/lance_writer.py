@@ -16,7 +16,7 @@ from typing import Any
 from vrekit.catalog.lance_samples import OPEN_FOLDER, PARTIAL_SUFFIX, TABLES_FOLDER, table_path
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
-from vrekit.writers.base import Cell, DatasetWriter, Sample
+from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
 from vrekit.writers.journaled import JournaledCellWriter, StoredRow
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import tidy
@@ -87,6 +87,13 @@ class LanceCellWriter(JournaledCellWriter):
                 at += len(payload.data)
             placed.append(payload.placed(shard=self._shard, byte_offset=offset, checksum=checksum).to_dict())
         return chunks, placed
+
+    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[dict[str, Any]]]:
+        offset = checksum = None
+        if clip.data is not None:
+            offset, checksum = self._open.size, crc32(clip.data)
+        rows = clip.placed(shard=self._shard, byte_offset=offset, checksum=checksum)
+        return [clip.data] if clip.data is not None else [], [row.to_dict() for row in rows]
 
     def _publish(self) -> None:
         self._table.append(self._open.rows, self._open.read)

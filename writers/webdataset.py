@@ -21,7 +21,7 @@ from vrekit.core.errors import LockedError
 from vrekit.core.files import fsync_folder, storage_errors, write_atomic
 from vrekit.core.names import sample_key
 from vrekit.core.schema import rows_to_table
-from vrekit.writers.base import Cell, DatasetWriter, Sample
+from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
 from vrekit.writers.journaled import JournaledCellWriter, StoredRow
 from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
 
@@ -102,6 +102,16 @@ class TarCellWriter(JournaledCellWriter):
                 at += BLOCK + len(payload.data) + len(chunks[-1])
             placed.append(payload.placed(shard="", byte_offset=offset, checksum=checksum).to_dict())
         return chunks, placed
+
+    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[dict[str, Any]]]:
+        chunks: list[bytes] = []
+        offset = checksum = None
+        first = clip.first
+        if clip.data is not None and first is not None:
+            name = f"{sample_key(first.video_id, first.frame_index)}.{first.representation}.{clip.suffix}"
+            chunks = [header(name, len(clip.data)), clip.data, padding(len(clip.data))]
+            offset, checksum = self._open.size + BLOCK, crc32(clip.data)
+        return chunks, [row.to_dict() for row in clip.placed(shard="", byte_offset=offset, checksum=checksum)]
 
     def _publish(self) -> None:
         rows = self._open.rows

@@ -148,3 +148,13 @@ def read_runs(folder: Path) -> list[RunRecord]:
                 f"{path} is damaged: {error}", hint="move it away: a run's record is not needed to read the data"
             ) from error
     return records
+
+
+def config_folders(folder: Path) -> tuple[Path, ...]:
+    """Return where relative `path/file.py:Class` types of a dataset's configs started from, newest run first."""
+    found: dict[Path, None] = {}
+    for record in reversed(read_runs(folder)):
+        for key in ("config_folder", "working_folder"):
+            if record.request.get(key):
+                found.setdefault(Path(record.request[key]))
+    return tuple(found)
