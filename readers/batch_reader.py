@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
 from vrekit.catalog.manifest import Manifest
-from vrekit.codecs.registry import codec_from_config
+from vrekit.codecs.registry import clip_codec, codec_from_config
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError
 from vrekit.core.frames import Output
 from vrekit.core.spec import OutputSpec
-from vrekit.readers.index import FrameIndex, Layout
+from vrekit.readers.clips import ClipReader
+from vrekit.readers.index import MISSING, FrameIndex, Layout
 from vrekit.readers.locks import ForkSafeLock
 from vrekit.readers.payloads import PayloadReader
 from vrekit.readers.subset import Missing
@@ -81,7 +82,18 @@ class BatchReader:
         self._stored, virtual = computing_order(manifest, names)
         records = manifest.representations
         self._specs = {name: records[name].stored for name in (*self._stored, *virtual)}
-        self._codecs = {name: codec_from_config(records[name].codec or {}) for name in self._stored}
+        self._clip_codecs = {
+            name: codec for name in self._stored if (codec := clip_codec(records[name].codec)) is not None
+        }
+        self._clips = ClipReader()
+        self._whole = [name for name in self._stored if name not in self._clip_codecs]
+        self._codecs = {name: codec_from_config(records[name].codec or {}) for name in self._whole}
+        for name in self._whole:
+            if (index.columns[name].payload_index != MISSING).any():
+                raise DatasetError(
+                    f"frames of {name!r} share payloads (column payload_index), which its codec cannot read",
+                    hint="pip install --upgrade vrekit",
+                )
         self._virtual = {name: VirtualRepresentation(records[name], device, folders) for name in virtual}
         self._leaves = {name: leaves(manifest, name) for name in (*self._stored, *virtual)}
         self._stacked = {name: self._is_stacked(name) for name in (*self._stored, *virtual)}
@@ -106,7 +118,8 @@ class BatchReader:
         """Return about how much memory reading these rows takes: payloads and decoded arrays."""
         columns = [self.index.columns[name] for name in self._stored]
         decoded = sum(int(self._layout_bytes[column.layout[rows]].sum()) for column in columns)
-        return decoded + sum(int(column.size[rows].sum()) for column in columns)
+        # clips are in the memory that `ClipReader` has for them
+        return decoded + sum(int(self.index.columns[name].size[rows].sum()) for name in self._whole)
 
     def read(self, rows: NDArray[np.int64]) -> Batch:
         """Return the batch of these rows."""
@@ -132,7 +145,7 @@ class BatchReader:
         if not self._stored:
             return np.arange(len(rows))
         column = self.index.columns[self._stored[0]]
-        return np.lexsort((column.offset[rows], column.shard[rows]))
+        return np.lexsort((column.payload_index[rows], column.offset[rows], column.shard[rows]))
 
     def fill(self, batch: OpenBatch, positions: NDArray[np.int64]) -> None:
         """Read and decode the stored representations of some positions of a batch.
@@ -143,7 +156,7 @@ class BatchReader:
             DatasetError: If a shard is gone or ends too early, likewise.
         """
         try:
-            payloads = self._payloads.read(batch.rows[positions], self._stored)
+            payloads = self._payloads.read(batch.rows[positions], self._whole)
         except DatasetError as error:
             if self._on_error == "raise":
                 raise
@@ -153,7 +166,7 @@ class BatchReader:
                 for position in positions:
                     self.fill(batch, np.array([position]))
             return
-        for name in self._stored:
+        for name in self._whole:
             for position, payload in zip(positions.tolist(), payloads[name], strict=True):
                 try:
                     self._decode(batch, name, position, payload)
@@ -161,6 +174,60 @@ class BatchReader:
                     if self._on_error == "raise":
                         raise
                     self._skip(batch, position, error)
+        for name in self._clip_codecs:
+            self._fill_from_clips(batch, name, positions)
+
+    def _fill_from_clips(self, batch: OpenBatch, name: str, positions: NDArray[np.int64]) -> None:
+        column = self.index.columns[name]
+        rows = batch.rows[positions]
+        for position in positions[column.shard[rows] == MISSING].tolist():
+            self._decode(batch, name, position, None)
+        positions = positions[column.shard[rows] != MISSING]
+        rows = batch.rows[positions]
+        order = np.lexsort((column.payload_index[rows], column.offset[rows], column.shard[rows]))
+        positions, rows = positions[order], rows[order]
+        starts = np.flatnonzero((np.diff(column.shard[rows]) != 0) | (np.diff(column.offset[rows]) != 0)) + 1
+        for part in np.split(positions, starts) if len(positions) else ():
+            try:
+                self._fill_from_clip(batch, name, part)
+            except (CodecError, DatasetError) as error:
+                if self._on_error == "raise":
+                    raise
+                for position in part.tolist():
+                    self._skip(batch, position, error)
+
+    def _fill_from_clip(self, batch: OpenBatch, name: str, positions: NDArray[np.int64]) -> None:
+        """Decode frames of one clip, in the order they have there."""
+        column, arrays = self.index.columns[name], batch.arrays[name]
+        rows = batch.rows[positions]
+        first = int(rows[0])
+        wanted, at = np.unique(column.payload_index[rows], return_inverse=True)
+        place = (name, int(column.shard[first]), int(column.offset[first]))
+        try:
+            frames = self._clips.read(
+                self._clip_codecs[name], place, lambda: self._load_clip(name, first), wanted.astype(np.int64)
+            )
+        except ChecksumError:
+            raise
+        except CodecError as error:
+            raise CodecError(f"{self._place(name, first)}: {error.message}", hint=error.hint) from error
+        layout = self.index.layouts[column.layout[first]]
+        if frames.shape[1:] != layout.shape:
+            raise CodecError(
+                f"{self._place(name, first)}: the clip has frames {frames.shape[1:]}, expected {layout.shape}"
+            )
+        for position, number in zip(positions.tolist(), at.tolist(), strict=True):
+            if isinstance(arrays, np.ndarray):
+                arrays[position] = frames[number]
+            else:
+                arrays[position] = frames[number].copy()
+
+    def _load_clip(self, name: str, row: int) -> bytes:
+        payload = self._payloads.read(np.array([row]), [name])[name][0]
+        if payload is None:
+            raise DatasetError(f"{self._place(name, row)}: its clip is not there")
+        self._verify_payload(name, row, payload)
+        return bytes(payload)
 
     def _decode(self, batch: OpenBatch, name: str, position: int, payload: memoryview | None) -> None:
         row = int(batch.rows[position])
@@ -177,18 +244,22 @@ class BatchReader:
             else:
                 out[...] = filled
             return
-        if self._verify and crc32(payload) != int(column.checksum[row]):
-            raise ChecksumError(
-                f"{self._place(name, row)}: the stored bytes have CRC-32 {crc32(payload):08x}, "
-                f"expected {int(column.checksum[row]):08x}: they changed since they were written",
-                hint="`vrekit validate` lists what is damaged; on_error='skip' leaves such frames out",
-            )
+        self._verify_payload(name, row, payload)
         try:
             array = self._codecs[name].decode(payload, dtype=layout.dtype, shape=layout.shape, out=out)
         except CodecError as error:
             raise CodecError(f"{self._place(name, row)}: {error.message}", hint=error.hint) from error
         if out is None:
             arrays[position] = array
+
+    def _verify_payload(self, name: str, row: int, payload: memoryview) -> None:
+        expected = int(self.index.columns[name].checksum[row])
+        if self._verify and crc32(payload) != expected:
+            raise ChecksumError(
+                f"{self._place(name, row)}: the stored bytes have CRC-32 {crc32(payload):08x}, "
+                f"expected {expected:08x}: they changed since they were written",
+                hint="`vrekit validate` lists what is damaged; on_error='skip' leaves such frames out",
+            )
 
     def _place(self, name: str, row: int) -> str:
         shard = self.index.shards[self.index.columns[name].shard[row]]

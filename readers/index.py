@@ -1,7 +1,7 @@
 """Which frames a reader serves and where their payloads lie: numpy columns, no Python object per frame.
 
 Row i of an index is one frame. For each stored representation a `StoredColumn` says where row i's payload lies; rows
-without one have shard -1. A frame costs 20 bytes, and 29 more for each representation.
+without one have shard -1. A frame costs 20 bytes, and 33 more for each representation.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
-from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean, parse_key, sample_key
 
 # What FrameIndex.from_table looks at.
@@ -61,6 +61,7 @@ class StoredColumn:
         checksum: CRC-32 of the payload, uint32.
         layout: Number in `FrameIndex.layouts`, int32; -1 where the frame has no payload.
         valid: Whether the frame holds a measurement, bool.
+        payload_index: Place of the frame in a payload that frames share (a clip), int32; -1 where it has its own.
     """
 
     shard: NDArray[np.int32]
@@ -69,6 +70,7 @@ class StoredColumn:
     checksum: NDArray[np.uint32]
     layout: NDArray[np.int32]
     valid: NDArray[np.bool_]
+    payload_index: NDArray[np.int32]
 
     @property
     def present(self) -> NDArray[np.bool_]:
@@ -109,9 +111,6 @@ class FrameIndex:
         Args:
             table: Rows with (at least) INDEX_COLUMNS.
             names: Stored representations to locate.
-
-        Raises:
-            DatasetError: If several frames share one payload: that comes from a newer vrekit.
         """
         codes, unsorted_videos = _encode(table["video_id"])
         rank = np.argsort(np.argsort(np.array(unsorted_videos, object))) if unsorted_videos else np.empty(0, np.int64)
@@ -126,17 +125,12 @@ class FrameIndex:
         status_codes, statuses = _encode(table["status"])
         stored = np.isin(status_codes, [code for code, status in enumerate(statuses) if status == "ok"])
         stored &= np.asarray(table["byte_offset"].is_valid().to_numpy(), np.bool_)
-        shared = np.asarray(table["payload_index"].is_valid().to_numpy(), np.bool_)
+        payload_indices = _numbers(table["payload_index"], np.int32, MISSING)
         name_codes, known_names = _encode(table["representation"])
         columns = {}
         for name in names:
             code = known_names.index(name) if name in known_names else MISSING
             rows = np.flatnonzero((name_codes == code) & stored)
-            if shared[rows].any():
-                raise DatasetError(
-                    f"frames of {name!r} share payloads (column payload_index), which this vrekit cannot read",
-                    hint="pip install --upgrade vrekit",
-                )
             # A frame stored twice counts once: the first of its rows.
             found, at = np.unique(rows_key[rows], return_index=True)
             where, rows = np.searchsorted(keys, found), rows[at]
@@ -147,6 +141,7 @@ class FrameIndex:
                 checksum=_scatter(len(keys), where, checksums[rows], 0),
                 layout=_scatter(len(keys), where, layout_codes[rows], MISSING),
                 valid=_scatter(len(keys), where, valid[rows], False),
+                payload_index=_scatter(len(keys), where, payload_indices[rows], MISSING),
             )
         return cls(
             videos=tuple(sorted(unsorted_videos)),

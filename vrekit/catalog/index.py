@@ -27,7 +27,7 @@ from pyarrow.compute import call_function
 
 from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest
-from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_samples, read_sidecar
+from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_samples, read_sidecar
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
 from vrekit.core.schema import SAMPLES_SCHEMA
 
@@ -263,7 +263,7 @@ def frames_of(samples: pa.Table) -> pa.Table:
         "pts_seconds": pa.array(np.fmax.reduceat(pts, starts), from_pandas=True),
         "representations": _names(samples["representation"], is_ok, starts),
         "failed": _names(samples["representation"], ~is_ok, starts),
-        "total_bytes": np.add.reduceat(_integers(samples["byte_size"]), starts),
+        "total_bytes": np.add.reduceat(byte_shares(samples), starts),
         "total_raw_bytes": np.add.reduceat(_integers(samples["raw_bytes"]), starts),
         "total_seconds": np.add.reduceat(seconds, starts).astype(np.float32),
     }

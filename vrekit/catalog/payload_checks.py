@@ -1,18 +1,22 @@
 """What `validate` checks of a row and its payload, wherever the payload lies."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.value_checks import ValueChecks
-from vrekit.codecs.registry import codec_from_config
+from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.codecs.registry import clip_codec, codec_from_config
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import CodecError
+
+_FRAMES_AT_ONCE = 16  # decoded from a clip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +67,8 @@ class PayloadChecker:
     def __init__(self, manifest: Manifest, report: ValidationReport, *, decode: bool) -> None:
         self.manifest = manifest
         self.report = report
-        self._codecs = {
-            name: codec_from_config(record.codec)
+        self._codecs: dict[str, Codec | ClipCodec] = {
+            name: clip_codec(record.codec) or codec_from_config(record.codec)
             for name, record in manifest.representations.items()
             if decode and record.codec is not None
         }
@@ -97,15 +101,50 @@ class PayloadChecker:
             self.problem(row, "checksum", f"CRC-32 {crc32(data):08x}, the row says {row['checksum']:08x}")
             return
         codec = self._codecs.get(row["representation"])
-        if codec is not None:
+        if isinstance(codec, ClipCodec):
+            self.problem(row, "decode", "the row has no payload_index, but the codec keeps many frames in one payload")
+        elif codec is not None:
             try:
                 array = codec.decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))
             except CodecError as error:
                 self.problem(row, "decode", error.message)
             else:
-                mismatch = self._values.add(row, array)
-                if mismatch:
-                    self.problem(row, "layout", mismatch)
+                self._check_values(row, array)
+
+    def check_clip(self, rows: Sequence[Mapping[str, Any]], data: bytes) -> None:
+        """Check a payload that frames share; what is wrong with all of it is reported with its first row.
+
+        Args:
+            rows: The frames' rows, by rising `payload_index`.
+            data: The payload.
+        """
+        self.report.payloads += 1
+        self.report.payload_bytes += len(data)
+        found = crc32(data)
+        if any(len(data) != row["byte_size"] or found != row["checksum"] for row in rows):
+            message = f"CRC-32 {found:08x}, the rows of {len(rows)} frames say {rows[0]['checksum']:08x}"
+            self.problem(rows[0], "checksum", message)
+            return
+        codec = self._codecs.get(rows[0]["representation"])
+        if isinstance(codec, Codec):
+            self.problem(rows[0], "decode", "the row has a payload_index, but the codec keeps one frame in a payload")
+        if not isinstance(codec, ClipCodec):
+            return
+        part = rows[:1]
+        try:
+            decoder = codec.open_decoder(data)
+            for start in range(0, len(rows), _FRAMES_AT_ONCE):
+                part = rows[start : start + _FRAMES_AT_ONCE]
+                frames = decoder.read(np.array([row["payload_index"] for row in part], np.int64))
+                for row, frame in zip(part, frames, strict=True):
+                    self._check_values(row, frame)
+        except CodecError as error:
+            self.problem(part[0], "decode", error.message)
+
+    def _check_values(self, row: Mapping[str, Any], array: NDArray[Any]) -> None:
+        mismatch = self._values.add(row, array)
+        if mismatch:
+            self.problem(row, "layout", mismatch)
 
     def report_values(self) -> None:
         """Warn of the values that do not fit what the manifest says of them, one line for each representation."""
@@ -135,6 +174,14 @@ class PayloadChecker:
             for (video_id, frame, name), count in self._seen.items()
             if count > 1
         ]
+
+
+def by_clip(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Return rows of frames that share payloads, those of one payload together and by rising `payload_index`."""
+    clips: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        clips.setdefault((row["representation"], row["byte_offset"]), []).append(row)
+    return [sorted(clip, key=lambda row: int(row["payload_index"])) for clip in clips.values()]
 
 
 def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:

@@ -91,6 +91,29 @@ def _schema(columns: Sequence[str] | None) -> pa.Schema:
     return SAMPLES_SCHEMA if columns is None else pa.schema([SAMPLES_SCHEMA.field(name) for name in columns])
 
 
+SHARE_COLUMNS = ("representation", "shard", "byte_offset", "byte_size", "payload_index")  # what `byte_shares` looks at
+
+
+def byte_shares(table: pa.Table) -> NDArray[np.int64]:
+    """Return how many bytes of payload each row stands for, so that they add up: of a clip, its frames have equal parts.
+
+    Args:
+        table: Rows with (at least) SHARE_COLUMNS, all of those that share a payload.
+    """
+    shares = np.array(table["byte_size"].fill_null(0).to_numpy(), np.int64)
+    rows = np.flatnonzero(table["payload_index"].is_valid().to_numpy())
+    if not len(rows):
+        return shares
+    shared = table.select(["representation", "shard", "byte_offset"]).take(pa.array(rows))
+    names = (_codes(shared[name].combine_chunks().dictionary_encode()) for name in ("representation", "shard"))
+    places = np.stack([*names, shared["byte_offset"].to_numpy()], axis=1).astype(np.int64)
+    _, first, clip, frames = np.unique(places, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    sizes = shares[rows[first]]
+    shares[rows] = (sizes // frames)[clip.reshape(-1)]
+    shares[rows[first]] += sizes % frames
+    return shares
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Which frames of one video are done: frame numbers by representation name, rising, without repeats."""

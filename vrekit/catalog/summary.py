@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.runs import RunRecord, read_runs
-from vrekit.catalog.samples import find_sidecars, read_samples
+from vrekit.catalog.samples import SHARE_COLUMNS, byte_shares, find_sidecars, read_samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +82,13 @@ def summarize(folder: Path) -> DatasetSummary:
         "representation",
         "status",
         "error",
-        "byte_size",
+        *(name for name in SHARE_COLUMNS if name != "representation"),
         "raw_bytes",
         "compute_seconds",
     )
     rows = read_samples(folder, columns=columns)
     stored = rows.filter(pc.field("status") == "ok")
+    stored = stored.set_column(stored.column_names.index("byte_size"), "byte_size", pa.array(byte_shares(stored)))
     by_name = {row["representation"]: row for row in _totals(stored).to_pylist()}
     failures = _open_failures(rows, stored)
     failed = dict(_counts(failures, "representation"))

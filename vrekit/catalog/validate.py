@@ -5,10 +5,11 @@ import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from vrekit.catalog.frame_checks import frame_warnings
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, rows_of
+from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, rows_of
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
@@ -64,20 +65,31 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     members, broken = _members(tar)
     if broken:
         problems.append(Problem(code="place", path=name, message=f"the tar is damaged: {broken}"))
+    in_clips: list[dict[str, Any]] = []
     descriptor = os.open(tar, os.O_RDONLY)
+
+    def payload_of(row: dict[str, Any]) -> bytes | None:
+        suffix = checker.manifest.representations[row["representation"]].suffix
+        member = f"{sample_key(row['video_id'], row['frame_index'])}.{row['representation']}.{suffix}"
+        place = members.pop(member, None)
+        if place != (row["byte_offset"], row["byte_size"]) and not (broken and place is None):
+            said = (row["byte_offset"], row["byte_size"])
+            checker.problem(row, "place", f"the row says offset, size {said}, the tar {place}")
+            return None
+        return os.pread(descriptor, row["byte_size"], row["byte_offset"])
+
     try:
         for row in rows_of(table):
             row["shard"] = name
             if not checker.has_payload(row):
                 continue
-            suffix = checker.manifest.representations[row["representation"]].suffix
-            member = f"{sample_key(row['video_id'], row['frame_index'])}.{row['representation']}.{suffix}"
-            place = members.pop(member, None)
-            if place != (row["byte_offset"], row["byte_size"]) and not (broken and place is None):
-                said = (row["byte_offset"], row["byte_size"])
-                checker.problem(row, "place", f"the row says offset, size {said}, the tar {place}")
-                continue
-            checker.check(row, os.pread(descriptor, row["byte_size"], row["byte_offset"]))
+            if row["payload_index"] is not None:
+                in_clips.append(row)
+            elif (data := payload_of(row)) is not None:
+                checker.check(row, data)
+        for rows in by_clip(in_clips):
+            if (data := payload_of(rows[0])) is not None:
+                checker.check_clip(rows, data)
     finally:
         os.close(descriptor)
     problems += [

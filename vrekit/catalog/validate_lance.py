@@ -16,7 +16,7 @@ from vrekit.catalog.lance_samples import (
     lance_samples,
     open_table,
 )
-from vrekit.catalog.payload_checks import PayloadChecker, Problem, rows_of
+from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, rows_of
 from vrekit.core.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -38,9 +38,12 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
             continue
         for representation in rows["representation"].unique().to_pylist():
             mine = rows.filter(pc.field("representation") == representation)
+            in_clips: list[dict[str, Any]] = []
             checked = (row for row in rows_of(mine) if checker.has_payload(row))
-            for batch in _batches(checked):
+            for batch in _batches(_without_clips(checked, in_clips)):
                 _check_batch(table, representation, batch, checker)
+            for clip in by_clip(in_clips):
+                _check_clip(table, representation, clip, checker)
     checker.report_duplicates(TABLES_FOLDER)
     for partial in sorted((folder / TABLES_FOLDER / OPEN_FOLDER).glob(f"*/*.{PARTIAL_SUFFIX}")):
         relative = partial.relative_to(folder).as_posix()
@@ -56,6 +59,29 @@ def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
             if size >= _BATCH_BYTES or at + 1 == len(chunk):
                 yield chunk[start : at + 1]
                 start, size = at + 1, 0
+
+
+def _without_clips(rows: Iterator[dict[str, Any]], in_clips: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the rows with a payload of their own, and gather the others."""
+    for row in rows:
+        if row["payload_index"] is None:
+            yield row
+        else:
+            in_clips.append(row)
+
+
+def _check_clip(
+    table: "lance.LanceDataset", representation: str, rows: list[dict[str, Any]], checker: PayloadChecker
+) -> None:
+    try:
+        ((_, data),) = table.read_blobs(column_name(representation), ids=[rows[0]["byte_offset"]])
+    except (OSError, ValueError) as error:
+        checker.problem(rows[0], "place", f"the payload cannot be read: {error}")
+        return
+    if data is None:
+        checker.problem(rows[0], "place", "the rows promise a payload, the table has none")
+    else:
+        checker.check_clip(rows, data)
 
 
 def _check_batch(

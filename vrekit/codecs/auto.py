@@ -11,7 +11,7 @@ from vrekit.codecs.base import Codec
 from vrekit.codecs.measure import Measurement, measure
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.profiles import AUTO, PROFILES, TABLE, Option, min_decode_mbps
-from vrekit.codecs.registry import codec_for, codec_names, default_codec
+from vrekit.codecs.registry import codec_for, codec_names, default_codec, option_of
 from vrekit.codecs.store_as import conversion_stages
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import OutputSpec, canonical_json
@@ -118,10 +118,9 @@ def choose_codec(
     """
     floor = min_decode_mbps(option, profile)
     default = Candidate(AUTO, codec_for(None, spec, store_as=store_as, profile=profile))
-    skipped = len(conversion_stages(store_as, spec)) if store_as else 0
     tried = _measured(candidates(spec, profile=profile, store_as=store_as), arrays[:1], spec, rounds=2)
     if len(tried) < 2:
-        return AutoChoice(_own_config(default.codec, skipped, store_as), ())
+        return AutoChoice(option_of(default.codec, spec, store_as=store_as), ())
     smallest = min((one.stored_bytes for _, one in tried if one.decode_mbps >= floor), default=None)
     hopeful = [
         candidate
@@ -135,7 +134,7 @@ def choose_codec(
         chosen = min(fast, key=lambda pair: (pair[1].stored_bytes, pair[1].label))[0]
     else:
         chosen = max(measured, key=lambda pair: pair[1].decode_mbps, default=(default, None))[0]
-    return AutoChoice(_own_config(chosen.codec, skipped, store_as), tuple(one for _, one in measured))
+    return AutoChoice(option_of(chosen.codec, spec, store_as=store_as), tuple(one for _, one in measured))
 
 
 def _measured(
@@ -162,10 +161,3 @@ def _loss(codec: Codec) -> list[dict[str, Any]] | None:
 def _stores_text(codec: Codec) -> bool:
     # JSON takes any numbers, which is no use for images
     return isinstance(codec, PipelineCodec) and codec.format.id == "json"
-
-
-def _own_config(codec: Codec, skipped: int, store_as: str | None) -> dict[str, Any]:
-    """Return the config without the first `skipped` stages, which `store_as` adds."""
-    if not isinstance(codec, PipelineCodec) or not skipped:
-        return codec.config()
-    return PipelineCodec.from_stages(codec.stages[skipped:], codec.name.removeprefix(f"{store_as}-")).config()

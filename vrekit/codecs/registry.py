@@ -131,6 +131,20 @@ def codec_for(
     return codec
 
 
+def option_of(codec: Codec, spec: OutputSpec, *, store_as: str | None = None) -> dict[str, Any]:
+    """Return the config key `codec:` for which `codec_for` gives `codec` again: without the stages of `store_as`.
+
+    Args:
+        codec: What `codec_for` returned.
+        spec: What it was asked for.
+        store_as: Likewise.
+    """
+    skipped = len(conversion_stages(store_as, spec)) if store_as else 0
+    if not isinstance(codec, PipelineCodec) or not skipped:
+        return codec.config()
+    return PipelineCodec.from_stages(codec.stages[skipped:], codec.name.removeprefix(f"{store_as}-")).config()
+
+
 def default_codec(
     spec: OutputSpec, *, profile: str = "balanced", lossy: bool | None = None, store_as: str | None = None
 ) -> Codec:

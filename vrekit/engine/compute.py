@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.core.errors import ComputeError, VrekitError
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.schema import SampleRow
+from vrekit.engine.clips import ClipFrame, pixels_checksum
 from vrekit.graph.build import Graph, Node
 from vrekit.representations.base import LearnedRepresentation
 from vrekit.representations.resize import resize_output
@@ -195,8 +197,8 @@ class BatchProcessor:
         """
         node = self.graph.nodes[name]
         codec = node.codec
-        if codec is None:
-            raise AssertionError(f"{name} is virtual and cannot be encoded")
+        if not isinstance(codec, Codec):
+            raise AssertionError(f"{name} is virtual or stored in clips, and cannot be encoded frame by frame")
         if frame not in computed.arrays:
             return Payload(replace(row, status="failed", error=computed.errors.get(frame, "not computed")))
         started = time.perf_counter()
@@ -216,6 +218,38 @@ class BatchProcessor:
             raw_bytes=int(np.prod(shape, dtype=np.int64)) * dtype.itemsize,
         )
         return Payload(done, codec.suffix, data)
+
+    def clip_frame(self, name: str, computed: Computed, frame: int, row: SampleRow, *, by_decoder: bool) -> ClipFrame:
+        """Return one frame of a representation that is stored in clips; arguments as for `encode`.
+
+        Args:
+            name: Representation.
+            computed: Its result for the batch.
+            frame: Frame number.
+            row: Columns that do not depend on the result.
+            by_decoder: Whether the source's frame did not decode.
+        """
+        codec = self.graph.nodes[name].codec
+        if not isinstance(codec, ClipCodec):
+            raise AssertionError(f"{name} is not stored in clips")
+        reason = computed.errors.get(frame, "not computed")
+        if frame in computed.arrays:
+            try:
+                array = self.stored_form(name, computed, frame)
+                checksum = pixels_checksum(array)
+            except Exception as error:
+                reason = _reason(error)
+            else:
+                done = replace(
+                    row,
+                    valid=computed.valid[frame],
+                    codec=codec.id,
+                    dtype=array.dtype.name,
+                    shape=array.shape,
+                    raw_bytes=array.nbytes,
+                )
+                return ClipFrame(done, checksum, None if codec.copies_source else array)
+        return ClipFrame(replace(row, status="failed", error=reason), by_decoder=by_decoder)
 
     def stored_form(self, name: str, computed: Computed, frame: int) -> NDArray[Any]:
         """Return what goes into the codec for one frame: the computed array at its output size and dtype."""

@@ -22,6 +22,7 @@ from vrekit.catalog.manifest import (
 )
 from vrekit.catalog.runs import RepresentationTotals, RunRecord, new_run, read_runs, write_run
 from vrekit.catalog.samples import read_progress
+from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ConflictError, DatasetError, UsageError, VideoError
 from vrekit.core.files import is_temporary
 from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
@@ -191,6 +192,7 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
         specs = with_image_specs(_checked_only(request), request.images)
         graph = _graph(request, info, with_known_codecs(specs, known))
         names = _names_to_store(request, graph)
+        _check_clips(graph, names, info)
         choices: dict[str, Mapping[str, Any]] = {}
         if undecided := names_to_measure(graph, names, with_models=write):
             wanted, source = _wanted_frames(request, info, source)
@@ -296,6 +298,16 @@ def _names_to_store(request: ExportRequest, graph: Graph) -> list[str]:
     return [name for name in stored if (image_owner(name) or name) in request.only]
 
 
+def _check_clips(graph: Graph, names: Sequence[str], info: VideoInfo) -> None:
+    for name in names:
+        codec = graph.nodes[name].codec
+        if isinstance(codec, ClipCodec) and codec.copies_source and info.source != "file":
+            raise UsageError(
+                f"{name}: codec {codec.id!r} without `encode` copies the packets of a video file, but {info.uri} is none",
+                hint=f"`codec: {{id: {codec.id}, encode: ffv1}}` keeps frames exactly; h264, hevc and av1 lose detail",
+            )
+
+
 def _records(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRecord]:
     wanted = set(request.only) or set(graph.nodes)
     return {
@@ -306,6 +318,7 @@ def _records(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRe
             stored=node.stored,
             codec=None if node.codec is None else node.codec.config(),
             suffix=None if node.codec is None else node.codec.suffix,
+            clips=isinstance(node.codec, ClipCodec),
         )
         for name, node in graph.nodes.items()
         if (image_owner(name) or name) in wanted
@@ -410,6 +423,7 @@ def _run_recorded(
         threads=request.threads or usable_cpus(),
         memory_bytes=request.memory_bytes,
         max_failures=request.max_failures,
+        clip_bytes=manifest.shard_size_bytes,
     )
     listener.started({name: len(frames) for name, frames in plan.missing.items() if len(frames)})
     status: str = "failed"

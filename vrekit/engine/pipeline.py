@@ -11,15 +11,17 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.runs import MAX_FAILURES_LISTED, RepresentationTotals
+from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ComputeError
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import OutputSpec
+from vrekit.engine.clips import ClipBuilder, ClipFrame, ClipMaker, FinishedClip
 from vrekit.engine.compute import BatchProcessor, Computed
 from vrekit.engine.feeder import FedBatch, Feeder, ahead
 from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
@@ -44,19 +46,23 @@ class Tally:
     streaks: dict[str, int] = field(default_factory=dict)
     last_errors: dict[str, str | None] = field(default_factory=dict)
 
-    def add(self, payload: Payload, *, by_decoder: bool) -> None:
-        """Count one payload."""
-        row = payload.row
+    def add(self, row: SampleRow, *, stored_bytes: int, by_decoder: bool) -> None:
+        """Count one frame of one representation.
+
+        Args:
+            row: Its metadata.
+            stored_bytes: Size of its payload; of a payload that frames share, count it with one of them.
+            by_decoder: It failed because of the video.
+        """
         name = row.representation
         before = self.totals.get(name, RepresentationTotals())
-        stored = 0 if payload.data is None else len(payload.data)
         self.totals[name] = RepresentationTotals(
             computed=before.computed + (row.status == "ok"),
             failed=before.failed + (row.status == "failed"),
             compute_seconds=before.compute_seconds + (row.compute_seconds or 0.0),
             encode_seconds=before.encode_seconds + (row.encode_seconds or 0.0),
             raw_bytes=before.raw_bytes + (row.raw_bytes or 0),
-            stored_bytes=before.stored_bytes + stored,
+            stored_bytes=before.stored_bytes + stored_bytes,
         )
         if row.status == "ok":
             self.streaks[name] = 0
@@ -82,6 +88,8 @@ class _CellWork:
     writers: dict[str, CellWriter]
     missing: dict[str, NDArray[np.int64]]
     retried: dict[str, set[int]]  # frames whose failure an interrupted run has on record in the open shard
+    ends: dict[str, frozenset[int]]  # frames behind which a clip ends, by representation stored in clips
+    builders: dict[str, ClipBuilder] = field(default_factory=dict)  # the clips that frames are added to
 
 
 @dataclass(slots=True)
@@ -98,7 +106,16 @@ class _Job:
 class _Result:
     cell: _CellWork
     samples: dict[int, dict[str, Payload]]
+    clip_frames: dict[str, list[ClipFrame]]
     decode_failures: Mapping[int, str]
+
+
+@dataclass(slots=True)
+class _Finishing:
+    cell: _CellWork
+    name: str
+    clip: Future[FinishedClip] | None
+    is_last: bool  # of its cell
 
 
 def batch_frames(graph: Graph, names: list[str], frame_bytes: int, *, threads: int, memory_bytes: int) -> int:
@@ -154,6 +171,7 @@ class Pipeline:
         threads: int,
         memory_bytes: int,
         max_failures: int,
+        clip_bytes: int,
     ) -> None:
         self.plan = plan
         self.graph = graph
@@ -184,10 +202,21 @@ class Pipeline:
         self._feeder = Feeder(source, context=context)
         self._processor = BatchProcessor(graph, batch_size=batch_size)
         self._open: list[CellWriter] = []
+        self._clip_bytes = clip_bytes
+        self._clip_codecs: dict[str, ClipCodec] = {
+            name: node.codec
+            for name, node in graph.nodes.items()
+            if isinstance(node.codec, ClipCodec) and len(plan.missing.get(name, ()))
+        }
+        self._makers: dict[str, ClipMaker] = {}
+        self._building: list[ClipBuilder] = []
+        self._finishing: deque[_Finishing] = deque()
 
     def run(self) -> None:
         """Do all the work of the plan. On any exception what is finished stays recoverable, nothing is half-written."""
         try:
+            info, most = self.source.info, self._clip_bytes
+            self._makers = {name: ClipMaker(codec, info, max_bytes=most) for name, codec in self._clip_codecs.items()}
             with (
                 closing(ahead(self._jobs, depth=1)) as jobs,
                 ThreadPoolExecutor(self.threads, thread_name_prefix="vrekit-compute") as pool,
@@ -196,6 +225,7 @@ class Pipeline:
             ):
                 pending: deque[Future[_Result]] = deque()
                 cleanup.callback(lambda: [future.cancel() for future in pending])
+                self._pool = pool
                 current: _CellWork | None = None
                 for item in jobs:
                     if isinstance(item, _CellWork):
@@ -208,7 +238,10 @@ class Pipeline:
                     pending.append(pool.submit(self._process, item))
                 self._drain(pending, keep=0)
                 self._commit(current)
+                self._store_clips(keep=0)
         finally:
+            for builder in self._building:
+                builder.abort()
             self._suspend_open()
             self._processor.close()
 
@@ -242,7 +275,8 @@ class Pipeline:
                 kept = [frame for frame, status in before.items() if status is None or frame in retried.get(name, ())]
                 if kept:
                     missing[name] = np.array(kept, np.int64)
-        return _CellWork(plan, writers, missing, retried)
+        ends = {name: maker.ends(missing[name]) for name, maker in self._makers.items() if name in missing}
+        return _CellWork(plan, writers, missing, retried, ends)
 
     # -- worker threads ----------------------------------------------------------------------------------------
 
@@ -250,15 +284,22 @@ class Pipeline:
         given = {name: self.stored.read(name, job.indices) for name in job.read}
         computed = self._processor.compute(job.fed.batch, job.compute, given, job.fed.failures)
         samples: dict[int, dict[str, Payload]] = {frame: {} for frame in job.indices.tolist()}
+        clip_frames: dict[str, list[ClipFrame]] = {}
         for name in sorted(job.todo):
             for frame, payloads in samples.items():
-                payloads[name] = self._payload(name, computed[name], frame, job.fed.pts_seconds[frame])
+                row = self._row(name, computed[name], frame, job.fed.pts_seconds[frame])
+                if name not in self._clip_codecs:
+                    payloads[name] = self._processor.encode(name, computed[name], frame, row)
+                    continue
+                by_decoder = frame in job.fed.failures
+                of_clip = self._processor.clip_frame(name, computed[name], frame, row, by_decoder=by_decoder)
+                clip_frames.setdefault(name, []).append(of_clip)
             computed[name].arrays.clear()  # encoded: free it before the next one's payloads need the memory
-        return _Result(job.cell, samples, job.fed.failures)
+        return _Result(job.cell, samples, clip_frames, job.fed.failures)
 
-    def _payload(self, name: str, computed: Computed, frame: int, pts: float) -> Payload:
+    def _row(self, name: str, computed: Computed, frame: int, pts: float) -> SampleRow:
         share = computed.seconds / max(1, len(computed.arrays) + len(computed.errors))
-        row = SampleRow(
+        return SampleRow(
             video_id=self.plan.video_id,
             frame_index=frame,
             pts_seconds=None if math.isnan(pts) else pts,
@@ -268,7 +309,6 @@ class Pipeline:
             config_hash=self.hashes[name],
             compute_seconds=share,
         )
-        return self._processor.encode(name, computed, frame, row)
 
     # -- the calling thread ------------------------------------------------------------------------------------
 
@@ -281,8 +321,9 @@ class Pipeline:
         for frame, payloads in result.samples.items():
             by_group: dict[str, list[Payload]] = {}
             for name, payload in payloads.items():
-                self.tally.add(payload, by_decoder=frame in result.decode_failures)
-                if not self._failed_again(result.cell, name, frame, payload):
+                size = 0 if payload.data is None else len(payload.data)
+                self.tally.add(payload.row, stored_bytes=size, by_decoder=frame in result.decode_failures)
+                if not self._failed_again(result.cell, payload.row):
                     by_group.setdefault(group_of[name], []).append(payload)
             for group, some in by_group.items():
                 order = self.groups[group]
@@ -297,12 +338,58 @@ class Pipeline:
                 failed=sum(payload.data is None for payload in mine),
                 stored_bytes=sum(len(payload.data) for payload in mine if payload.data is not None),
             )
+        for name, frames in result.clip_frames.items():
+            for one in frames:
+                self._add_to_clip(result.cell, name, one)
         self._stop_if_hopeless()
 
-    def _failed_again(self, cell: _CellWork, name: str, frame: int, payload: Payload) -> bool:
+    def _add_to_clip(self, cell: _CellWork, name: str, frame: ClipFrame) -> None:
+        builder = cell.builders.get(name)
+        if builder is None:
+            builder = cell.builders[name] = ClipBuilder(self._makers[name], cell.ends[name])
+            self._building.append(builder)
+        builder.add(frame)
+        if builder.is_full:
+            self._end_clip(cell, name, is_last=False)
+
+    def _end_clip(self, cell: _CellWork, name: str, *, is_last: bool) -> None:
+        """Have a clip finished by a worker, while the next frames are computed; at most one other waits for that."""
+        builder = cell.builders.pop(name, None)
+        clip = None if builder is None else self._pool.submit(builder.finish)
+        self._finishing.append(_Finishing(cell, name, clip, is_last))
+        self._store_clips(keep=1)
+
+    def _store_clips(self, *, keep: int) -> None:
+        while len(self._finishing) > keep:
+            one = self._finishing.popleft()
+            if one.clip is not None:
+                self._append_clip(one.cell, one.name, one.clip.result())
+            if one.is_last:
+                self._commit_writer(self._writer_of(one.cell, one.name))
+
+    def _append_clip(self, cell: _CellWork, name: str, finished: FinishedClip) -> None:
+        clip = finished.clip
+        size = 0 if clip.data is None else len(clip.data)
+        first = clip.first
+        for at, row in enumerate(clip.rows):
+            # a clip that failed is one failure, not one in each of its frames in a row
+            by_decoder = row.frame_index in finished.by_decoder or (finished.refused and at > 0)
+            self.tally.add(row, stored_bytes=size if row is first else 0, by_decoder=by_decoder)
+        kept = tuple(row for row in clip.rows if not self._failed_again(cell, row))
+        if kept:
+            self._writer_of(cell, name).append_clip(replace(clip, rows=kept))
+        stored = sum(row.status == "ok" for row in clip.rows)
+        self.listener.advanced(name, stored=stored, failed=len(clip.rows) - stored, stored_bytes=size)
+        self._stop_if_hopeless()
+
+    def _writer_of(self, cell: _CellWork, name: str) -> CellWriter:
+        return next(cell.writers[group] for group, names in self.groups.items() if name in names)
+
+    def _failed_again(self, cell: _CellWork, row: SampleRow) -> bool:
         # its first failure is on record already; another row on every resume would only pile up
-        if payload.data is not None:
+        if row.status == "ok":
             return False
+        name, frame = row.representation, row.frame_index
         return frame in cell.retried.get(name, ()) or frame in self.plan.retried.get(name, ())
 
     def _stop_if_hopeless(self) -> None:
@@ -323,9 +410,16 @@ class Pipeline:
     def _commit(self, cell: _CellWork | None) -> None:
         if cell is None:
             return
-        for writer in cell.writers.values():
-            writer.commit()
-            self._open.remove(writer)
+        for group, writer in cell.writers.items():
+            in_clips = [name for name in self.groups[group] if name in self._clip_codecs]
+            for name in in_clips:
+                self._end_clip(cell, name, is_last=True)
+            if not in_clips:
+                self._commit_writer(writer)
+
+    def _commit_writer(self, writer: CellWriter) -> None:
+        writer.commit()
+        self._open.remove(writer)
 
     def _suspend_open(self) -> None:
         for writer in self._open:

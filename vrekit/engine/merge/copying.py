@@ -129,7 +129,7 @@ class Members:
         if len(self.ranges()) != 1 or not self.same_name.all() or self.offset[0] != BLOCK:
             return None
         path = self.files[int(self.file[0])]
-        return path if path.stat().st_size == self.total_bytes else None
+        return path if path.exists() and path.stat().st_size == self.total_bytes else None
 
 
 def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = True) -> None:
@@ -156,6 +156,7 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
         os.ftruncate(descriptor, members.total_bytes)
         content = stack.enter_context(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ))
         check = _Check(content, members)
+        stack.callback(check.close)  # or the map could not be closed
         at = told = 0
         for first, stop in members.ranges():
             number = int(members.file[first])
@@ -178,9 +179,7 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
                     told = at
         os.pwrite(descriptor, END_OF_ARCHIVE, at)
         check.upto(at)
-        wrong = check.wrong_headers()
-        check.close()
-        mend_headers(descriptor, members, wrong)
+        mend_headers(descriptor, members, check.wrong_headers())
         if sync:
             os.fsync(descriptor)
         advance(members.total_bytes - told)

@@ -79,7 +79,8 @@ def read_origin(folder: Path) -> Origin | None:
     try:
         data = json.loads(path.read_bytes())
         fields: dict[str, Any] = {name: data[name] for name in Origin.__slots__}
-        return Origin(**fields | {"sources": tuple(data["sources"])})
+        fields["sources"] = tuple(data["sources"])
+        return Origin(**fields)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, KeyError, TypeError) as error:

@@ -27,7 +27,7 @@ _CHUNK_FRAMES = 256
 _PLACE = ("shard", "byte_offset", "byte_size", "checksum", SOURCE)  # what the writer fills in
 
 
-class _Payloads:
+class SourcePayloads:
     """Reads the payloads of one source's rows."""
 
     def __init__(self, source: Source, table: pa.Table, names: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ def write_samples(
     table = rows.table.filter(pa.array(left))
     group = rows.group[left]
     payloads = {
-        source.number: _Payloads(source, mine, manifest.stored_names)
+        source.number: SourcePayloads(source, mine, manifest.stored_names)
         for source in combined.order
         if len(mine := table.filter(pa.compute.equal(table[SOURCE], source.number)))
     }
@@ -85,7 +85,7 @@ def write_samples(
         place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
         with writer.open_cell(place) as open_cell:
             recovered = open_cell.recovered
-            for chunk in _chunks(table.slice(start, stop - start)):
+            for chunk in frame_chunks(table.slice(start, stop - start)):
                 new = [
                     row
                     for row in chunk
@@ -105,7 +105,7 @@ def _is_done(table: pa.Table, done: Progress, names: Sequence[str]) -> NDArray[n
     return is_done
 
 
-def _chunks(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
+def frame_chunks(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of whole frames, few enough to hold their payloads in memory."""
     chunk: list[dict[str, Any]] = []
     size = frames = 0
@@ -127,7 +127,7 @@ def _plain(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _samples(
-    rows: Sequence[dict[str, Any]], video_id: str, payloads: Mapping[int, _Payloads], combined: Combined
+    rows: Sequence[dict[str, Any]], video_id: str, payloads: Mapping[int, SourcePayloads], combined: Combined
 ) -> Iterator[Sample]:
     data: dict[tuple[int, str], bytes] = {}
     for number, reader in payloads.items():
@@ -136,7 +136,7 @@ def _samples(
     records = combined.manifest.representations
     for frame, of_frame in groupby(rows, key=lambda row: row["frame_index"]):
         parts = [
-            Payload(_row(row), records[row["representation"]].suffix or "", data.get((frame, row["representation"])))
+            Payload(sample_row(row), records[row["representation"]].suffix or "", data.get((frame, row["representation"])))
             for row in of_frame
         ]
         if combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together
@@ -144,6 +144,7 @@ def _samples(
         yield Sample(video_id, frame, tuple(parts))
 
 
-def _row(row: Mapping[str, Any]) -> SampleRow:
+def sample_row(row: Mapping[str, Any]) -> SampleRow:
+    """Return a row without its place, which the writer fills in."""
     fields = {name: value for name, value in row.items() if name not in _PLACE}
     return SampleRow(**{**fields, "shape": None if row["shape"] is None else tuple(row["shape"])})

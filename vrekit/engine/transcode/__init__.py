@@ -1,0 +1,1 @@
+"""`transcode`: from a dataset to one with other codecs."""

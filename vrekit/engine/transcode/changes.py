@@ -1,0 +1,213 @@
+"""What transcoding does to each representation: its new codec and record, and what that loses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from vrekit.catalog.manifest import Manifest, RepresentationRecord
+from vrekit.codecs.base import Codec
+from vrekit.codecs.pipeline import PipelineCodec
+from vrekit.codecs.presets import PRESETS
+from vrekit.codecs.profiles import Option, is_auto
+from vrekit.codecs.registry import clip_codec, codec_for, codec_from_config, option_of
+from vrekit.core.errors import CodecError, UsageError, VrekitError
+from vrekit.core.names import did_you_mean
+from vrekit.core.spec import IMAGE_SUFFIX, IMAGE_TYPE, OutputSpec
+from vrekit.engine.transcode.recode import Recoder
+from vrekit.representations.resize import resized_spec
+
+# Key of a record's identity: codecs that had lost something before the one it has now, oldest first. Without it, frames
+# exported later with that codec would count as the same thing, although theirs are the computed values.
+HISTORY_KEY = "transcoded_from"
+
+
+class Loss(StrEnum):
+    """What a representation loses by transcoding."""
+
+    NONE = "none"
+    EARLIER = "earlier"  # nothing now, but the codec before had lost something
+    NEW = "new"  # values were exact so far
+    AGAIN = "again"  # on top of what the codec before had lost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One representation.
+
+    Attributes:
+        name: Its name.
+        before: Id of its codec.
+        after: Id of its new codec.
+        record: Its record in the new dataset.
+        recoder: Makes the new payloads; None where they are copied.
+        loss: What it loses.
+        note: The same for people.
+    """
+
+    name: str
+    before: str
+    after: str
+    record: RepresentationRecord
+    recoder: Recoder | None
+    loss: Loss
+    note: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON-able dict."""
+        return {
+            "name": self.name,
+            "before": self.before,
+            "after": self.after,
+            "copied": self.recoder is None,
+            "loss": str(self.loss),
+            "note": self.note,
+        }
+
+
+def plan_changes(
+    manifest: Manifest,
+    names: Sequence[str],
+    *,
+    profile: str | None,
+    lossy: bool | None,
+    codecs: Mapping[str, Option],
+) -> dict[str, Change]:
+    """Return what happens to each stored representation, in the manifest's order.
+
+    Args:
+        manifest: Of the dataset.
+        names: Representations to take along; empty means all. Their pictures come with them.
+        profile: Codec profile; None changes what `codecs` names only.
+        lossy: As in `default_codec`.
+        codecs: Codecs for single representations, which count before the profile.
+
+    Raises:
+        UsageError: If a name is not there, or nothing says what to change.
+        CodecError: If a codec cannot hold a representation.
+    """
+    stored = manifest.stored_names
+    for name in (*names, *codecs):
+        if name not in stored:
+            raise UsageError(
+                f"the dataset stores no representation {name!r}{did_you_mean(name, stored)}",
+                hint=f"it stores {', '.join(stored)}",
+            )
+    if profile is None and not codecs:
+        raise UsageError("nothing says what to change", hint="--profile training, or --codec rgb=jpg")
+    wanted = {name for name in stored if not names or name in names or name.removesuffix(IMAGE_SUFFIX) in names}
+    left_out = sorted(set(codecs) - wanted)
+    if left_out:
+        raise UsageError(f"{left_out[0]!r} gets a codec, but is not among the representations to take along")
+    frame_size = next(((info.height, info.width) for info in manifest.videos.values()), None)
+    changes = {}
+    for name in stored:
+        if name not in wanted:
+            continue
+        record = manifest.representations[name]
+        option = codecs.get(name)
+        if option is None and (profile is None or record.spec.type == IMAGE_TYPE):
+            changes[name] = _unchanged(record)
+            continue
+        if option is None and lossy is not None:
+            option = "lossy" if lossy else "lossless"
+        try:
+            changes[name] = _change(record, option, profile or "balanced", frame_size)
+        except VrekitError as error:
+            raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
+    return changes
+
+
+def _unchanged(record: RepresentationRecord) -> Change:
+    codec = str((record.codec or {}).get("id"))
+    return Change(
+        name=record.spec.name, before=codec, after=codec, record=record, recoder=None, loss=Loss.NONE, note="copied"
+    )
+
+
+def _change(
+    record: RepresentationRecord, option: Option | None, profile: str, frame_size: tuple[int, int] | None
+) -> Change:
+    if is_auto(option):
+        raise UsageError("codec 'auto' is for exports", hint="`vrekit codecs bench` measures codecs on your data")
+    if record.spec.type == IMAGE_TYPE:
+        raise UsageError("pictures are not transcoded", hint="`vrekit export … --images png` into the new dataset")
+    if clip_codec(option) is not None or clip_codec(record.codec) is not None:
+        raise UsageError(
+            "clips of video are not transcoded",
+            hint="export to a new dataset with the codec you want, or leave this one out with -r",
+        )
+    source = codec_from_config(record.codec or {})
+    target, choice = _target(record, source, option, profile, frame_size)
+    if _stages(target) == _stages(source):
+        return _unchanged(record)
+    recoder = Recoder(source, target, record.stored)
+    history = list(record.identity.get(HISTORY_KEY, ()))
+    if recoder.source_loses:
+        history.append(source.config())
+    identity = {**record.identity, "codec": target.config()}
+    if history:
+        identity[HISTORY_KEY] = history
+    lost_by = [str(config["id"]) for config in history]
+    if recoder.hands_over_rounded and not recoder.target_loses:
+        lost_by.append(source.id)
+    wanted = choice if isinstance(choice, str) else str(choice.get("id"))
+    loss, note = _loss(recoder, list(dict.fromkeys(lost_by)), wanted)
+    return Change(
+        name=record.spec.name,
+        before=source.id,
+        after=target.id,
+        record=replace(
+            record,
+            spec=record.spec.with_options(codec=choice),
+            identity=identity,
+            codec=target.config(),
+            suffix=target.suffix,
+        ),
+        recoder=recoder,
+        loss=loss,
+        note=note,
+    )
+
+
+def _target(
+    record: RepresentationRecord,
+    source: Codec,
+    option: Option | None,
+    profile: str,
+    frame_size: tuple[int, int] | None,
+) -> tuple[Codec, Option]:
+    """Return the new codec, and the config key that asks for it."""
+    spec = record.spec
+    one_way = [stage for stage in source.array_stages if stage.one_way] if isinstance(source, PipelineCodec) else []
+    if one_way and spec.store_as is None:  # a codec of stages that keeps less than it gets: it goes on doing so
+        codec = codec_for(option, record.stored, profile=profile)
+        if not isinstance(codec, PipelineCodec):
+            raise CodecError(f"codec {codec.id!r} does not go together with the stage {one_way[0].id!r}")
+        codec = PipelineCodec.from_stages((*one_way, *codec.stages), codec.id)
+        return codec, codec.config()
+    resized: OutputSpec = resized_spec(record.memory, spec.output_size, spec.output_dtype, frame_size=frame_size)
+    codec = codec_for(option, resized, store_as=spec.store_as, profile=profile)
+    return codec, option_of(codec, resized, store_as=spec.store_as)
+
+
+def _stages(codec: Codec) -> object:
+    config = codec.config()
+    return config.get("stages", config)
+
+
+def _loss(recoder: Recoder, lost_by: Sequence[str], wanted: str) -> tuple[Loss, str]:
+    """Return what is lost.
+
+    Args:
+        recoder: Old and new codec.
+        lost_by: Ids of the codecs that had lost something before.
+        wanted: Id of the new codec.
+    """
+    if not recoder.target_loses:
+        if lost_by:
+            return Loss.EARLIER, f"no further loss; what {' and '.join(lost_by)} had lost is not regained"
+        return Loss.NONE, "exact"
+    preset = PRESETS.get(wanted)
+    note = f"lossy (largest error: {preset.error})" if preset is not None else "lossy"
+    return (Loss.AGAIN, f"{note}, on top of what {' and '.join(lost_by)} had lost") if lost_by else (Loss.NEW, note)

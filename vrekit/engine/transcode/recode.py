@@ -1,0 +1,125 @@
+"""One payload from one codec to another, through the values that both agree on, checked before it is handed on."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrekit.codecs.base import Codec
+from vrekit.codecs.measure import compare
+from vrekit.codecs.pipeline import PipelineCodec
+from vrekit.codecs.stage import ArrayStage
+from vrekit.core.errors import CodecError
+from vrekit.core.spec import OutputSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Recoded:
+    """A payload in its new form.
+
+    Attributes:
+        data: The bytes.
+        encode_seconds: Time that encoding took.
+        errors: Where values changed, how much (names as in `vrekit.codecs.measure.compare`).
+    """
+
+    data: bytes
+    encode_seconds: float
+    errors: dict[str, float] = field(default_factory=dict)
+
+
+class Recoder:
+    """Decodes with one codec and encodes with another; threads may share one.
+
+    Both codecs may begin with the same stages, such as the rounding to millimetres of `mm-delta` and `mm-jxl`. What
+    these give is then handed over as it is: that loses nothing, and the result is what encoding the original values
+    would have given.
+    """
+
+    def __init__(self, source: Codec, target: Codec, spec: OutputSpec) -> None:
+        """Plan the way from `source` to `target`.
+
+        Args:
+            source: Codec of the stored payloads.
+            target: Codec of the new ones.
+            spec: What decoding gives.
+
+        Raises:
+            CodecError: If `target` would keep another thing than `source` does (class ids of scores).
+        """
+        self._source = source
+        self._target = target
+        self._spec = spec
+        self._shared: tuple[ArrayStage, ...] = ()
+        self._decoder, self._encoder = source, target
+        if isinstance(source, PipelineCodec) and isinstance(target, PipelineCodec):
+            self._shared = _shared_stages(source, target)
+            skipped = len(self._shared)
+            self._decoder = PipelineCodec.from_stages(source.stages[skipped:], source.id)
+            self._encoder = PipelineCodec.from_stages(target.stages[skipped:], target.id)
+            for codec in (self._decoder, self._encoder):
+                if any(stage.one_way for stage in codec.array_stages):
+                    raise CodecError(
+                        f"codec {target.id!r} does not keep the same thing as {source.id!r}",
+                        hint="transcoding changes how values are stored; export again to store others",
+                    )
+
+    @property
+    def source_loses(self) -> bool:
+        """Whether the values that are handed over are not those that went into the source's codec, nor its codes."""
+        return not self._decoder.is_exact
+
+    @property
+    def target_loses(self) -> bool:
+        """Whether the new form loses something that the old one had."""
+        return not self._encoder.is_exact
+
+    @property
+    def hands_over_rounded(self) -> bool:
+        """Whether the stages that both codecs begin with had lost something, and neither loses it again."""
+        return any(not stage.is_exact for stage in self._shared)
+
+    def recode(self, data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Recoded:
+        """Return the payload in the target's form.
+
+        Args:
+            data: The stored payload.
+            dtype: dtype of what decoding it gives.
+            shape: Shape of that.
+
+        Raises:
+            CodecError: If it does not decode, does not fit the target's codec, or would not come back.
+        """
+        layout = (dtype, shape)
+        for stage in self._shared:
+            layout = stage.encoded_layout(*layout)
+        values = self._decoder.decode(data, dtype=layout[0], shape=layout[1])
+        started = time.perf_counter()
+        new = self._encoder.encode(values)
+        seconds = time.perf_counter() - started
+        back = self._encoder.decode(new, dtype=layout[0], shape=layout[1])
+        if not self.target_loses:
+            if not _same(values, back):
+                raise CodecError(f"codec {self._target.id!r} did not give back what it was given: {layout}")
+            return Recoded(new, seconds)
+        if self._shared:
+            values = self._source.decode(data, dtype=dtype, shape=shape)
+            back = self._target.decode(new, dtype=dtype, shape=shape)
+        return Recoded(new, seconds, compare(values, back, self._spec, self._spec))
+
+
+def _shared_stages(source: PipelineCodec, target: PipelineCodec) -> tuple[ArrayStage, ...]:
+    shared = []
+    for mine, other in zip(source.array_stages, target.array_stages, strict=False):
+        if mine.config() != other.config():
+            break
+        shared.append(mine)
+    return tuple(shared)
+
+
+def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    if a.dtype.kind == "U":
+        return str(a) == str(b)
+    return a.tobytes() == b.tobytes() or bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))

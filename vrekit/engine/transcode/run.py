@@ -1,0 +1,299 @@
+"""`transcode`: a dataset with other codecs. The source is only ever read; a run can be stopped and goes on.
+
+OUTPUT/origin.json    written first: from what and to which codecs; without `dataset.json` beside it, unfinished
+OUTPUT/.merge.lock    held while a process works on it
+OUTPUT/shards, lance  cell by cell, each recovered and committed as an export does it
+OUTPUT/dataset.json   written last, after every payload was read back and checked
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pyarrow.compute as pc
+
+from vrekit import __version__
+from vrekit.catalog.card import write_card
+from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
+from vrekit.catalog.runs import RunRecord, now_iso, read_runs, write_run
+from vrekit.catalog.samples import read_samples
+from vrekit.catalog.subset import SUBSETS_FOLDER
+from vrekit.catalog.validate import check_shards
+from vrekit.catalog.validate_lance import check_tables
+from vrekit.codecs.profiles import Option
+from vrekit.core.errors import ChecksumError, DatasetError, UsageError
+from vrekit.core.files import fsync_folder, storage_errors, write_atomic
+from vrekit.core.locks import OwnedFile
+from vrekit.engine.merge.extras import copy_runs, copy_statistics
+from vrekit.engine.merge.manifests import Combined
+from vrekit.engine.merge.origin import Origin, read_origin
+from vrekit.engine.merge.rows import SURVEY_COLUMNS, read_video_rows
+from vrekit.engine.merge.run import LOCK_NAME, MergeListener
+from vrekit.engine.merge.sources import Source, open_sources
+from vrekit.engine.pipeline import usable_cpus
+from vrekit.engine.transcode.changes import Change, plan_changes
+from vrekit.engine.transcode.report import RepresentationReport, TranscodeReport
+from vrekit.engine.transcode.samples import Finished, SampleWriter
+from vrekit.writers.opener import open_writer
+
+_MAX_PROBLEMS_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """One transcoding.
+
+    Attributes:
+        source: The dataset.
+        output: Folder of the result.
+        combined: The source without what is left out, as a merge sees it.
+        manifest: Of the result.
+        changes: By stored representation.
+        report: What is found and done.
+    """
+
+    source: Source
+    output: Path
+    combined: Combined
+    manifest: Manifest
+    changes: Mapping[str, Change]
+    report: TranscodeReport
+    errors: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
+
+    @property
+    def origin(self) -> Origin:
+        """Return what `origin.json` says of it."""
+        codecs = {name: change.record.codec for name, change in self.changes.items()}
+        return Origin(
+            sources=({"folder": str(self.source.folder.resolve()), "digest": self.source.digest},),
+            options=json.loads(json.dumps({"transcode": codecs, "representations": list(self.combined.names[0])})),
+            created_with=__version__,
+            started_at=now_iso(),
+        )
+
+
+def transcode(
+    dataset: Path,
+    output: Path,
+    *,
+    profile: str | None = None,
+    lossy: bool | None = None,
+    codecs: Mapping[str, Option] | None = None,
+    names: Sequence[str] = (),
+    threads: int | None = None,
+    memory_bytes: int = 256 << 20,
+    dry_run: bool = False,
+    listener: MergeListener | None = None,
+) -> TranscodeReport:
+    """Make a dataset of the same samples with other codecs.
+
+    Only representations whose codec changes are decoded and encoded; everything else is copied as bytes. Metadata
+    keeps run ids, times and failures. The same call again goes on after an interruption, and does nothing when all is
+    done.
+
+    Args:
+        dataset: The source.
+        output: Folder of the result: new, empty, or of an interrupted call.
+        profile: `"training"`, `"balanced"` or `"archive"`; None changes what `codecs` names only.
+        lossy: False takes the profile's exact codecs, True those with loss, None its choice for each kind.
+        codecs: Codecs for single representations; they count before the profile.
+        names: Representations to take along; empty means all.
+        threads: Threads that encode; None takes the CPUs this process may use.
+        memory_bytes: Bound on the frames in flight.
+        dry_run: Only say what would be done.
+        listener: Told about the progress, from this thread.
+
+    Raises:
+        UsageError: If an option does not fit, or the output holds something else.
+        CodecError: If values do not fit a new codec; the message names the frame.
+        ChecksumError: If a payload changed since it was written.
+        DatasetError: If the source is damaged or was written to meanwhile.
+    """
+    started = time.perf_counter()
+    (source,) = open_sources([dataset], output)
+    changes = plan_changes(source.manifest, names, profile=profile, lossy=lossy, codecs=codecs or {})
+    combined = _combined(source, changes)
+    records = {
+        name: changes[name].record if name in changes else record
+        for name, record in combined.manifest.representations.items()
+    }
+    job = _Job(
+        source=source,
+        output=output,
+        combined=combined,
+        manifest=replace(combined.manifest, representations=records),
+        changes=changes,
+        report=TranscodeReport(
+            source=source.folder,
+            output=output,
+            parts={name: RepresentationReport(change=change) for name, change in changes.items()},
+            unfinished=source.open_cells(),
+        ),
+    )
+    before = _checked_target(job)
+    _survey(job)
+    if not dry_run:
+        if not job.report.was_finished:
+            with storage_errors(output):
+                output.mkdir(parents=True, exist_ok=True)
+            lock = OwnedFile(output / LOCK_NAME, str(output))
+            try:
+                origin = before or job.origin
+                origin.write(output)
+                _write(job, listener or MergeListener(), threads or usable_cpus(), memory_bytes)
+                _finish(job, origin, listener or MergeListener())
+            finally:
+                lock.release()
+        _count_result(job)
+    job.report.elapsed_seconds = time.perf_counter() - started
+    return job.report
+
+
+def _combined(source: Source, changes: Mapping[str, Change]) -> Combined:
+    kept = set(changes)
+    for name, record in source.manifest.representations.items():  # in dependency order
+        if record.is_virtual and set(record.spec.dependencies) <= kept:
+            kept.add(name)
+    records = {name: record for name, record in source.manifest.representations.items() if name in kept}
+    return Combined(
+        manifest=replace(source.manifest, representations=records, created_with=__version__),
+        order=(source,),
+        video_names=({video_id: video_id for video_id in source.manifest.videos},),
+        names=(frozenset(kept),),
+        conflicts=(),
+    )
+
+
+def _checked_target(job: _Job) -> Origin | None:
+    """Return what the output says it is made from; None if it is new."""
+    output, before = job.output, read_origin(job.output)
+    if before is None:
+        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+            raise UsageError(f"{output} is not empty", hint="choose a new folder with -o")
+        return None
+    job.report.was_finished = (output / MANIFEST_NAME).exists()
+    if not before.is_same(job.origin):
+        holds = "is a dataset made in another way" if job.report.was_finished else "holds something unfinished"
+        raise UsageError(
+            f"{output} {holds}: {_difference(before, job.origin)}",
+            hint=f"choose another folder with -o, or delete {output} and start again",
+        )
+    return before
+
+
+def _difference(before: Origin, asked: Origin) -> str:
+    had, wanted = before.options.get("transcode"), asked.options["transcode"]
+    if isinstance(had, dict) and before.options != asked.options:
+        for name in dict.fromkeys([*had, *wanted]):
+            if had.get(name) != wanted.get(name):
+                there, here = (one[name]["id"] if name in one else "left out" for one in (had, wanted))
+                return f"{name} was {there}, asked for {here}" if there != here else f"{name} had other options"
+    return before.describe_difference(asked)
+
+
+def _survey(job: _Job) -> None:
+    """Count what the result will hold."""
+    for video_id in job.combined.manifest.videos:
+        table = read_video_rows(job.combined, video_id, SURVEY_COLUMNS).table
+        job.report.rows += table.num_rows
+        job.report.failed += int(pc.sum(pc.not_equal(table["status"], "ok")).as_py() or 0)
+        for name, payloads, size in _sizes(table):
+            job.report.parts[name].payloads += payloads
+            job.report.parts[name].bytes_before += size
+
+
+def _sizes(table: object) -> list[tuple[str, int, int]]:
+    """Return name, number of payloads and their bytes of each representation of some rows."""
+    grouped = table.group_by("representation").aggregate([("byte_size", "count"), ("byte_size", "sum")])  # type: ignore[attr-defined]  # pyarrow has no types
+    return [(row["representation"], row["byte_size_count"], row["byte_size_sum"] or 0) for row in grouped.to_pylist()]
+
+
+def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) -> None:
+    report = job.report
+    listener.started(report.bytes_before)
+
+    def finished(one: Finished) -> None:
+        stored = sum(part.data is not None for part in one.sample.payloads)
+        report.encoded += one.encoded
+        report.copied += stored - one.encoded
+        for name, errors in one.errors.items():
+            job.errors.setdefault(name, []).append(errors)
+        listener.advanced(one.source_bytes)
+
+    writer = open_writer(job.output, job.manifest)
+    samples = SampleWriter(job.combined, job.changes, writer, job.output, threads=threads, memory_bytes=memory_bytes)
+    try:
+        for video_id in job.manifest.videos:
+            writer.sweep(video_id)
+            samples.write(read_video_rows(job.combined, video_id), video_id, finished)
+    finally:
+        samples.close()
+    writer.close()
+    for name, errors in job.errors.items():
+        report.parts[name].set_errors(errors)
+
+
+def _finish(job: _Job, origin: Origin, listener: MergeListener) -> None:
+    """Take along what belongs to the dataset besides its samples, check all of it, and make it a dataset."""
+    output = job.output
+    copy_runs(output, job.combined)
+    for record in read_runs(output):
+        write_run(output, _with_new_codecs(record, job.changes))
+    copy_statistics(output, job.combined)
+    _copy_subsets(job)
+    listener.checking()
+    _check_result(job)
+    if job.source.has_changed():
+        raise DatasetError(
+            f"{job.source.folder} was written to while it was transcoded",
+            hint=f"wait until that is over, delete {output} and start again",
+        )
+    with storage_errors(output):
+        fsync_folder(output)
+    write_card(output, job.manifest)
+    write_manifest(output, job.manifest)
+    origin.finished().write(output)
+
+
+def _with_new_codecs(record: RunRecord, changes: Mapping[str, Change]) -> RunRecord:
+    """Return a run whose request asks for the new codecs: else `vrekit resume` would find it in conflict."""
+    request = dict(record.request)
+    request["representations"] = [
+        {**spec, "codec": changes[spec["name"]].record.spec.codec}
+        if spec["name"] in changes and changes[spec["name"]].recoder is not None
+        else spec
+        for spec in request.get("representations", ())
+    ]
+    return replace(record, request=request)
+
+
+def _copy_subsets(job: _Job) -> None:
+    for path in sorted((job.source.folder / SUBSETS_FOLDER).glob("*.parquet")):
+        with storage_errors(job.output):
+            (job.output / SUBSETS_FOLDER).mkdir(exist_ok=True)
+        write_atomic(job.output / SUBSETS_FOLDER / path.name, path.read_bytes())
+
+
+def _check_result(job: _Job) -> None:
+    rows = read_samples(job.output, columns=("status",)).num_rows
+    if rows != job.report.rows:
+        raise DatasetError(
+            f"{job.output} has {rows} rows, expected {job.report.rows}",
+            hint=f"please report this; delete {job.output} and try again",
+        )
+    found = ValidationReport()
+    checker = PayloadChecker(job.manifest, found, decode=False)
+    (check_tables if job.manifest.writer == "lance" else check_shards)(job.output, checker)
+    if found.problems:
+        listed = "\n".join(str(problem) for problem in found.problems[:_MAX_PROBLEMS_SHOWN])
+        raise ChecksumError(f"{job.output} is not what was to be written:\n{listed}")
+
+
+def _count_result(job: _Job) -> None:
+    read_manifest(job.output)
+    table = read_samples(job.output, columns=("representation", "byte_size"))
+    for name, _, size in _sizes(table):
+        job.report.parts[name].bytes_after = size

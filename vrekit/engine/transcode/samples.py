@@ -1,0 +1,179 @@
+"""Samples of the result: payloads read from the source, encoded anew in threads, appended in frame order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vrekit.catalog.samples import read_samples
+from vrekit.core.errors import CodecError
+from vrekit.core.names import sample_key
+from vrekit.engine.merge.manifests import Combined
+from vrekit.engine.merge.packing import stretches
+from vrekit.engine.merge.rows import VideoRows
+from vrekit.engine.merge.samples import SourcePayloads, frame_chunks, sample_row
+from vrekit.engine.transcode.changes import Change
+from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
+
+# What a frame in flight takes for each of its raw bytes: the values, what comes back, and room for the codecs' own.
+_MEMORY_FACTOR = 4
+
+Key = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """One frame in its new form, with the errors of what was encoded with loss."""
+
+    sample: Sample
+    source_bytes: int
+    encoded: int
+    errors: Mapping[str, Mapping[str, float]]
+
+
+class SampleWriter:
+    """Appends the samples of a dataset in their new form; what the result has already is left alone."""
+
+    def __init__(
+        self,
+        combined: Combined,
+        changes: Mapping[str, Change],
+        writer: DatasetWriter,
+        output: Path,
+        *,
+        threads: int,
+        memory_bytes: int,
+    ) -> None:
+        """Write into a dataset.
+
+        Args:
+            combined: The source, as a merge sees it.
+            changes: What happens to each stored representation.
+            writer: Of the result.
+            output: Folder of the result.
+            threads: Threads that encode.
+            memory_bytes: Bound on the frames in flight.
+        """
+        self._combined = combined
+        self._changes = changes
+        self._writer = writer
+        self._output = output
+        self._threads = threads
+        self._memory_bytes = memory_bytes
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vrekit-transcode")
+
+    def close(self) -> None:
+        """End the threads; what they have not begun is dropped."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def write(self, rows: VideoRows, video_id: str, finished: Callable[[Finished], None]) -> None:
+        """Append one video.
+
+        Args:
+            rows: All columns of its rows.
+            video_id: Which video.
+            finished: Called in this thread for every frame that was appended.
+        """
+        manifest = self._combined.manifest
+        done = _keys(read_samples(self._output, columns=("frame_index", "representation"), video_ids=[video_id]))
+        left = np.array([key not in done for key in _ordered_keys(rows.table)], np.bool_)
+        table, group = rows.table.filter(pa.array(left)), rows.group[left]
+        payloads = SourcePayloads(self._combined.order[0], table, manifest.stored_names)
+        cell: NDArray[np.int64] = table["frame_index"].to_numpy() // manifest.shard_frames
+        for start, stop in stretches(cell, group):
+            first = int(cell[start]) * manifest.shard_frames
+            place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
+            with self._writer.open_cell(place) as open_cell:
+                frames = self._frames(table.slice(start, stop - start), open_cell, payloads, video_id)
+                self._append(frames, video_id, open_cell, finished)
+
+    def _frames(
+        self, table: pa.Table, cell: CellWriter, payloads: SourcePayloads, video_id: str
+    ) -> Iterator[tuple[list[dict[str, Any]], dict[Key, bytes]]]:
+        """Yield the rows of each frame that are not recovered, and their payloads."""
+        recovered = cell.recovered
+        for chunk in frame_chunks(table):
+            new = [row for row in chunk if row["representation"] not in recovered.get(row["frame_index"], {})]
+            data = payloads.read(video_id, [row for row in new if row["status"] == "ok"])
+            for frame, of_frame in groupby(new, key=lambda row: row["frame_index"]):
+                mine = list(of_frame)
+                keys = [(frame, row["representation"]) for row in mine]
+                yield mine, {key: data.pop(key) for key in keys if key in data}
+
+    def _append(
+        self,
+        frames: Iterator[tuple[list[dict[str, Any]], dict[Key, bytes]]],
+        video_id: str,
+        cell: CellWriter,
+        finished: Callable[[Finished], None],
+    ) -> None:
+        pending: deque[Future[Finished]] = deque()
+        in_flight = 0
+
+        def drain(limit: int) -> None:
+            while len(pending) > limit:
+                one = pending.popleft().result()
+                cell.append(one.sample)
+                finished(one)
+
+        try:
+            for rows, data in frames:
+                size = _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in rows if self._recodes(row)) + 1
+                in_flight = max(0, min(2 * self._threads, self._memory_bytes // size) - 1)
+                drain(in_flight)
+                pending.append(self._pool.submit(self._frame, video_id, rows, data))
+            drain(0)
+        finally:
+            for future in pending:
+                future.cancel()
+
+    def _recodes(self, row: Mapping[str, Any]) -> bool:
+        return self._changes[row["representation"]].recoder is not None
+
+    # -- worker threads ----------------------------------------------------------------------------------------
+
+    def _frame(self, video_id: str, rows: Sequence[dict[str, Any]], data: Mapping[Key, bytes]) -> Finished:
+        parts = []
+        errors: dict[str, Mapping[str, float]] = {}
+        for row in rows:
+            change = self._changes[row["representation"]]
+            payload = data.get((row["frame_index"], row["representation"]))
+            kept = replace(sample_row(row), config_hash=change.record.config_hash)
+            if payload is not None and change.recoder is not None:
+                try:
+                    recoded = change.recoder.recode(payload, np.dtype(row["dtype"]), tuple(row["shape"]))
+                except CodecError as error:
+                    key = sample_key(video_id, row["frame_index"])
+                    raise CodecError(
+                        f"{key}.{change.name} from {change.before} to {change.after}: {error.message}",
+                        hint=f"nothing is lost; choose another codec, such as --codec {change.name}=lossless, and "
+                        f"another output ({error.hint})",
+                    ) from error
+                payload = recoded.data
+                kept = replace(kept, codec=change.after, encode_seconds=recoded.encode_seconds)
+                if change.recoder.target_loses:
+                    errors[change.name] = recoded.errors
+            parts.append(Payload(kept, change.record.suffix or "", payload))
+        if self._combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together
+            parts.sort(key=lambda part: part.row.run_id)
+        return Finished(
+            Sample(video_id, rows[0]["frame_index"], tuple(parts)),
+            sum(row["byte_size"] or 0 for row in rows),
+            sum(self._recodes(row) for row in rows if row["status"] == "ok"),
+            errors,
+        )
+
+
+def _ordered_keys(table: pa.Table) -> list[Key]:
+    return list(zip(table["frame_index"].to_pylist(), table["representation"].to_pylist(), strict=True))
+
+
+def _keys(table: pa.Table) -> set[Key]:
+    return set(_ordered_keys(table))
