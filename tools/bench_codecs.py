@@ -10,10 +10,8 @@ decoding goes into memory that is there already. `np.savez_compressed` is measur
 """
 
 import argparse
-import io
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,8 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from vrekit.codecs.base import Codec
+from vrekit.codecs.measure import Measurement, compare, in_words, measure, measure_npz, timed
 from vrekit.codecs.registry import codec_for
-from vrekit.codecs.store_as import as_probabilities
 from vrekit.core.spec import Kind, OutputSpec
 
 Array = NDArray[Any]
@@ -40,17 +37,6 @@ class Subject:
     array: Array
     spec: OutputSpec
     options: tuple[tuple[str, Option, str | None], ...]  # label, codec option, store_as
-
-
-@dataclass(frozen=True)
-class Result:
-    """What one codec did with one array."""
-
-    label: str
-    size_bytes: int
-    encode_seconds: float
-    decode_seconds: float
-    fidelity: str
 
 
 def _options(*items: str | tuple[str, Option] | tuple[str, Option, str]) -> tuple[tuple[str, Option, str | None], ...]:
@@ -138,8 +124,8 @@ def _training(folder: Path, rounds: int) -> None:
     for kind, (array, spec) in specs.items():
         codec = codec_for(None, spec, profile="training")
         data, out = codec.encode(array), np.empty_like(array)
-        own = _cpu_seconds(partial(codec.decode, data, dtype=array.dtype, shape=array.shape, out=out), rounds)
-        theirs = _cpu_seconds(partial(readers[kind], usual[kind]), rounds)
+        own, _ = timed(partial(codec.decode, data, dtype=array.dtype, shape=array.shape, out=out), rounds)
+        theirs, _ = timed(partial(readers[kind], usual[kind]), rounds)
         totals += len(usual[kind]), 1000 * theirs, len(data), 1000 * own
         print(f"| {kind} | {names[kind]} | {len(usual[kind]):,} | {1000 * theirs:.2f} "
               f"| {codec.id} | {len(data):,} | {1000 * own:.2f} |")  # fmt: skip
@@ -147,80 +133,16 @@ def _training(folder: Path, rounds: int) -> None:
           f"| {totals[2]:,.0f} | {totals[3]:.2f} |")  # fmt: skip
 
 
-def _cpu_seconds(run: Callable[[], object], rounds: int) -> float:
-    best, spent = float("inf"), 0.0
-    for _ in range(rounds):
-        start = time.process_time()
-        run()
-        best = min(best, time.process_time() - start)
-        spent += time.process_time() - start
-        if spent > 3:
-            break
-    return best
-
-
-def _npz(array: Array, rounds: int, label: str, fidelity: str) -> Result:
-    def encode() -> bytes:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, array)
-        return buffer.getvalue()
-
-    data = encode()
-    encode_seconds = _cpu_seconds(encode, min(rounds, 2))
-    decode_seconds = _cpu_seconds(lambda: np.load(io.BytesIO(data))["arr_0"], rounds)
-    return Result(label, len(data), encode_seconds, decode_seconds, fidelity)
-
-
-def _measure(codec: Codec, subject: Subject, label: str, rounds: int) -> Result:
-    array = subject.array
-    dtype, shape = codec.decoded_layout(array.dtype, array.shape)
-    data = codec.encode(array)
-    out = np.empty(shape, dtype)
-    encode_seconds = _cpu_seconds(lambda: codec.encode(array), rounds)
-    decode_seconds = _cpu_seconds(lambda: codec.decode(data, dtype=dtype, shape=shape, out=out), rounds)
-    fidelity = _fidelity(array, out, subject.spec, codec.decoded_spec(subject.spec))
-    return Result(label, len(data), encode_seconds, decode_seconds, fidelity)
-
-
-def _fidelity(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: OutputSpec) -> str:
-    if decoded.dtype == array.dtype and decoded.tobytes() == array.tobytes():
-        return "exact"
+def _rows(subject: Subject, rounds: int) -> Iterator[Measurement]:
+    array, spec = subject.array, subject.spec
+    yield measure_npz([array], rounds=rounds)
     if spec.kind is Kind.LOGITS:
-        agreement = float(np.mean((decoded if decoded.ndim == 2 else decoded.argmax(axis=0)) == array.argmax(axis=0)))
-        text = f"argmax {100 * agreement:.6g}%"
-        if decoded.ndim == 3:
-            divergence, difference = _divergence(array, decoded, spec, decoded_spec)
-            text += f", KL {divergence:.1e}, max dP {difference:.4f}"
-        return text
-    exact, found = array.astype(np.float64), decoded.astype(np.float64)
-    if spec.kind is Kind.NORMALS:
-        angle = np.degrees(np.arctan2(np.linalg.norm(np.cross(exact, found), axis=-1), (exact * found).sum(axis=-1)))
-        return f"mean {angle.mean():.3f}, max {angle.max():.3f} degrees"
-    error = np.abs(found - exact)
-    if spec.kind is Kind.COLOR:
-        return f"{10 * np.log10(255**2 / np.mean(error**2)):.1f} dB PSNR, max {error.max():.0f}"
-    if spec.unit == "m":
-        relative = error[exact > 0] / exact[exact > 0]
-        return f"max {1000 * error.max():.4g} mm, max {relative.max():.2e} of the value"
-    return f"max {error.max():.4g}" + (f" {spec.unit}" if spec.unit else "")
-
-
-def _divergence(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: OutputSpec) -> tuple[float, float]:
-    p = as_probabilities(array.astype(np.float64), spec).data
-    q = as_probabilities(decoded.astype(np.float64), decoded_spec).data
-    with np.errstate(divide="ignore", invalid="ignore"):
-        terms = np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0)
-    return float(terms.sum(axis=0).mean()), float(np.abs(p - q).max())
-
-
-def _rows(subject: Subject, rounds: int) -> Iterator[Result]:
-    yield _npz(subject.array, rounds, "npz", "exact")
-    if subject.spec.kind is Kind.LOGITS:
-        half = subject.array.astype(np.float16)
-        fidelity = _fidelity(subject.array, half.astype(np.float32), subject.spec, subject.spec)
-        yield _npz(half, rounds, "npz float16", fidelity)
+        half = array.astype(np.float16)
+        errors = compare(array, half.astype(np.float32), spec, spec)
+        measured = measure_npz([half], rounds=rounds, label="npz float16", raw_bytes=array.nbytes)
+        yield replace(measured, errors=errors, fidelity=in_words(errors, spec))
     for label, option, store_as in subject.options:
-        yield _measure(codec_for(option, subject.spec, store_as=store_as), subject, label, rounds)
+        yield measure(codec_for(option, spec, store_as=store_as), [array], spec, rounds=rounds, label=label)
 
 
 def main() -> None:
@@ -234,12 +156,12 @@ def main() -> None:
     print("| data | codec | bytes | smaller than npz | encode MB/s | decode MB/s | fidelity |")
     print("|---|---|---:|---:|---:|---:|---|")
     for subject in _subjects(arguments.arrays):
-        raw, npz_bytes = subject.array.nbytes / 1e6, 0
+        npz_bytes = 0
         for result in _rows(subject, arguments.rounds):
-            npz_bytes = npz_bytes or result.size_bytes
+            npz_bytes = npz_bytes or result.stored_bytes
             print(
-                f"| {subject.title} | {result.label} | {result.size_bytes:,} | {npz_bytes / result.size_bytes:.2f} "
-                f"| {raw / result.encode_seconds:,.0f} | {raw / result.decode_seconds:,.0f} | {result.fidelity} |",
+                f"| {subject.title} | {result.label} | {result.stored_bytes:,} | {npz_bytes / result.stored_bytes:.2f} "
+                f"| {result.encode_mbps:,.0f} | {result.decode_mbps:,.0f} | {result.fidelity} |",
                 flush=True,
             )
     if all((arguments.arrays / f"{name}.npy").exists() for name in ("rgb", "depth_metric", "normals", "argmax19")):

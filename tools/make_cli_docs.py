@@ -26,7 +26,9 @@ def command_names() -> list[str]:
     names = []
     for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]  # the app is a group
         inner = getattr(command, "commands", None)
-        names += [f"{name} {sub}" for sub in inner] if inner else [name]
+        if not inner or command.invoke_without_command:
+            names.append(name)
+        names += [f"{name} {sub}" for sub in inner or ()]
     return names
 
 

@@ -169,14 +169,17 @@ def _batches(
     frames: Sequence[Sequence[Row]], read: Callable[[Row], bytes], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     start, size = 0, 0
+    written: set[tuple[str, int]] = set()  # payloads shared by frames that a row has already
     for at, frame in enumerate(frames):
-        size += sum(row["byte_size"] or 0 for row in frame)
+        size += sum(row["byte_size"] or 0 for row in frame if row["payload_index"] is None)
         if size >= _BATCH_BYTES or at + 1 == len(frames):
-            yield _batch(frames[start : at + 1], read, schema)
+            yield _batch(frames[start : at + 1], read, schema, written)
             start, size = at + 1, 0
 
 
-def _batch(frames: Sequence[Sequence[Row]], read: Callable[[Row], bytes], schema: pa.Schema) -> pa.RecordBatch:
+def _batch(
+    frames: Sequence[Sequence[Row]], read: Callable[[Row], bytes], schema: pa.Schema, written: set[tuple[str, int]]
+) -> pa.RecordBatch:
     import lance
 
     arrays: dict[str, Any] = {
@@ -185,12 +188,22 @@ def _batch(frames: Sequence[Sequence[Row]], read: Callable[[Row], bytes], schema
     for name in representations_of(schema):
         rows = [next((row for row in frame if row["representation"] == name), None) for frame in frames]
         arrays[column_name(name)] = lance.blob_array(
-            [read(row) if row is not None and row["byte_size"] is not None else None for row in rows]
+            [read(row) if row is not None and _has_payload(row, written) else None for row in rows]
         )
         for field in FIELDS:
             values = [None if row is None else row[field] for row in rows]
             arrays[column_name(name, field)] = pa.array(values, SAMPLES_SCHEMA.field(field).type)
     return pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)
+
+
+def _has_payload(row: Row, written: set[tuple[str, int]]) -> bool:
+    """Return whether a row gets its payload: of a clip, the first row written has it for all of them."""
+    if row["byte_size"] is None or row["payload_index"] is None:
+        return row["byte_size"] is not None
+    place = (row["representation"], row["byte_offset"])
+    known = place in written
+    written.add(place)
+    return not known
 
 
 def tag_name(run_id: str) -> str:

@@ -87,12 +87,12 @@ def test_where_the_default_is_exact_only_exact_codecs_are_tried(profile: str) ->
 
 
 def test_a_lossy_default_is_tried_with_the_same_loss_only() -> None:
-    lossy = {one.label for one in candidates(METRES, profile="balanced") if not one.codec.is_exact}
-    assert lossy == {"log-delta", "log-jxl", "log-jxl (effort: 7)"}
-    lossy = {one.label for one in candidates(LOGITS, profile="training") if not one.codec.is_exact}
-    assert lossy == {"gaplog-delta", "gaplog-jls", "gaplog-jxl"}
-    lossy = {one.label for one in candidates(RGB, profile="training") if not one.codec.is_exact}
-    assert lossy == {"jpg (quality: 90, subsampling: 420)"}
+    for of, prefix in ((METRES, "log-"), (LOGITS, "gaplog-")):
+        lossy = [one.label for one in candidates(of, profile="balanced") if not one.codec.is_exact]
+        assert len(lossy) >= 3
+        assert all(label.startswith(prefix) for label in lossy)
+    (jpg,) = [one.codec for one in candidates(RGB, profile="training") if not one.codec.is_exact]
+    assert jpg.config() == codec_for(None, RGB, profile="training").config()
     boxes = [one.label for one in candidates(BOXES, profile="balanced")]
     assert boxes == ["json", "json.zst", "json.zst (decimals: 3)"]
 

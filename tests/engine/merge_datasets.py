@@ -170,3 +170,16 @@ def file_hashes(folder: Path, pattern: str = "**/*") -> dict[str, str]:
         for path in sorted(folder.glob(pattern))
         if path.is_file()
     }
+
+
+def damage_lance(folder: Path, payload: bytes) -> None:
+    """Flip a bit in the middle of a payload in the data files of a dataset's tables."""
+    for path in folder.glob("lance/*.lance/data/**/*"):
+        content = path.read_bytes() if path.is_file() else b""
+        at = content.find(payload)
+        if at >= 0:
+            changed = bytearray(content)
+            changed[at + len(payload) - 5] ^= 1
+            path.write_bytes(changed)
+            return
+    raise AssertionError("the payload is not there")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from vrekit.catalog.runs import read_runs
 from vrekit.codecs.auto import AutoChoice
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import ConfigError, ConflictError
+from vrekit.engine.auto_codec import measured_codecs
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
@@ -81,13 +83,10 @@ def test_another_export_that_chose_meanwhile_was_first(
     make_request: MakeRequest, choices: list[str], monkeypatch: pytest.MonkeyPatch, clip_mp4: Path
 ) -> None:
     choices += ["jxl", "npy"]
-    from vrekit.engine import export as module
-
-    original = module.measured_codecs
     calls = []
 
-    def while_measuring(*arguments: object) -> object:
-        chosen = original(*arguments)  # type: ignore[arg-type]  # handed on as they came
+    def while_measuring(*arguments: Any) -> Any:
+        chosen = measured_codecs(*arguments)
         calls.append(chosen)
         if len(calls) == 1:
             choices.extend(["webp", "npy.zst"])

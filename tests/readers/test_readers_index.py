@@ -12,7 +12,7 @@ from tests.readers.reader_dataset import BOXES, DEPTH, LABEL, RGB, DatasetBuilde
 from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.readers import FrameDataset
-from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
+from vrekit.readers.index import FrameIndex
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_no_python_object_per_frame(frames_folder: Path) -> None:
     arrays: list[Any] = [index.video, index.frame_index, index.pts_seconds]
     arrays += [getattr(column, name) for column in index.columns.values() for name in column.__slots__]
     assert all(isinstance(array, np.ndarray) and array.dtype != object for array in arrays)
-    assert sum(array.nbytes for array in arrays) == len(index) * (20 + 29 * 3)
+    assert sum(array.nbytes for array in arrays) == len(index) * (20 + 33 * 3)
 
 
 def test_digest_stands_for_frames_and_their_order(frames_folder: Path) -> None:
@@ -86,12 +86,17 @@ def test_digest_stands_for_frames_and_their_order(frames_folder: Path) -> None:
     assert whole.digest == "96f922a814287b3b82a8d750fcb61aaec5c8326eb51a1d0ff5f82a876ec2925f"
 
 
-def test_shared_payloads_are_refused(frames_folder: Path) -> None:
-    table = read_samples(frames_folder, columns=INDEX_COLUMNS)
-    at = table.column_names.index("payload_index")
-    table = table.set_column(at, "payload_index", pa.array([0] * len(table), pa.int32()))
+def test_payloads_shared_by_frames_are_refused_when_the_codec_keeps_one_frame(
+    frames_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def shared(folder: Path, **options: Any) -> pa.Table:
+        table = read_samples(folder, **options)
+        at = table.column_names.index("payload_index")
+        return table.set_column(at, "payload_index", pa.array([0] * len(table), pa.int32()))
+
+    monkeypatch.setattr("vrekit.readers.dataset.read_samples", shared)
     with pytest.raises(DatasetError, match="frames of 'rgb' share payloads"):
-        FrameIndex.from_table(table, ["rgb"])
+        FrameDataset(frames_folder, ["rgb"])
 
 
 def test_drop_leaves_out_incomplete_frames(gappy: Path) -> None:

@@ -24,7 +24,8 @@ _VIEWS = {
     "frames": f"SELECT {_KEY}, * FROM indexed_frames",
     "samples": (
         f"SELECT {_KEY}, *, compute_seconds AS duration, "
-        "raw_bytes / nullif(byte_size, 0)::DOUBLE AS compression_ratio FROM indexed_samples"
+        "CASE WHEN payload_index IS NULL THEN raw_bytes / nullif(byte_size, 0)::DOUBLE END AS compression_ratio "
+        "FROM indexed_samples"
     ),
     "samples_with_frames": (
         "SELECT s.*, f.* EXCLUDE (key, video_id, frame_index, pts_seconds) FROM samples s "

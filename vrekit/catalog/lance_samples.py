@@ -21,7 +21,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
@@ -126,6 +128,9 @@ def _read_table(folder: Path, path: Path, names: list[str], where: str | None) -
     representations = representations_of(table.schema)
     columns = [name for name in FRAME_COLUMNS if name in names]
     fields = {name for name in FIELDS if name in names} | {"status", "byte_size"}
+    if "byte_offset" in names:
+        fields |= {"payload_index", "checksum"}
+        columns = list(dict.fromkeys([*columns, "video_id"]))
     for representation in representations:
         columns += [column_name(representation, field) for field in sorted(fields)]
     try:
@@ -149,10 +154,25 @@ def _of_representation(rows: pa.Table, representation: str, names: list[str], sh
             arrays.append(pa.repeat(pa.scalar(shard, kind), len(rows)))
         elif name == "byte_offset":
             failed = rows[column_name(representation, "byte_size")].is_null()
-            arrays.append(pa.array(rows["_rowid"].to_numpy(), kind, mask=failed.to_numpy()))
+            arrays.append(pa.array(_payload_rows(rows, representation), kind, mask=failed.to_numpy()))
         else:
             arrays.append(rows[name if name in FRAME_COLUMNS else column_name(representation, name)].cast(kind))
     return pa.table(arrays, schema=pa.schema([SAMPLES_SCHEMA.field(name) for name in names]))
+
+
+def _payload_rows(rows: pa.Table, representation: str) -> NDArray[np.int64]:
+    """Return the id of the row that has each row's payload: of a clip, the first row of the same one."""
+    ids = np.array(rows["_rowid"].to_numpy(), np.int64)
+    shared = np.flatnonzero(rows[column_name(representation, "payload_index")].is_valid().to_numpy())
+    if len(shared):
+        shared = shared[np.argsort(ids[shared], kind="stable")]  # ids rise as rows are written
+        clips = rows.take(pa.array(shared))
+        videos = clips["video_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        parts = (clips[column_name(representation, field)].to_numpy() for field in ("checksum", "byte_size"))
+        same = np.stack([videos, *parts], axis=1).astype(np.int64)
+        _, first, clip = np.unique(same, axis=0, return_index=True, return_inverse=True)
+        ids[shared] = ids[shared[first]][clip.reshape(-1)]
+    return ids
 
 
 def _quoted(text: str) -> str:

@@ -95,7 +95,7 @@ SHARE_COLUMNS = ("representation", "shard", "byte_offset", "byte_size", "payload
 
 
 def byte_shares(table: pa.Table) -> NDArray[np.int64]:
-    """Return how many bytes of payload each row stands for, so that they add up: of a clip, its frames have equal parts.
+    """Return how many bytes of payload each row stands for, so that they add up: a clip is divided among its frames.
 
     Args:
         table: Rows with (at least) SHARE_COLUMNS, all of those that share a payload.

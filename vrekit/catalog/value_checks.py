@@ -38,7 +38,7 @@ class ValueChecks:
         """Yield (place, first frame, message) of everything odd."""
         for (place, finding), count in self._counts.items():
             frames = "this frame" if count == 1 else f"{count} frames from this one on"
-            yield place, self._first[place, finding], f"{frames} {finding}"
+            yield place, self._first[place, finding], f"{finding} in {frames}"
 
 
 def _layout_mismatch(array: NDArray[Any], spec: OutputSpec) -> str | None:
@@ -57,9 +57,9 @@ def _findings(array: NDArray[Any], spec: OutputSpec) -> Iterator[str]:
     low, high = array.min(), array.max()  # NaN comes through both
     if array.dtype.kind == "f" and not (np.isfinite(low) and np.isfinite(high)):
         if np.isnan(low) and spec.invalid_value != "nan":
-            yield "hold NaN, which does not stand for 'no measurement' here"
+            yield "NaN, although it does not stand for 'no measurement' here,"
         if np.isinf(array).any():
-            yield "hold infinite values"
+            yield "infinite values"
         finite = array[np.isfinite(array)]
         if not finite.size:
             return
@@ -69,6 +69,6 @@ def _findings(array: NDArray[Any], spec: OutputSpec) -> Iterator[str]:
         margin = _TOLERANCE * (most - least)
         is_marked = isinstance(spec.invalid_value, (int, float)) and spec.invalid_value in (low, high)
         if not is_marked and (low < least - margin or high > most + margin):
-            yield f"hold values outside {least:g}..{most:g}"
+            yield f"values outside {least:g}..{most:g}"
     elif spec.kind is Kind.INDICES and spec.classes and high >= len(spec.classes) and high != spec.invalid_value:
-        yield f"hold class numbers beyond the {len(spec.classes)} classes"
+        yield f"class numbers beyond the {len(spec.classes)} classes"

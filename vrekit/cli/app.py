@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from vrekit import __version__
+from vrekit.cli.codecs import app as codecs
 from vrekit.cli.convert import convert
 from vrekit.cli.export import export
 from vrekit.cli.gc import gc
@@ -17,6 +18,7 @@ from vrekit.cli.query import query
 from vrekit.cli.resume import resume
 from vrekit.cli.stats import stats
 from vrekit.cli.subset import app as subset
+from vrekit.cli.transcode import transcode
 from vrekit.cli.validate import validate
 
 app = typer.Typer(
@@ -60,5 +62,7 @@ app.command()(query)
 app.add_typer(subset, name="subset")
 app.command()(stats)
 app.command()(merge)
+app.command()(transcode)
+app.add_typer(codecs, name="codecs")
 app.command()(convert)
 app.command()(gc)

@@ -12,7 +12,8 @@ from vrekit.engine.merge.run import MergeListener
 class ByteProgress(MergeListener):
     """Draws to stderr; use as a context manager, so that the terminal is left as it was."""
 
-    def __init__(self) -> None:
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -34,7 +35,7 @@ class ByteProgress(MergeListener):
 
     def started(self, total_bytes: int) -> None:
         """See MergeListener."""
-        self._bar.update(self._task, description="copying", total=total_bytes)
+        self._bar.update(self._task, description=self._doing, total=total_bytes)
 
     def advanced(self, count: int) -> None:
         """See MergeListener."""

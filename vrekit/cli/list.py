@@ -51,8 +51,10 @@ def _representations() -> list[dict[str, Any]]:
 
 
 def _codecs() -> list[dict[str, Any]]:
+    import inspect
+
     from vrekit.codecs.presets import PRESETS
-    from vrekit.codecs.registry import codec_names
+    from vrekit.codecs.registry import CLIP_CODECS, codec_names
 
     rows = []
     for name in codec_names():
@@ -60,6 +62,9 @@ def _codecs() -> list[dict[str, Any]]:
         stages = " → ".join(stage["id"] for stage in preset.stages) if preset else "–"
         error, what = (preset.error, preset.summary) if preset else ("exact", "text, UTF-8")
         rows.append({"codec": name, "largest error": error, "stages": stages, "what": what})
+    for name in CLIP_CODECS:
+        what = (inspect.getdoc(CLIP_CODECS.load(name)) or "").split("\n")[0]
+        rows.append({"codec": name, "largest error": "exact, unless encoded again", "stages": "–", "what": what})
     return rows
 
 

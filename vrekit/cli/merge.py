@@ -90,7 +90,7 @@ def run_merge(sources: list[Path], output: Path, *, as_json: bool, no_progress: 
     from vrekit.engine.merge.run import merge as do_merge
 
     try:
-        with _listener(no_progress) as listener:
+        with byte_listener(no_progress) as listener:
             report = do_merge(sources, output, listener=listener, **options)
     except KeyboardInterrupt:
         note("interrupted: what is copied is kept; the same command again goes on from there")
@@ -103,7 +103,13 @@ def run_merge(sources: list[Path], output: Path, *, as_json: bool, no_progress: 
         raise typer.Exit(1)
 
 
-def _listener(no_progress: bool) -> Any:
+def byte_listener(no_progress: bool, doing: str = "copying") -> Any:
+    """Return a context that gives a MergeListener: a live display where it makes sense.
+
+    Args:
+        no_progress: Nobody wants to see it.
+        doing: What is done with the bytes.
+    """
     from contextlib import nullcontext
 
     from vrekit.engine.merge.run import MergeListener
@@ -112,7 +118,7 @@ def _listener(no_progress: bool) -> Any:
         return nullcontext(MergeListener())
     from vrekit.cli.byte_progress import ByteProgress
 
-    return ByteProgress()
+    return ByteProgress(doing)
 
 
 def _print_report(report: "MergeReport", *, dry_run: bool) -> None:

@@ -54,7 +54,7 @@ def fitting_codecs(spec: OutputSpec, *, store_as: str | None = None) -> list[Can
         for profile in PROFILES
         for lossy in (False, True)
     ]
-    losses = [_loss(codec) for codec in defaults]
+    losses = [loss_of(codec) for codec in defaults]
     as_text = _stores_text(defaults[0])
     choices = [row[profile] for row in TABLE.values() for profile in PROFILES]
     listed = [option for choice in choices for option in (choice.lossless, choice.lossy) if option is not None]
@@ -64,7 +64,7 @@ def fitting_codecs(spec: OutputSpec, *, store_as: str | None = None) -> list[Can
             codec = codec_for(option, spec, store_as=store_as)
         except (CodecError, UsageError):
             continue
-        if _loss(codec) in losses and _stores_text(codec) == as_text:
+        if loss_of(codec) in losses and _stores_text(codec) == as_text:
             found.setdefault(canonical_json(codec.config()), Candidate(option_text(option), codec))
     return list(found.values())
 
@@ -89,8 +89,8 @@ def candidates(spec: OutputSpec, *, profile: str, store_as: str | None = None) -
     """
     default = codec_for(None, spec, store_as=store_as, profile=profile)
     conversion = conversion_stages(store_as, spec) if store_as else ()
-    allowed = [_loss(default), [stage.config() for stage in conversion if not stage.is_exact]]
-    return [one for one in fitting_codecs(spec, store_as=store_as) if _loss(one.codec) in allowed]
+    allowed = [loss_of(default), [stage.config() for stage in conversion if not stage.is_exact]]
+    return [one for one in fitting_codecs(spec, store_as=store_as) if loss_of(one.codec) in allowed]
 
 
 def choose_codec(
@@ -151,7 +151,7 @@ def _measured(
     return result
 
 
-def _loss(codec: Codec) -> list[dict[str, Any]] | None:
+def loss_of(codec: Codec) -> list[dict[str, Any]] | None:
     """Return the stages that lose something; None for a codec that cannot be looked into and may lose anything."""
     if isinstance(codec, PipelineCodec):
         return [stage.config() for stage in codec.stages if not stage.is_exact]

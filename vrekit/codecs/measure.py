@@ -155,16 +155,15 @@ def _from_npz(data: bytes) -> Array:
 
 
 def timed(run: Callable[[], Result], rounds: int) -> tuple[float, Result]:
-    """Return the CPU seconds of the best of some runs of a function, and what it returned."""
+    """Return the CPU seconds of the best of some runs of a function (at least one), and what it returned."""
     best, spent = float("inf"), 0.0
-    for _ in range(rounds):
+    while True:
         start = time.process_time()
         result = run()
         seconds = time.process_time() - start
-        best, spent = min(best, seconds), spent + seconds
-        if spent > _LONG_ENOUGH_SECONDS:
-            break
-    return best, result
+        best, spent, rounds = min(best, seconds), spent + seconds, rounds - 1
+        if rounds <= 0 or spent > _LONG_ENOUGH_SECONDS:
+            return best, result
 
 
 def compare(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: OutputSpec) -> dict[str, float]:

@@ -92,3 +92,22 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "webp": Preset(_stages("webp"), "exact", "lossless WebP of RGB; every browser shows it"),
 }
+
+
+def error_of(option: str | Mapping[str, Any]) -> str:
+    """Return the largest error of a codec in words, as far as its name and options tell.
+
+    Args:
+        option: Name, or name and options.
+    """
+    name = option if isinstance(option, str) else str(option.get("id"))
+    options = {} if isinstance(option, str) else {key: value for key, value in option.items() if key != "id"}
+    if "decimals" in options:
+        return f"{0.5 * 10.0 ** -options['decimals']:g}"
+    if name == "txt" or name.startswith("json"):
+        return "exact"
+    if name not in PRESETS:
+        return "not known"
+    error = PRESETS[name].error
+    same = error.removeprefix("as ")
+    return error.partition(";")[0] if options else PRESETS[same].error if same in PRESETS else error

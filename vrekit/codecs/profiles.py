@@ -42,9 +42,10 @@ def _all(choice: Choice) -> dict[str, Choice]:
     return dict.fromkeys(PROFILES, choice)
 
 
-def _scaled(quantiser: str) -> dict[str, Choice]:
+def _scaled(quantiser: str, **training: Any) -> dict[str, Choice]:
+    fast = f"{quantiser}-delta"
     return {
-        "training": Choice("pco", f"{quantiser}-delta"),
+        "training": Choice("pco", {"id": fast, **training} if training else fast),
         "balanced": Choice("pco", f"{quantiser}-delta"),
         "archive": Choice("pco", {"id": f"{quantiser}-jxl", "effort": 7}),
     }
@@ -69,10 +70,10 @@ TABLE: Mapping[str, Mapping[str, Choice]] = {
         "archive": Choice("pco", "u8-jls"),
     },
     "flow": _scaled("flow"),
-    "depth in metres, range within 65 m": _scaled("mm"),
-    "depth in metres, any range": _scaled("log"),
-    "depth of a known range": _scaled("u16"),
-    "normals": _scaled("oct") | {"training": Choice("pco", {"id": "normals-delta", "down": False})},
+    "depth in metres, range within 65 m": _scaled("mm", down=False),
+    "depth in metres, any range": _scaled("log", down=False),
+    "depth of a known range": _scaled("u16", down=False),
+    "normals": _scaled("oct") | {"training": Choice("pco", {"id": "normals-delta", "axis": 0, "across": False})},
     "logits": _SCORES,
     "probabilities": _SCORES,
     "integer maps": {

@@ -1,5 +1,6 @@
 """Clips of video: the source's own packets, or frames encoded by FFmpeg; decoded on the fly by torchcodec."""
 
+import contextlib
 import functools
 import shutil
 import subprocess
@@ -73,23 +74,25 @@ class Video(ClipCodec):
             raise UsageError(f"codec 'video': container is {self.container!r}, expected mp4 or mkv")
         if self.encode == "ffv1" and self.container == "mp4":
             raise UsageError("codec 'video': mp4 holds no ffv1", hint="leave `container` away")
-        has_gop = self.encode not in (None, "ffv1")
-        for name, default, maximum in (
-            ("gop", DEFAULT_GOP, _MAX_GOP),
-            ("crf", _DEFAULT_CRF.get(str(self.encode), 0), _MAX_CRF.get(str(self.encode), 0)),
-        ):
-            value = getattr(self, name)
-            if not has_gop and value is not None:
-                what = "ffv1" if self.encode else "the source's own packets"
-                raise UsageError(
-                    f"codec 'video': {name} does not go with {what}", hint="it is for encode: h264, hevc or av1"
-                )
-            if has_gop and value is None:
-                fills_in(self, name, default)
-            elif has_gop and (isinstance(value, bool) or not isinstance(value, int)):
-                raise UsageError(f"codec 'video': {name} is {value!r}, expected a whole number")
-            elif has_gop and not (name == "gop") <= value <= maximum:
-                raise UsageError(f"codec 'video': {name} is {value}, expected {int(name == 'gop')} to {maximum}")
+        crf, worst = _DEFAULT_CRF.get(str(self.encode), 0), _MAX_CRF.get(str(self.encode), 0)
+        fills_in(self, "gop", self._number("gop", 1, DEFAULT_GOP, _MAX_GOP))
+        fills_in(self, "crf", self._number("crf", 0, crf, worst))
+
+    def _number(self, name: str, smallest: int, default: int, largest: int) -> int | None:
+        """Return the value of an option that only lossy encoders have."""
+        value = getattr(self, name)
+        if self.is_exact:
+            if value is None:
+                return None
+            what = "ffv1" if self.encode else "the source's own packets"
+            raise UsageError(
+                f"codec 'video': {name} does not go with {what}", hint="it is for encode: h264, hevc or av1"
+            )
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
+            raise UsageError(f"codec 'video': {name} is {value!r}, expected a whole number, {smallest} to {largest}")
+        return value
 
     @property
     def id(self) -> str:
@@ -205,10 +208,8 @@ class _FfmpegEncoder(ClipEncoder):
             self._process.kill()
             self._process.wait()
         if self._process.stdin is not None and not self._process.stdin.closed:
-            try:
+            with contextlib.suppress(OSError):  # what was buffered goes nowhere any more
                 self._process.stdin.close()
-            except OSError:
-                pass  # what was buffered goes nowhere any more
         self._folder.cleanup()
 
 

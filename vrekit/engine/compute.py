@@ -198,7 +198,7 @@ class BatchProcessor:
         node = self.graph.nodes[name]
         codec = node.codec
         if not isinstance(codec, Codec):
-            raise AssertionError(f"{name} is virtual or stored in clips, and cannot be encoded frame by frame")
+            raise TypeError(f"{name} is virtual or stored in clips, and cannot be encoded frame by frame")
         if frame not in computed.arrays:
             return Payload(replace(row, status="failed", error=computed.errors.get(frame, "not computed")))
         started = time.perf_counter()
@@ -231,7 +231,7 @@ class BatchProcessor:
         """
         codec = self.graph.nodes[name].codec
         if not isinstance(codec, ClipCodec):
-            raise AssertionError(f"{name} is not stored in clips")
+            raise TypeError(f"{name} is not stored in clips")
         reason = computed.errors.get(frame, "not computed")
         if frame in computed.arrays:
             try:

@@ -1,5 +1,6 @@
 """`export --dry-run`: what is left to do, and what it will cost, from a few frames computed and encoded in memory."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -7,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.core.schema import SampleRow
+from vrekit.engine.clips import ClipBuilder, ClipMaker
 from vrekit.engine.compute import BatchProcessor
 from vrekit.engine.export import Preparation, prepare
 from vrekit.engine.feeder import Feeder
@@ -16,6 +19,7 @@ from vrekit.engine.request import ExportRequest
 from vrekit.representations.base import LearnedRepresentation
 
 SAMPLED_FRAMES = 4
+SAMPLED_CLIP_FRAMES = 32  # two groups of pictures by default
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +132,41 @@ def _sample_costs(prepared: Preparation, frames: NDArray[np.int64]) -> dict[str,
         computed = processor.compute(fed.batch, names, {}, fed.failures)
         for name in names:
             seconds[name] += computed[name].seconds
-            if graph.nodes[name].codec is not None:
+            if isinstance(graph.nodes[name].codec, Codec):
                 payload = processor.encode(name, computed[name], int(frame), _row(name))
                 seconds[name] += payload.row.encode_seconds or 0.0
                 if payload.data is not None:
                     sizes.setdefault(name, []).append(len(payload.data))
-    return {name: (float(np.mean(found)), seconds[name] / len(frames)) for name, found in sizes.items()}
+    costs = {name: (float(np.mean(found)), seconds[name] / len(frames)) for name, found in sizes.items()}
+    for name in names:
+        codec = graph.nodes[name].codec
+        if isinstance(codec, ClipCodec) and name in missing:
+            costs[name] = _clip_costs(prepared, name, codec)
+    return costs
+
+
+def _clip_costs(prepared: Preparation, name: str, codec: ClipCodec) -> tuple[float, float]:
+    """Return bytes and seconds per frame of a representation that is stored in clips."""
+    source = prepared.open()
+    frames = prepared.plan.missing[name]
+    maker = ClipMaker(codec, source.info, max_bytes=prepared.manifest.shard_size_bytes)
+    if maker.remuxer is not None:
+        cells = (cell.missing[name] for cell in prepared.plan.cells() if name in cell.missing)
+        parts = [part for cell in cells for part in maker.remuxer.split(cell, maker.max_bytes)]
+        return sum(map(maker.remuxer.size_bytes, parts)) / len(frames), 0.0
+    names = prepared.graph.closure([name])
+    nodes = [prepared.graph.nodes[one] for one in names]
+    context = (max(node.instance.context[0] for node in nodes), max(node.instance.context[1] for node in nodes))
+    processor, feeder = BatchProcessor(prepared.graph), Feeder(source, context=context)
+    builder = ClipBuilder(maker, frozenset())
+    some = frames[len(frames) // 2 :][:SAMPLED_CLIP_FRAMES]
+    started = time.process_time()
+    for frame in some:
+        fed = feeder.read(np.array([frame], np.int64), decode=True)
+        computed = processor.compute(fed.batch, names, {}, fed.failures)
+        builder.add(processor.clip_frame(name, computed[name], int(frame), _row(name), by_decoder=False))
+    data = builder.finish().clip.data or b""
+    return len(data) / len(some), (time.process_time() - started) / len(some)
 
 
 def _without_models(prepared: Preparation, names: Sequence[str]) -> list[str]:

@@ -303,7 +303,7 @@ def _check_clips(graph: Graph, names: Sequence[str], info: VideoInfo) -> None:
         codec = graph.nodes[name].codec
         if isinstance(codec, ClipCodec) and codec.copies_source and info.source != "file":
             raise UsageError(
-                f"{name}: codec {codec.id!r} without `encode` copies the packets of a video file, but {info.uri} is none",
+                f"{name}: codec {codec.id!r} without `encode` copies the packets of a video file; {info.uri} is none",
                 hint=f"`codec: {{id: {codec.id}, encode: ffv1}}` keeps frames exactly; h264, hevc and av1 lose detail",
             )
 

@@ -21,7 +21,7 @@ from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar, s
 from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import write_atomic
 from vrekit.core.locks import OwnedFile
-from vrekit.engine.merge.rows import numbers_of
+from vrekit.engine.merge.rows import numbers_of, payload_numbers
 from vrekit.engine.merge.tar_target import TEMPORARY_SUFFIX
 from vrekit.engine.shards import group_and_first, own_cell, rewrite_shard
 from vrekit.writers.lance_table import LanceTable
@@ -88,7 +88,7 @@ class _Collector:
         self.report = GcReport()
 
     def open_cells(self, root: Path, prefix: str, suffix: str) -> None:
-        """Remove cells under construction that nobody owns and nobody touched for long, and locks of the dead."""
+        """Remove cells under construction that nobody owns and nobody touched for long."""
         stems = {
             path.parent / path.name.removesuffix(f".{ending}")
             for ending in (suffix, "journal", "lock")
@@ -105,8 +105,6 @@ class _Collector:
                 else:
                     for path in there:
                         self._remove(path, "an interrupted export that nobody resumed")
-                    if lock.exists() and self.dry_run:
-                        self._remove(lock, "the lock of a dead process")
 
     def uncommitted_tars(self) -> None:
         """Remove tars without a sidecar, unless they may still be made part of the dataset."""
@@ -142,8 +140,10 @@ class _Collector:
                     self._drop_rows(sidecar, table, mine)
 
     def _drop_rows(self, sidecar: Path, table: pa.Table, keep: NDArray[np.bool_]) -> None:
-        dropped = table.filter(pa.array(~keep))
-        payload_bytes = sum(size or 0 for size in dropped["byte_size"].to_pylist())
+        count = int((~keep).sum())
+        payloads = payload_numbers(table)
+        unused = np.setdiff1d(payloads[~keep], [*payloads[keep], -1])  # a clip stays for as long as a frame needs it
+        payload_bytes = sum(table["byte_size"].take(pa.array(unused)).to_pylist())
         name = sidecar.relative_to(self.folder).as_posix()
         try:
             lock = own_cell(sidecar, self.manifest)
@@ -151,11 +151,11 @@ class _Collector:
             self._keep(sidecar, "a process is writing its cell")
             return
         try:
-            self.report.rows += len(dropped)
-            self._note(name, payload_bytes, f"{len(dropped)} superseded rows")
+            self.report.rows += count
+            self._note(name, payload_bytes, f"{count} superseded rows")
             if self.dry_run:
                 return
-            if payload_bytes or not keep.any():
+            if len(unused) or not keep.any():
                 rewrite_shard(self.folder, self.manifest, sidecar, table, keep)
             else:
                 write_atomic(sidecar, sidecar_bytes(table.filter(pa.array(keep))))

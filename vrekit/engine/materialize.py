@@ -17,7 +17,7 @@ from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.schema import SampleRow
 from vrekit.engine.payload_source import PayloadSource
-from vrekit.writers.base import Cell, CellWriter, Payload, Sample
+from vrekit.writers.base import Cell, CellWriter, Clip, Payload, Sample
 from vrekit.writers.opener import open_writer
 
 _PLACE = ("shard", "byte_offset", "byte_size", "checksum")  # what the writer fills in
@@ -86,6 +86,13 @@ def materialize(
             for first, part in groupby(left, key=lambda key: key[0] // manifest.shard_frames * manifest.shard_frames):
                 cell = Cell(video_id, group, first, first + manifest.shard_frames - 1)
                 with target.open_cell(cell) as open_cell:
+                    if manifest.representations[members[0]].clips:
+                        for clip in _clips(source, list(part), open_cell, manifest):
+                            open_cell.append_clip(clip)
+                            changed.update(row.frame_index for row in clip.rows)
+                            samples += len(clip.rows)
+                            size += len(clip.data or b"")
+                        continue
                     for sample in _samples(source, list(part), open_cell, manifest):
                         open_cell.append(sample)
                         changed.add(sample.frame_index)
@@ -168,6 +175,19 @@ def _samples(
             yield Sample(source.video_id, frame, parts)
 
 
+def _clips(source: PayloadSource, keys: list[tuple[int, str]], cell: CellWriter, manifest: Manifest) -> Iterator[Clip]:
+    """Yield whole clips with the rows of the wanted frames."""
+    recovered = cell.recovered
+    keys = [(frame, name) for frame, name in keys if recovered.get(frame, {}).get(name) != "ok"]
+    for _, of_clip in groupby(keys, key=lambda key: source.place(*key)):
+        wanted = list(of_clip)
+        frame, name = wanted[0]
+        data = source.read([frame], [name])[frame, name]
+        source.check(frame, name, data)
+        rows = tuple(_row(source, frame, name) for frame, name in wanted)
+        yield Clip(rows, manifest.representations[name].suffix or "", data)
+
+
 def _batches(frames: Iterable[int]) -> Iterator[list[int]]:
     ordered = list(frames)
     for at in range(0, len(ordered), _FRAMES_AT_ONCE):
@@ -176,9 +196,13 @@ def _batches(frames: Iterable[int]) -> Iterator[list[int]]:
 
 def _payload(source: PayloadSource, frame: int, name: str, data: bytes, suffix: str | None) -> Payload:
     source.check(frame, name, data)
+    return Payload(_row(source, frame, name), suffix or "", data)
+
+
+def _row(source: PayloadSource, frame: int, name: str) -> SampleRow:
     row: Mapping[str, Any] = source.rows[frame, name]
     fields = {column: value for column, value in row.items() if column not in _PLACE}
-    return Payload(SampleRow(**{**fields, "shape": tuple(row["shape"])}), suffix or "", data)
+    return SampleRow(**{**fields, "shape": tuple(row["shape"])})
 
 
 def _copy_runs(source: Path, output: Path, run_ids: Iterable[str]) -> None:

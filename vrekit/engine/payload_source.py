@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.sandbox import sql_literal
-from vrekit.codecs.registry import codec_from_config
+from vrekit.codecs.registry import clip_codec, codec_from_config
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import FrameIndex
 from vrekit.readers.payloads import open_payloads
 
@@ -39,7 +40,10 @@ class PayloadSource:
         self._index = FrameIndex.from_table(table, names)
         self._payloads = open_payloads(dataset.folder, dataset.manifest, self._index)
         records = dataset.manifest.representations
-        self._codecs = {name: codec_from_config(records[name].codec or {}) for name in names}
+        self._clip_codecs = {name: codec for name in names if (codec := clip_codec(records[name].codec)) is not None}
+        self._clips = ClipReader()
+        whole = [name for name in names if name not in self._clip_codecs]
+        self._codecs = {name: codec_from_config(records[name].codec or {}) for name in whole}
 
     def frames(self, name: str) -> list[int]:
         """Return the frames that a representation is stored for, rising."""
@@ -52,13 +56,35 @@ class PayloadSource:
             DatasetError: If a shard is gone or ends too early.
         """
         rows = self._index.find([self.video_id] * len(frames), np.asarray(frames, np.int64))
-        payloads = self._payloads.read(rows, names)
-        return {
+        payloads = self._payloads.read(rows, [name for name in names if name not in self._clip_codecs])
+        found = {
             (frame, name): bytes(payload)
-            for name in names
-            for frame, payload in zip(frames, payloads[name], strict=True)
+            for name, read in payloads.items()
+            for frame, payload in zip(frames, read, strict=True)
             if payload is not None
         }
+        for name in names:
+            if name in self._clip_codecs:
+                found |= self._read_clips(frames, rows, name)
+        return found
+
+    def _read_clips(self, frames: Sequence[int], rows: NDArray[np.int64], name: str) -> dict[tuple[int, str], bytes]:
+        """Return the clip of each frame; frames of one clip share the same object."""
+        column = self._index.columns[name]
+        there = np.flatnonzero(column.present[rows])
+        places = [(int(column.shard[row]), int(column.offset[row])) for row in rows[there].tolist()]
+        some_row = dict(zip(places, rows[there].tolist(), strict=True))
+        clips = {
+            place: bytes(payload)
+            for place, row in some_row.items()
+            if (payload := self._payloads.read(np.array([row]), [name])[name][0]) is not None
+        }
+        return {(frames[at], name): clips[place] for at, place in zip(there.tolist(), places, strict=True)}
+
+    def place(self, frame: int, name: str) -> tuple[str, int]:
+        """Return (shard, offset) of a payload: the same for the frames of a clip."""
+        row = self.rows[frame, name]
+        return row["shard"], row["byte_offset"]
 
     def check(self, frame: int, name: str, data: bytes) -> None:
         """Raise ChecksumError unless `data` is what was written."""
@@ -76,6 +102,16 @@ class PayloadSource:
             ChecksumError: If it changed since it was written.
             CodecError: If it does not decode.
         """
-        self.check(frame, name, data)
         row = self.rows[frame, name]
+        clips = self._clip_codecs.get(name)
+        if clips is not None:
+
+            def load() -> bytes:
+                self.check(frame, name, data)
+                return data
+
+            place = (name, *self.place(frame, name))
+            frames: NDArray[Any] = self._clips.read(clips, place, load, np.array([row["payload_index"]], np.int64))
+            return frames[0]  # type: ignore[no-any-return]  # numpy types an item as Any
+        self.check(frame, name, data)
         return self._codecs[name].decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))

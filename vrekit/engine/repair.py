@@ -25,6 +25,7 @@ from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import fsync_folder, storage_errors, write_atomic
+from vrekit.engine.merge.rows import payload_numbers
 from vrekit.engine.shards import member_name, own_cell, rewrite_shard
 from vrekit.writers.lance_table import LanceTable
 
@@ -36,6 +37,7 @@ _BAD_FILE = {"sidecar", "missing-shard"}
 REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE
 
 Key = tuple[str, int, str]
+_KEY = ["video_id", "frame_index", "representation"]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -77,7 +79,8 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
     work = _Repair(folder, manifest, report)
     by_file: dict[str, list[Problem]] = {}
     for problem in problems:
-        if problem.code in REPAIRED:
+        is_loose = problem.code == "orphan" and not (folder / problem.path).with_suffix(".parquet").exists()
+        if problem.code in REPAIRED and not is_loose:
             by_file.setdefault(problem.path, []).append(problem)
         else:
             report.left.append(f"{problem.path}: {problem.code} ({_HINTS.get(problem.code, 'cannot be repaired')})")
@@ -123,9 +126,6 @@ class _Repair:
         """Repair one shard, named by its tar or its sidecar."""
         sidecar, tar = path.with_suffix(".parquet"), path.with_suffix(".tar")
         codes = {problem.code for problem in problems}
-        if not sidecar.exists():  # an orphan: nothing in the dataset points to it
-            self.report.left.append(f"{problems[0].path}: {problems[0].code} ({_HINTS['orphan']})")
-            return
         lock = own_cell(sidecar, self.manifest)
         try:
             if codes & _BAD_FILE:
@@ -147,22 +147,27 @@ class _Repair:
 
     def _take_out(self, sidecar: Path, tar: Path, problems: Sequence[Problem]) -> None:
         table = read_sidecar(sidecar)
-        bad = {_key(problem) for problem in problems if problem.code in _BAD_PAYLOAD}
-        rows = table.select(["video_id", "frame_index", "representation", "byte_offset", "byte_size", "checksum"])
-        keep = np.ones(len(table), np.bool_)
+        payload_of = payload_numbers(table)
+        bad_keys = {_key(problem) for problem in problems if problem.code in _BAD_PAYLOAD}
+        rows = table.select([*_KEY, "byte_offset", "byte_size", "checksum"]).to_pylist()
+        keys = [(row["video_id"], row["frame_index"], row["representation"]) for row in rows]
         elsewhere = self._stored_elsewhere(sidecar, table)
+        # A problem is told once of a payload that frames share, with the first of them.
+        bad = {number for number, key in zip(payload_of.tolist(), keys, strict=True) if key in bad_keys}
         with tar.open("rb") as file:
-            for number, row in enumerate(rows.to_pylist()):
-                key = (row["video_id"], row["frame_index"], row["representation"])
-                if row["byte_offset"] is None:
-                    keep[number] = key not in bad
-                    continue
+            for number in np.flatnonzero(payload_of == np.arange(len(table))).tolist():
+                row = rows[number]
                 data = os.pread(file.fileno(), row["byte_size"], row["byte_offset"])
-                if key in bad or len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
-                    keep[number] = False
-                    self._put(row, data, note=key not in elsewhere)
-                elif key in elsewhere:
-                    keep[number] = False
+                if number in bad or len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
+                    bad.add(number)
+                    self._put(row, data, note=keys[number] not in elsewhere)
+        keep = np.array(
+            [
+                number not in bad and key not in elsewhere if number >= 0 else key not in bad_keys
+                for number, key in zip(payload_of.tolist(), keys, strict=True)
+            ],
+            np.bool_,
+        )
         self._put_orphans(tar, [problem for problem in problems if problem.code == "orphan"])
         rewrite_shard(self.folder, self.manifest, sidecar, table, keep)
 

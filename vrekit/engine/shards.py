@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
@@ -14,9 +13,9 @@ from vrekit.core.errors import DatasetError
 from vrekit.core.files import fsync_folder
 from vrekit.core.locks import OwnedFile
 from vrekit.core.names import sample_key
-from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.engine.merge.copying import Members
-from vrekit.engine.merge.tar_target import NewShard
+from vrekit.engine.merge.rows import payload_numbers
+from vrekit.engine.merge.tar_target import NewShard, place_rows
 
 _NAME = re.compile(r"(?P<group>.+)-(?P<first>\d{8,})-(?P<last>\d{8,})(-\d+)?")
 
@@ -79,10 +78,10 @@ def _new_shard(folder: Path, manifest: Manifest, sidecar: Path, kept: pa.Table) 
     group, _ = group_and_first(sidecar)
     frames = kept["frame_index"].to_numpy()
     tar = _free_path(sidecar.parent, f"{group}-{frames.min():08d}-{frames.max():08d}")
-    stored = pc.is_valid(kept["byte_offset"])
-    payloads = kept.filter(stored)
-    order = np.argsort(payloads["byte_offset"].to_numpy(), kind="stable")
-    payloads = payloads.take(pa.array(order))
+    payload_of = payload_numbers(kept)
+    holders = np.flatnonzero(payload_of == np.arange(len(kept)))
+    holders = holders[np.argsort(kept["byte_offset"].to_numpy()[holders], kind="stable")]
+    payloads = kept.take(pa.array(holders))
     members = Members(
         files=(sidecar.with_suffix(".tar"),),
         file=np.zeros(len(payloads), np.int64),
@@ -92,15 +91,8 @@ def _new_shard(folder: Path, manifest: Manifest, sidecar: Path, kept: pa.Table) 
         names=[member_name(row, manifest) for row in payloads.select(_KEY).to_pylist()],
         same_name=np.ones(len(payloads), np.bool_),
     )
-    is_stored = stored.to_numpy()
-    offsets = np.zeros(len(kept), np.int64)
-    offsets[np.flatnonzero(is_stored)[order]] = members.new_offsets
-    for name, values in {
-        "byte_offset": pa.array(offsets, mask=~is_stored),
-        "shard": pa.repeat(tar.relative_to(folder).as_posix(), len(kept)),
-    }.items():
-        kept = kept.set_column(kept.column_names.index(name), SAMPLES_SCHEMA.field(name), values)
-    return NewShard(tar, members, kept)
+    path = tar.relative_to(folder).as_posix()
+    return NewShard(tar, members, place_rows(kept, path, payload_of, holders, members.new_offsets))
 
 
 _KEY = ["video_id", "frame_index", "representation"]

@@ -77,7 +77,9 @@ def read_packets(url: str, stream_index: int) -> Packets | None:
         ["-select_streams", str(stream_index)],
         "packet=pts,dts,size,flags:stream=time_base,has_b_frames",
     )
-    pts, sizes, flags = [], [], []
+    pts: list[int] = []
+    sizes: list[int] = []
+    flags: list[str] = []
     time_base, reordered, missing = Fraction(0), False, False
     for kind, fields in lines:
         if kind == "packet":
@@ -86,7 +88,7 @@ def read_packets(url: str, stream_index: int) -> Packets | None:
                 missing = missing or "D" not in fields.get("flags", "")
                 shown_at = fields.get("dts", "N/A")
             if shown_at == "N/A" and "D" in fields.get("flags", ""):
-                shown_at = pts[-1] if pts else "0"
+                shown_at = str(pts[-1] if pts else 0)
             if shown_at == "N/A":
                 return None
             pts.append(int(shown_at))

@@ -91,6 +91,12 @@ class Remuxer:
         keys = np.flatnonzero(self._packets.is_key[self._shown])
         return frame - _last_at_most(keys, frame)
 
+    def size_bytes(self, frames: NDArray[np.int64]) -> int:
+        """Return about how many bytes a clip with these frames (rising) has: those of its packets."""
+        first = int(frames[0])
+        packets = self._shown[first - self.lead_in_frames(first) : int(frames[-1]) + 1]
+        return int(self._packets.size_bytes[packets].sum())
+
     def cut(self, frames: NDArray[np.int64], container: str, *, lead_in: int = 0) -> RemuxedClip:
         """Return a clip with these frames (rising) and whatever is between them.
 
@@ -127,7 +133,7 @@ class Remuxer:
         if not len(keys):
             raise VideoError(f"{self.path}: no key frame at or before frame {frames[0]}", hint=_HINT)
         key = int(keys[max(0, len(keys) - 1 - lead_in)])
-        behind = np.arange(key, len(packets.pts_ticks))
+        behind: NDArray[np.int64] = np.arange(key, len(packets.pts_ticks))
         behind = behind[packets.pts_ticks[behind] >= packets.pts_ticks[key]]
         # up to the last that is decoded of what is shown until `last`: references that are shown later stay in
         end = int(behind[packets.pts_ticks[behind] <= last].max()) + 1

@@ -1,7 +1,7 @@
 """What the scalar quantisers share: float → unsigned code, code → float through a table."""
 
 from abc import abstractmethod
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import cv2
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from vrekit.codecs.stage import ArrayStage, Layout, Shape, fits
 from vrekit.core.errors import CodecError
+
+_CV_DTYPES = ("float16", "float32", "float64")
 
 
 class Quantiser(ArrayStage):
@@ -33,34 +35,42 @@ class Quantiser(ArrayStage):
 
     def decode(self, array: NDArray[Any], out: NDArray[Any]) -> None:
         """Look the codes up."""
-        look_up(code_values(self, out.dtype), array, out, self.id)
+        table, count = code_table(self, out.dtype)
+        if count < len(table) and array.size and int(array.max()) >= count:
+            raise CodecError(f"{self.id}: code {int(array.max())} is beyond the last one, {count - 1}")
+        look_up(table, array, out)
 
 
 @lru_cache(maxsize=32)
-def code_values(quantiser: Quantiser, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return `quantiser.values()` as a read-only table of `dtype`."""
+def code_table(quantiser: Quantiser, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
+    """Return `quantiser.values()` as a read-only table of `dtype` for all 256 or 65536 codes, and how many it has."""
+    values = quantiser.values()
     with np.errstate(over="ignore"):
-        table = quantiser.values().astype(dtype)
+        table = np.zeros(256 if quantiser.code_bits <= 8 else 65536, dtype)
+        table[: len(values)] = values
     table.flags.writeable = False
-    return table
+    return table, len(values)
 
 
-def look_up(table: NDArray[Any], codes: NDArray[Any], out: NDArray[Any], what: str) -> None:
-    """Set `out = table[codes]`.
-
-    Raises:
-        CodecError: If a code is beyond the table.
-    """
-    if len(table) <= np.iinfo(codes.dtype).max and codes.size and int(codes.max()) >= len(table):
-        raise CodecError(f"{what}: code {int(codes.max())} is beyond the last one, {len(table) - 1}")
-    if codes.dtype == np.uint8 and out.dtype in (np.float32, np.float64) and codes.size and out.size < 1 << 31:
-        full = np.zeros(256, table.dtype)
-        full[: len(table)] = table[:256]
-        # three times as fast as take; one row of pixels, whatever the shape
-        cv2.LUT(codes.reshape(1, -1), full.reshape(1, -1), dst=out.reshape(1, -1))
+def look_up(table: NDArray[Any], codes: NDArray[Any], out: NDArray[Any]) -> None:
+    """Set `out = table[codes]` for a table of every uint8 or uint16 and C-contiguous arrays."""
+    if 0 < out.size < 1 << 31 and out.dtype.name in _CV_DTYPES and (codes.dtype == np.uint8 or _has_wide_tables()):
+        # three to four times as fast as take; one row of pixels, whatever the shape; OpenCV has no float16 of NumPy's
+        dtype = np.dtype(np.int16) if out.dtype == np.float16 else out.dtype
+        cv2.LUT(codes.reshape(1, -1), table.view(dtype).reshape(1, -1), dst=out.view(dtype).reshape(1, -1))
         return
     # mode="clip" lets take write into `out` without a buffer; no code is ever clipped
     np.take(table, codes, out=out, mode="clip")
+
+
+@cache
+def _has_wide_tables() -> bool:
+    """Return whether this OpenCV looks uint16 up, which version 5 is the first to do."""
+    table = np.arange(65536, dtype=np.float32).reshape(1, -1)
+    try:
+        return float(cv2.LUT(np.full((1, 1), 65535, np.uint16), table)[0, 0]) == 65535.0
+    except cv2.error:
+        return False
 
 
 def as_computable(array: NDArray[Any]) -> NDArray[Any]:

@@ -172,7 +172,11 @@ def _records(
 
 
 def _joined(records: Mapping[str, RepresentationRecord]) -> dict[str, str]:
-    return {name: JOINED_GROUP for name, record in records.items() if not record.is_virtual}
+    groups = {name: JOINED_GROUP for name, record in records.items() if not (record.is_virtual or record.clips)}
+    for name, record in records.items():
+        if record.clips:  # a clip spans samples
+            groups[name] = _free_group(file_name_part(name), [name], set(groups.values()))
+    return groups
 
 
 def _groups(order: Sequence[Source], names: Sequence[frozenset[str]]) -> dict[str, str]:

@@ -14,7 +14,17 @@ from vrekit.engine.merge.manifests import Combined, Conflict
 from vrekit.engine.merge.sources import Source
 
 SOURCE = "source"  # the column that says which source a row is from
-SURVEY_COLUMNS = ("video_id", "frame_index", "representation", "status", "run_id", "byte_size", "checksum")
+SURVEY_COLUMNS = (
+    "video_id",
+    "frame_index",
+    "representation",
+    "status",
+    "run_id",
+    "byte_size",
+    "payload_index",
+    "checksum",
+    "shard",
+)
 _FRAMES_NAMED = 5
 
 
@@ -43,8 +53,9 @@ class VideoRows:
 
     @property
     def payload_bytes(self) -> int:
-        """Bytes of all payloads."""
-        return int(pc.sum(self.table["byte_size"]).as_py() or 0)
+        """Bytes of all payloads; one that frames share counts once."""
+        first = payload_numbers(self.table) == np.arange(self.table.num_rows)
+        return int(_filled(self.table["byte_size"])[first].sum())
 
 
 def read_video_rows(combined: Combined, video_id: str, columns: Sequence[str] | None = None) -> VideoRows:
@@ -101,6 +112,9 @@ def _choose(table: pa.Table, combined: Combined, video_id: str) -> VideoRows:
     both_stored = ~failed[loser] & ~failed[beaten_by]
     checksum, size = _filled(table["checksum"]), _filled(table["byte_size"])
     same = (checksum[loser] == checksum[beaten_by]) & (size[loser] == size[beaten_by])
+    # Clips are cut as the frames of a run came: the same frame in two of them says nothing about their bytes.
+    in_clip = np.asarray(table["payload_index"].is_valid().to_numpy(), np.bool_)
+    same |= in_clip[loser] | in_clip[beaten_by]
     differs = both_stored & ~same & ~same_source
     conflicts = [
         _frame_conflict(
@@ -118,6 +132,25 @@ def _choose(table: pa.Table, combined: Combined, video_id: str) -> VideoRows:
         conflicts=tuple(conflicts),
         left_out=table.select([SOURCE, "video_id", "frame_index", "run_id"]).take(pa.array(loser)),
     )
+
+
+def payload_numbers(table: pa.Table) -> NDArray[np.int64]:
+    """Return for each row the number of the first row that has the same payload (a clip), -1 for failed rows."""
+    numbers = np.arange(table.num_rows)
+    numbers[~table["byte_size"].is_valid().to_numpy()] = -1
+    in_clip = np.flatnonzero(table["payload_index"].is_valid().to_numpy())
+    if len(in_clip):
+        part = table.take(pa.array(in_clip))
+        # not by offset: in Lance, each frame of a clip has a row id of its own
+        names = [
+            name for name in (SOURCE, "shard", "representation", "checksum", "byte_size") if name in part.column_names
+        ]
+        keys = pc.binary_join_element_wise(*(part[name].cast(pa.string()) for name in names), "|")
+        _, first, clip = np.unique(
+            numbers_of(keys, pc.unique(keys).to_pylist()), return_index=True, return_inverse=True
+        )
+        numbers[in_clip] = in_clip[first[clip.reshape(-1)]]
+    return numbers
 
 
 def numbers_of(column: pa.ChunkedArray, values: Iterable[str]) -> NDArray[np.int64]:

@@ -16,14 +16,15 @@ from vrekit.core.schema import SampleRow
 from vrekit.engine.merge.copying import Advance
 from vrekit.engine.merge.manifests import Combined
 from vrekit.engine.merge.packing import stretches
-from vrekit.engine.merge.rows import SOURCE, VideoRows, numbers_of
+from vrekit.engine.merge.rows import SOURCE, VideoRows, numbers_of, payload_numbers
 from vrekit.engine.merge.sources import Source
 from vrekit.readers.index import FrameIndex
 from vrekit.readers.payloads import PayloadReader, open_payloads
-from vrekit.writers.base import Cell, DatasetWriter, Payload, Sample
+from vrekit.writers.base import Cell, Clip, DatasetWriter, Payload, Sample
 
 _CHUNK_BYTES = 32 << 20
 _CHUNK_FRAMES = 256
+_STATUS = ["frame_index", "representation", "status"]
 _PLACE = ("shard", "byte_offset", "byte_size", "checksum", SOURCE)  # what the writer fills in
 
 
@@ -85,15 +86,46 @@ def write_samples(
         place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
         with writer.open_cell(place) as open_cell:
             recovered = open_cell.recovered
-            for chunk in frame_chunks(table.slice(start, stop - start)):
-                new = [
-                    row
-                    for row in chunk
-                    if recovered.get(row["frame_index"], {}).get(row["representation"]) not in ("ok", row["status"])
-                ]
+            inside = table.slice(start, stop - start)
+            if inside["payload_index"].null_count < len(inside):
+                for clip in clips_of_cell(inside, recovered, payloads, combined):
+                    open_cell.append_clip(clip)
+                    advance(len(clip.data or b""))
+                continue
+            for chunk in frame_chunks(inside):
+                new = [row for row in chunk if not _is_recovered(row, recovered)]
                 for sample in _samples(new, video_id, payloads, combined):
                     open_cell.append(sample)
                 advance(sum(row["byte_size"] or 0 for row in chunk))
+
+
+def _is_recovered(row: Mapping[str, Any], recovered: Mapping[int, Mapping[str, str]]) -> bool:
+    return recovered.get(row["frame_index"], {}).get(row["representation"]) in ("ok", row["status"])
+
+
+def clips_of_cell(
+    table: pa.Table,
+    recovered: Mapping[int, Mapping[str, str]],
+    payloads: Mapping[int, SourcePayloads],
+    combined: Combined,
+) -> Iterator[Clip]:
+    """Yield the clips of one cell; a frame that failed goes with the clip before it, or with the first one."""
+    keep = pa.array([not _is_recovered(row, recovered) for row in _plain(table.select(_STATUS))], pa.bool_())
+    table = table.filter(keep)
+    numbers = payload_numbers(table)
+    rows = table.to_pylist()
+    clips: dict[int, list[dict[str, Any]]] = {}
+    current = next((number for number in numbers.tolist() if number >= 0), -1)
+    for row, number in zip(rows, numbers.tolist(), strict=True):
+        current = number if number >= 0 else current
+        clips.setdefault(current, []).append(row)
+    for members in clips.values():
+        data = None
+        first = next((row for row in members if row["status"] == "ok"), None)
+        if first is not None:
+            ((_, data),) = payloads[first[SOURCE]].read(first["video_id"], [first]).items()
+        suffix = combined.manifest.representations[members[0]["representation"]].suffix or ""
+        yield Clip(tuple(sample_row(row) for row in members), suffix, data)
 
 
 def _is_done(table: pa.Table, done: Progress, names: Sequence[str]) -> NDArray[np.bool_]:
@@ -136,7 +168,9 @@ def _samples(
     records = combined.manifest.representations
     for frame, of_frame in groupby(rows, key=lambda row: row["frame_index"]):
         parts = [
-            Payload(sample_row(row), records[row["representation"]].suffix or "", data.get((frame, row["representation"])))
+            Payload(
+                sample_row(row), records[row["representation"]].suffix or "", data.get((frame, row["representation"]))
+            )
             for row in of_frame
         ]
         if combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together

@@ -46,7 +46,7 @@ class Source:
         """Return the metadata rows of one video and some representations, in stored order.
 
         Raises:
-            DatasetError: If a sidecar is damaged, a row does not fit the manifest, or frames share a payload.
+            DatasetError: If a sidecar is damaged or a row does not fit the manifest.
         """
         wanted = None if columns is None else tuple(dict.fromkeys([*columns, "representation", "config_hash"]))
         table = read_samples(self.folder, columns=wanted, video_ids=[video_id])
@@ -60,12 +60,6 @@ class Source:
                     f"{row['config_hash']}, which its dataset.json does not know",
                     hint=f"`vrekit validate {self.folder} --repair` moves them aside",
                 )
-        if columns is None and table["payload_index"].null_count != table.num_rows:
-            raise DatasetError(
-                f"{self.folder}: frames of {video_id} share payloads (column payload_index), which this vrekit "
-                "cannot merge",
-                hint="pip install --upgrade vrekit",
-            )
         return table.filter(pc.is_in(table["representation"], pa.array(sorted(names), pa.string())))
 
 

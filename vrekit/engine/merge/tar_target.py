@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.samples import read_sidecar, sidecar_bytes
@@ -18,7 +19,7 @@ from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.engine.merge.copying import Advance, Members, is_tar_of, write_tar
 from vrekit.engine.merge.manifests import Combined
 from vrekit.engine.merge.packing import ShardRows
-from vrekit.engine.merge.rows import SOURCE, VideoRows, numbers_of
+from vrekit.engine.merge.rows import SOURCE, VideoRows, numbers_of, payload_numbers
 
 TEMPORARY_SUFFIX = ".merging"
 
@@ -97,19 +98,37 @@ def new_shard(folder: Path, combined: Combined, rows: VideoRows, shard: ShardRow
         shard: Which rows it has.
     """
     table = rows.table.slice(shard.start, shard.stop - shard.start).combine_chunks()
-    stored = pc.is_valid(table["byte_offset"])
-    is_stored = stored.to_numpy()
-    payloads = table.filter(stored)
-    members = _members(payloads, combined)
-    offset = np.zeros(len(table), np.int64)
-    offset[is_stored] = members.new_offsets
-    columns = {
-        "byte_offset": pa.array(offset, mask=~is_stored),
-        "shard": pa.repeat(shard.path, len(table)),
-    }
+    payload_of = payload_numbers(table)
+    holders = np.flatnonzero(payload_of == np.arange(len(table)))  # rows whose payload no row before them has
+    members = _members(table.take(pa.array(holders)), combined)
+    placed = place_rows(table, shard.path, payload_of, holders, members.new_offsets)
+    return NewShard(folder / shard.path, members, placed)
+
+
+def place_rows(
+    table: pa.Table,
+    path: str,
+    payload_of: NDArray[np.int64],
+    holders: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+) -> pa.Table:
+    """Return metadata rows with their place in a new shard.
+
+    Args:
+        table: Rows with (at least) SAMPLES_SCHEMA.
+        path: The shard's tar, relative to the dataset.
+        payload_of: See `payload_numbers`.
+        holders: The rows that stand for a payload.
+        offsets: Where the payloads of `holders` are.
+    """
+    stored = payload_of >= 0
+    by_row = np.zeros(len(table), np.int64)
+    by_row[holders] = offsets
+    byte_offset = by_row[np.where(stored, payload_of, 0)] if len(table) else by_row
+    columns = {"byte_offset": pa.array(byte_offset, mask=~stored), "shard": pa.repeat(path, len(table))}
     for name, values in columns.items():
         table = table.set_column(table.column_names.index(name), SAMPLES_SCHEMA.field(name), values)
-    return NewShard(folder / shard.path, members, table.select(SAMPLES_SCHEMA.names).cast(SAMPLES_SCHEMA))
+    return table.select(SAMPLES_SCHEMA.names).cast(SAMPLES_SCHEMA)
 
 
 def _members(payloads: pa.Table, combined: Combined) -> Members:

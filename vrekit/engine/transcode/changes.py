@@ -3,17 +3,18 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
+from vrekit.codecs.auto import loss_of
 from vrekit.codecs.base import Codec
 from vrekit.codecs.pipeline import PipelineCodec
-from vrekit.codecs.presets import PRESETS
+from vrekit.codecs.presets import PRESETS, error_of
 from vrekit.codecs.profiles import Option, is_auto
 from vrekit.codecs.registry import clip_codec, codec_for, codec_from_config, option_of
 from vrekit.core.errors import CodecError, UsageError, VrekitError
 from vrekit.core.names import did_you_mean
-from vrekit.core.spec import IMAGE_SUFFIX, IMAGE_TYPE, OutputSpec
+from vrekit.core.spec import IMAGE_TYPE, OutputSpec, image_owner
 from vrekit.engine.transcode.recode import Recoder
 from vrekit.representations.resize import resized_spec
 
@@ -95,7 +96,7 @@ def plan_changes(
             )
     if profile is None and not codecs:
         raise UsageError("nothing says what to change", hint="--profile training, or --codec rgb=jpg")
-    wanted = {name for name in stored if not names or name in names or name.removesuffix(IMAGE_SUFFIX) in names}
+    wanted = {name for name in stored if not names or name in names or (image_owner(name) or name) in names}
     left_out = sorted(set(codecs) - wanted)
     if left_out:
         raise UsageError(f"{left_out[0]!r} gets a codec, but is not among the representations to take along")
@@ -106,7 +107,13 @@ def plan_changes(
             continue
         record = manifest.representations[name]
         option = codecs.get(name)
-        if option is None and (profile is None or record.spec.type == IMAGE_TYPE):
+        in_clips = clip_codec(record.codec) is not None
+        if clip_codec(option) is not None or (in_clips and option is not None):
+            raise UsageError(
+                f"{name}: clips of video are copied, and neither made nor unmade",
+                hint="export this one with the codec you want, and take the others along with -r",
+            )
+        if option is None and (profile is None or in_clips or record.spec.type == IMAGE_TYPE):
             changes[name] = _unchanged(record)
             continue
         if option is None and lossy is not None:
@@ -132,13 +139,8 @@ def _change(
         raise UsageError("codec 'auto' is for exports", hint="`vrekit codecs bench` measures codecs on your data")
     if record.spec.type == IMAGE_TYPE:
         raise UsageError("pictures are not transcoded", hint="`vrekit export … --images png` into the new dataset")
-    if clip_codec(option) is not None or clip_codec(record.codec) is not None:
-        raise UsageError(
-            "clips of video are not transcoded",
-            hint="export to a new dataset with the codec you want, or leave this one out with -r",
-        )
     source = codec_from_config(record.codec or {})
-    target, choice = _target(record, source, option, profile, frame_size)
+    target, choice, error = _target(record, source, option, profile, frame_size)
     if _stages(target) == _stages(source):
         return _unchanged(record)
     recoder = Recoder(source, target, record.stored)
@@ -151,8 +153,7 @@ def _change(
     lost_by = [str(config["id"]) for config in history]
     if recoder.hands_over_rounded and not recoder.target_loses:
         lost_by.append(source.id)
-    wanted = choice if isinstance(choice, str) else str(choice.get("id"))
-    loss, note = _loss(recoder, list(dict.fromkeys(lost_by)), wanted)
+    loss, note = _loss(recoder, list(dict.fromkeys(lost_by)), error)
     return Change(
         name=record.spec.name,
         before=source.id,
@@ -170,25 +171,40 @@ def _change(
     )
 
 
+class _Target(NamedTuple):
+    codec: Codec
+    choice: Mapping[str, Any]  # config key that asks for it
+    error: str | None  # the largest one in words, None where its options are unusual
+
+
 def _target(
-    record: RepresentationRecord,
-    source: Codec,
-    option: Option | None,
-    profile: str,
-    frame_size: tuple[int, int] | None,
-) -> tuple[Codec, Option]:
-    """Return the new codec, and the config key that asks for it."""
+    record: RepresentationRecord, source: Codec, option: Option | None, profile: str, frame_size: tuple[int, int] | None
+) -> _Target:
     spec = record.spec
     one_way = [stage for stage in source.array_stages if stage.one_way] if isinstance(source, PipelineCodec) else []
     if one_way and spec.store_as is None:  # a codec of stages that keeps less than it gets: it goes on doing so
         codec = codec_for(option, record.stored, profile=profile)
         if not isinstance(codec, PipelineCodec):
             raise CodecError(f"codec {codec.id!r} does not go together with the stage {one_way[0].id!r}")
-        codec = PipelineCodec.from_stages((*one_way, *codec.stages), codec.id)
-        return codec, codec.config()
-    resized: OutputSpec = resized_spec(record.memory, spec.output_size, spec.output_dtype, frame_size=frame_size)
+        whole = PipelineCodec.from_stages((*one_way, *codec.stages), codec.id)
+        return _Target(whole, whole.config(), _usual_error(codec, codec.config(), record.stored, None))
+    resized = resized_spec(record.memory, spec.output_size, spec.output_dtype, frame_size=frame_size)
     codec = codec_for(option, resized, store_as=spec.store_as, profile=profile)
-    return codec, option_of(codec, resized, store_as=spec.store_as)
+    choice = option_of(codec, resized, store_as=spec.store_as)
+    return _Target(codec, choice, _usual_error(codec, choice, resized, spec.store_as))
+
+
+def _usual_error(codec: Codec, choice: Mapping[str, Any], spec: OutputSpec, store_as: str | None) -> str | None:
+    name = str(choice.get("id"))
+    if name not in PRESETS:
+        return None
+    try:
+        usual = codec_for(name, spec, store_as=store_as)
+    except (CodecError, UsageError):
+        return None
+    if loss_of(usual) != loss_of(codec):
+        return "unbounded" if error_of(name).startswith("unbounded") else None
+    return error_of(name)
 
 
 def _stages(codec: Codec) -> object:
@@ -196,18 +212,17 @@ def _stages(codec: Codec) -> object:
     return config.get("stages", config)
 
 
-def _loss(recoder: Recoder, lost_by: Sequence[str], wanted: str) -> tuple[Loss, str]:
+def _loss(recoder: Recoder, lost_by: Sequence[str], largest_error: str | None) -> tuple[Loss, str]:
     """Return what is lost.
 
     Args:
         recoder: Old and new codec.
         lost_by: Ids of the codecs that had lost something before.
-        wanted: Id of the new codec.
+        largest_error: Of the new codec.
     """
     if not recoder.target_loses:
         if lost_by:
             return Loss.EARLIER, f"no further loss; what {' and '.join(lost_by)} had lost is not regained"
         return Loss.NONE, "exact"
-    preset = PRESETS.get(wanted)
-    note = f"lossy (largest error: {preset.error})" if preset is not None else "lossy"
+    note = f"lossy (largest error: {largest_error})" if largest_error is not None else "lossy"
     return (Loss.AGAIN, f"{note}, on top of what {' and '.join(lost_by)} had lost") if lost_by else (Loss.NEW, note)

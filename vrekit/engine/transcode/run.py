@@ -8,10 +8,13 @@ OUTPUT/dataset.json   written last, after every payload was read back and checke
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit import __version__
@@ -20,17 +23,16 @@ from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest, writ
 from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
 from vrekit.catalog.runs import RunRecord, now_iso, read_runs, write_run
 from vrekit.catalog.samples import read_samples
-from vrekit.catalog.subset import SUBSETS_FOLDER
 from vrekit.catalog.validate import check_shards
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.codecs.profiles import Option
 from vrekit.core.errors import ChecksumError, DatasetError, UsageError
-from vrekit.core.files import fsync_folder, storage_errors, write_atomic
+from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.merge.extras import copy_runs, copy_statistics
 from vrekit.engine.merge.manifests import Combined
 from vrekit.engine.merge.origin import Origin, read_origin
-from vrekit.engine.merge.rows import SURVEY_COLUMNS, read_video_rows
+from vrekit.engine.merge.rows import SURVEY_COLUMNS, payload_numbers, read_video_rows
 from vrekit.engine.merge.run import LOCK_NAME, MergeListener
 from vrekit.engine.merge.sources import Source, open_sources
 from vrekit.engine.pipeline import usable_cpus
@@ -69,7 +71,7 @@ class _Job:
         codecs = {name: change.record.codec for name, change in self.changes.items()}
         return Origin(
             sources=({"folder": str(self.source.folder.resolve()), "digest": self.source.digest},),
-            options=json.loads(json.dumps({"transcode": codecs, "representations": list(self.combined.names[0])})),
+            options=json.loads(json.dumps({"transcode": codecs, "representations": sorted(self.combined.names[0])})),
             created_with=__version__,
             started_at=now_iso(),
         )
@@ -205,10 +207,13 @@ def _survey(job: _Job) -> None:
             job.report.parts[name].bytes_before += size
 
 
-def _sizes(table: object) -> list[tuple[str, int, int]]:
-    """Return name, number of payloads and their bytes of each representation of some rows."""
-    grouped = table.group_by("representation").aggregate([("byte_size", "count"), ("byte_size", "sum")])  # type: ignore[attr-defined]  # pyarrow has no types
-    return [(row["representation"], row["byte_size_count"], row["byte_size_sum"] or 0) for row in grouped.to_pylist()]
+def _sizes(table: pa.Table) -> list[tuple[str, int, int]]:
+    """Return name, number of stored frames and payload bytes of each representation of some rows."""
+    stored = table.filter(pc.is_valid(table["byte_size"]))
+    counts = Counter(stored["representation"].to_pylist())
+    first = stored.filter(pa.array(payload_numbers(stored) == np.arange(len(stored))))  # frames may share one
+    grouped = first.group_by("representation").aggregate([("byte_size", "sum")])
+    return [(row["representation"], counts[row["representation"]], row["byte_size_sum"]) for row in grouped.to_pylist()]
 
 
 def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) -> None:
@@ -221,14 +226,16 @@ def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) 
         report.copied += stored - one.encoded
         for name, errors in one.errors.items():
             job.errors.setdefault(name, []).append(errors)
-        listener.advanced(one.source_bytes)
+
+    def copied(count: int) -> None:
+        report.copied += count
 
     writer = open_writer(job.output, job.manifest)
     samples = SampleWriter(job.combined, job.changes, writer, job.output, threads=threads, memory_bytes=memory_bytes)
     try:
         for video_id in job.manifest.videos:
             writer.sweep(video_id)
-            samples.write(read_video_rows(job.combined, video_id), video_id, finished)
+            samples.write(read_video_rows(job.combined, video_id), video_id, finished, copied, listener.advanced)
     finally:
         samples.close()
     writer.close()
@@ -243,7 +250,6 @@ def _finish(job: _Job, origin: Origin, listener: MergeListener) -> None:
     for record in read_runs(output):
         write_run(output, _with_new_codecs(record, job.changes))
     copy_statistics(output, job.combined)
-    _copy_subsets(job)
     listener.checking()
     _check_result(job)
     if job.source.has_changed():
@@ -270,13 +276,6 @@ def _with_new_codecs(record: RunRecord, changes: Mapping[str, Change]) -> RunRec
     return replace(record, request=request)
 
 
-def _copy_subsets(job: _Job) -> None:
-    for path in sorted((job.source.folder / SUBSETS_FOLDER).glob("*.parquet")):
-        with storage_errors(job.output):
-            (job.output / SUBSETS_FOLDER).mkdir(exist_ok=True)
-        write_atomic(job.output / SUBSETS_FOLDER / path.name, path.read_bytes())
-
-
 def _check_result(job: _Job) -> None:
     rows = read_samples(job.output, columns=("status",)).num_rows
     if rows != job.report.rows:
@@ -294,6 +293,6 @@ def _check_result(job: _Job) -> None:
 
 def _count_result(job: _Job) -> None:
     read_manifest(job.output)
-    table = read_samples(job.output, columns=("representation", "byte_size"))
+    table = read_samples(job.output, columns=SURVEY_COLUMNS)
     for name, _, size in _sizes(table):
         job.report.parts[name].bytes_after = size

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vrekit.catalog.samples import read_samples
@@ -18,7 +19,7 @@ from vrekit.core.names import sample_key
 from vrekit.engine.merge.manifests import Combined
 from vrekit.engine.merge.packing import stretches
 from vrekit.engine.merge.rows import VideoRows
-from vrekit.engine.merge.samples import SourcePayloads, frame_chunks, sample_row
+from vrekit.engine.merge.samples import SourcePayloads, clips_of_cell, frame_chunks, sample_row
 from vrekit.engine.transcode.changes import Change
 from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
 
@@ -73,63 +74,81 @@ class SampleWriter:
         """End the threads; what they have not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)
 
-    def write(self, rows: VideoRows, video_id: str, finished: Callable[[Finished], None]) -> None:
+    def write(
+        self,
+        rows: VideoRows,
+        video_id: str,
+        finished: Callable[[Finished], None],
+        copied: Callable[[int], None],
+        advance: Callable[[int], None],
+    ) -> None:
         """Append one video.
 
         Args:
             rows: All columns of its rows.
             video_id: Which video.
             finished: Called in this thread for every frame that was appended.
+            copied: Called with the number of frames of a clip of video, which is always copied.
+            advance: Called with the source's payload bytes that are done since the last call.
         """
         manifest = self._combined.manifest
         done = _keys(read_samples(self._output, columns=("frame_index", "representation"), video_ids=[video_id]))
         left = np.array([key not in done for key in _ordered_keys(rows.table)], np.bool_)
+        if not left.all():
+            advance(int(pc.sum(rows.table["byte_size"].filter(pa.array(~left))).as_py() or 0))
         table, group = rows.table.filter(pa.array(left)), rows.group[left]
         payloads = SourcePayloads(self._combined.order[0], table, manifest.stored_names)
         cell: NDArray[np.int64] = table["frame_index"].to_numpy() // manifest.shard_frames
         for start, stop in stretches(cell, group):
             first = int(cell[start]) * manifest.shard_frames
             place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
+            inside = table.slice(start, stop - start)
             with self._writer.open_cell(place) as open_cell:
-                frames = self._frames(table.slice(start, stop - start), open_cell, payloads, video_id)
-                self._append(frames, video_id, open_cell, finished)
+                if inside["payload_index"].null_count < len(inside):
+                    for clip in clips_of_cell(inside, open_cell.recovered, {0: payloads}, self._combined):
+                        open_cell.append_clip(clip)
+                        copied(sum(row.status == "ok" for row in clip.rows))
+                        advance(len(clip.data or b""))
+                    continue
+                frames = self._frames(inside, open_cell, payloads, video_id, advance)
+                for one in self._in_new_form(frames, video_id):
+                    open_cell.append(one.sample)
+                    finished(one)
+                    advance(one.source_bytes)
 
     def _frames(
-        self, table: pa.Table, cell: CellWriter, payloads: SourcePayloads, video_id: str
+        self,
+        table: pa.Table,
+        cell: CellWriter,
+        payloads: SourcePayloads,
+        video_id: str,
+        advance: Callable[[int], None],
     ) -> Iterator[tuple[list[dict[str, Any]], dict[Key, bytes]]]:
         """Yield the rows of each frame that are not recovered, and their payloads."""
         recovered = cell.recovered
         for chunk in frame_chunks(table):
             new = [row for row in chunk if row["representation"] not in recovered.get(row["frame_index"], {})]
+            if len(new) < len(chunk):
+                advance(sum(row["byte_size"] or 0 for row in chunk) - sum(row["byte_size"] or 0 for row in new))
             data = payloads.read(video_id, [row for row in new if row["status"] == "ok"])
             for frame, of_frame in groupby(new, key=lambda row: row["frame_index"]):
                 mine = list(of_frame)
                 keys = [(frame, row["representation"]) for row in mine]
                 yield mine, {key: data.pop(key) for key in keys if key in data}
 
-    def _append(
-        self,
-        frames: Iterator[tuple[list[dict[str, Any]], dict[Key, bytes]]],
-        video_id: str,
-        cell: CellWriter,
-        finished: Callable[[Finished], None],
-    ) -> None:
+    def _in_new_form(
+        self, frames: Iterator[tuple[list[dict[str, Any]], dict[Key, bytes]]], video_id: str
+    ) -> Iterator[Finished]:
+        """Yield the frames in order, while the threads are at work on those behind them."""
         pending: deque[Future[Finished]] = deque()
-        in_flight = 0
-
-        def drain(limit: int) -> None:
-            while len(pending) > limit:
-                one = pending.popleft().result()
-                cell.append(one.sample)
-                finished(one)
-
         try:
             for rows, data in frames:
-                size = _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in rows if self._recodes(row)) + 1
-                in_flight = max(0, min(2 * self._threads, self._memory_bytes // size) - 1)
-                drain(in_flight)
+                size = 1 + _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in rows if self._recodes(row))
+                while len(pending) >= max(1, min(2 * self._threads, self._memory_bytes // size)):
+                    yield pending.popleft().result()
                 pending.append(self._pool.submit(self._frame, video_id, rows, data))
-            drain(0)
+            while pending:
+                yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()

@@ -55,8 +55,9 @@ def check_kinds(kinds: Mapping[str, str], names: list[str]) -> dict[str, Kind]:
     for name, kind in kinds.items():
         if name not in names:
             raise UsageError(f"there is no representation {name!r}{did_you_mean(name, names)}")
-        if kind not in list(Kind):
-            raise UsageError(f"there is no kind {kind!r}{did_you_mean(kind, list(Kind))}", hint=", ".join(Kind))
+        known = [str(one) for one in Kind]
+        if kind not in known:
+            raise UsageError(f"there is no kind {kind!r}{did_you_mean(kind, known)}", hint=", ".join(known))
     return {name: Kind(kind) for name, kind in kinds.items()}
 
 

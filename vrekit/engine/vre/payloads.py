@@ -1,12 +1,15 @@
 """The payloads a VRE folder gives: one `Part` for each representation of the dataset, arrays and pictures alike."""
 
+import math
+import threading
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,8 @@ from vrekit.engine.vre.folder import Files, FrameRecord, VreRepresentation
 from vrekit.engine.vre.kinds import output_spec
 
 _READ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+# NumPy evaluates a header as Python, and CPython 3.11 cannot do that in two threads at once (python/cpython#106905).
+_HEADER_LOCK = threading.Lock()
 _IMAGE_LAYOUTS = {"RGB": ("uint8", 3), "RGBA": ("uint8", 4), "L": ("uint8", 0), "I;16": ("uint16", 0)}
 
 Layout = tuple[np.dtype[Any], tuple[int, ...]]
@@ -201,20 +206,29 @@ def read_array(path: Path, key: str) -> NDArray[Any]:
         BadFileError: If the file is damaged or holds no such plain array.
     """
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            array: NDArray[Any] = loaded[key]
-            return array
+        if path.suffix == ".npy":
+            data = path.read_bytes()
+        else:
+            with zipfile.ZipFile(path) as archive:
+                data = archive.read(f"{key}.npy")  # checks its CRC-32
+        file = BytesIO(data)
+        dtype, shape, fortran_order = _read_header(file)
+        if dtype.kind not in "biufc":
+            what = "pickled Python objects, which are never loaded" if dtype.hasobject else f"{dtype}, no numbers"
+            raise BadFileError(f"{path.name}: it holds {what}")
+        flat = np.frombuffer(data, dtype, count=math.prod(shape), offset=file.tell())
+        return flat.reshape(shape, order="F" if fortran_order else "C")
     except _READ_ERRORS as error:
-        raise BadFileError(f"{path.name}: {_reason(error)}") from error
+        reason = str(error) or type(error).__name__
+        raise BadFileError(f"{path.name}: damaged: {reason}") from error
 
 
-def _reason(error: Exception) -> str:
-    if "allow_pickle" in str(error):
-        return "it holds pickled Python objects, which are never loaded"
-    return f"damaged: {str(error) or type(error).__name__}"
+def _read_header(file: IO[bytes]) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    with _HEADER_LOCK:
+        shape, fortran_order, dtype = read(file)
+    return dtype, shape, fortran_order
 
 
 def _layout_or_none(path: Path, key: str) -> Layout | None:
@@ -222,17 +236,12 @@ def _layout_or_none(path: Path, key: str) -> Layout | None:
     try:
         if path.suffix == ".npy":
             with path.open("rb") as file:
-                return _header(file)
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
-            return _header(file)
+                dtype, shape, _ = _read_header(file)
+        else:
+            with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+                dtype, shape, _ = _read_header(member)
     except _READ_ERRORS:
         return None
-
-
-def _header(file: Any) -> Layout | None:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(file)
     return (dtype.newbyteorder("="), shape) if dtype.kind in "biufc" else None
 
 

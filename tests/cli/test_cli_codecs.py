@@ -1,0 +1,196 @@
+"""`vrekit codecs`, `codecs bench` and `transcode`: what they print, and their exit codes."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from tests.engine.test_export import payloads
+from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.samples import read_samples
+from vrekit.catalog.validate import validate
+from vrekit.cli.app import app
+from vrekit.codecs.profiles import TABLE
+
+Run = Callable[..., Result]
+
+CONFIG = """
+representations:
+  rgb: {type: color/rgb, codec: png}
+  hsv: {type: color/hsv, deps: [rgb], store: false}
+  flow: {type: flow/dis, params: {preset: ultrafast}, codec: pco}
+"""
+
+
+@pytest.fixture
+def run() -> Run:
+    runner = CliRunner()
+
+    def invoke(*arguments: str | Path) -> Result:
+        return runner.invoke(app, [str(argument) for argument in arguments])
+
+    return invoke
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def dataset(run: Run, tmp_path: Path, clip_npy: Path, config: Path) -> Path:
+    result = run("export", clip_npy, "-o", tmp_path / "out", "-c", config, "--shard-frames", 8)
+    assert result.exit_code == 0, result.output
+    return tmp_path / "out"
+
+
+def test_the_table_of_profiles(run: Run) -> None:
+    result = run("codecs")
+    assert result.exit_code == 0
+    for data in TABLE:
+        assert data.partition(",")[0] in result.stdout  # long ones are folded
+    line = next(line for line in result.stdout.splitlines() if "integer maps" in line)
+    assert "npy.zst (level: 9) *" in line
+    assert line.rstrip().endswith("exact")
+
+
+def test_the_table_as_json(run: Run) -> None:
+    rows = {(row["data"], row["lossy"]): row for row in json.loads(run("codecs", "--json").stdout)}
+    assert {data for data, _ in rows} == set(TABLE)
+    color = rows["color uint8", False]
+    assert color["balanced"] == {"codec": "jxl", "default": True}
+    assert color["training"] == {"codec": "rgb-delta", "default": False}
+    assert color["largest_error"] == "exact"
+    assert rows["flow", True]["largest_error"] == "1/128 px a component"
+    assert rows["logits", True]["largest_error"] == "gap: 1.43% + 0.0143 nats"
+    assert rows["boxes and points in pixels", True]["largest_error"] == "0.0005"
+    assert ("text", True) not in rows
+
+
+def test_bench(run: Run, clip_npy: Path, config: Path) -> None:
+    common = ("codecs", "bench", "--video", clip_npy, "-r", "flow", "-c", config, "--frames", 3, "--rounds", 1)
+    data = json.loads(run(*common, "--json").stdout)
+    assert data["frames"] == [0, 14, 29]
+    assert data["data"] == "flow"
+    assert data["npz"]["raw_bytes"] == 3 * 32 * 48 * 2 * 4
+    results = {one["label"]: one for one in data["results"]}
+    assert [one["stored_bytes"] for one in data["results"]] == sorted(one["stored_bytes"] for one in data["results"])
+    assert {"pco", "npy.zst", "flow-delta", "flow-jxl", "flow-jxl (effort: 7)"} <= set(results)
+    assert results["pco"]["fidelity"] == "exact"
+    assert 0 < results["flow-delta"]["errors"]["max_error"] <= 1 / 128 + 1e-6
+    assert "balanced" in results["flow-delta"]["default_of"]
+    assert results["pco"]["smaller_than_npz"] == data["npz"]["stored_bytes"] / results["pco"]["stored_bytes"]
+    text = run(*common).stdout
+    assert "float32 32x48x2" in text
+    assert "× smaller than npz" in text
+
+
+def test_bench_of_what_is_not_there(run: Run, clip_npy: Path, config: Path) -> None:
+    result = run("codecs", "bench", "--video", clip_npy, "-r", "flo", "-c", config)
+    assert result.exit_code == 2
+    assert "did you mean 'flow'" in result.stderr
+    result = run("codecs", "bench", "--video", clip_npy, "-r", "hsv", "-c", config)
+    assert result.exit_code == 2
+    assert "hsv is virtual" in result.stderr
+
+
+def test_transcode(run: Run, dataset: Path, tmp_path: Path) -> None:
+    result = run("transcode", dataset, "-o", tmp_path / "new", "--profile", "training")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == ""
+    assert "flow: pco → flow-delta is lossy (largest error: 1/128 px a component)" in result.stderr
+    assert "rgb: png → jpg is lossy (largest error: unbounded)" in result.stderr
+    assert "60 payloads encoded and checked, 0 copied" in result.stderr
+    again = run("transcode", dataset, "-o", tmp_path / "new", "--profile", "training")
+    assert again.exit_code == 0
+    assert "is finished already: nothing to do" in again.stderr
+    other = run("transcode", dataset, "-o", tmp_path / "new", "--profile", "archive")
+    assert other.exit_code == 2
+    assert "is a dataset made in another way" in other.stderr
+    assert run("validate", tmp_path / "new").exit_code == 0
+
+
+def test_transcode_json_and_codecs_by_name(run: Run, dataset: Path, tmp_path: Path) -> None:
+    options = ("--codec", "rgb={id: jpg, quality: 60}", "--codec", "flow=lossless", "-r", "rgb,flow", "--json")
+    data = json.loads(run("transcode", dataset, "-o", tmp_path / "new", *options).stdout)
+    rgb, flow = data["representations"]
+    assert (rgb["name"], rgb["before"], rgb["after"], rgb["loss"], rgb["copied"]) == ("rgb", "png", "jpg", "new", False)
+    assert "dB PSNR" in rgb["fidelity"]
+    assert (flow["after"], flow["copied"], flow["bytes_after"]) == ("pco", True, flow["bytes_before"])
+    record = read_manifest(tmp_path / "new").representations["rgb"]
+    assert record.codec is not None
+    assert record.codec["stages"][0]["quality"] == 60
+
+
+def test_transcode_lossless_and_dry_run(run: Run, dataset: Path, tmp_path: Path) -> None:
+    result = run("transcode", dataset, "-o", tmp_path / "new", "--profile", "archive", "--lossless", "--dry-run")
+    assert result.exit_code == 0
+    assert "lossy" not in result.stderr
+    assert "nothing is written" in result.stderr
+    assert not (tmp_path / "new").exists()
+    data = json.loads(
+        run(
+            "transcode", dataset, "-o", tmp_path / "new", "--profile", "archive", "--lossy", "--dry-run", "--json"
+        ).stdout
+    )
+    assert [part["after"] for part in data["representations"]] == ["jpg", "flow-jxl"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        ((), 2, "nothing says what to change"),
+        (("--codec", "rgb"), 2, "'rgb' is not NAME=CODEC"),
+        (("--codec", "rgb=[1, 2]"), 2, "neither a codec's name nor its config"),
+        (("--codec", "rgb={id: jpg"), 2, "is no YAML"),
+        (("--codec", "rgb={id: jpg, qualty: 3}"), 2, "did you mean 'quality'"),
+        (("--codec", "flow=jpg"), 1, "flow: codec stage 'jpg' takes"),
+        (("--profile", "training", "--memory", "much"), 2, "--memory 'much' is not a size"),
+    ],
+)
+def test_transcode_mistakes(
+    run: Run, dataset: Path, tmp_path: Path, options: tuple[str, ...], code: int, message: str
+) -> None:
+    result = run("transcode", dataset, "-o", tmp_path / "new", *options)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+def test_transcode_killed_three_times(tmp_path: Path, config: Path) -> None:
+    video = tmp_path / "noise.npy"
+    np.save(video, np.random.default_rng(1).integers(0, 255, (240, 96, 128, 3), np.uint8))
+    vrekit = [sys.executable, "-m", "vrekit"]
+    source, whole, broken = (str(tmp_path / name) for name in ("source", "whole", "broken"))
+    export = [*vrekit, "export", str(video), "-o", source, "-c", str(config), "--shard-frames", "64"]
+    subprocess.run(export, check=True, capture_output=True)
+    options = ["--codec", "rgb={id: jxl, effort: 7}", "--codec", "flow=flow-delta", "--threads", "1"]
+    subprocess.run([*vrekit, "transcode", source, "-o", whole, *options], check=True, capture_output=True)
+    killed = 0
+    for seconds in (0.7, 1.3, 0.4):
+        before = sum(path.stat().st_size for path in Path(broken).glob("shards/*/*"))
+        process = subprocess.Popen(
+            [*vrekit, "transcode", source, "-o", broken, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while process.poll() is None and sum(p.stat().st_size for p in Path(broken).glob("shards/*/.*")) <= before:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+    assert killed >= 2
+    subprocess.run([*vrekit, "transcode", source, "-o", broken, *options], check=True, capture_output=True)
+    assert payloads(Path(broken)) == payloads(Path(whole))
+    assert read_samples(Path(broken)).num_rows == 480
+    assert not validate(Path(broken)).problems
+    assert not list(Path(broken).glob("shards/*/.*"))

@@ -1,0 +1,165 @@
+import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.engine.merge_datasets import file_hashes, make_dataset, member, members_of, rows_of
+from vrekit.catalog.dataset import open_dataset
+from vrekit.catalog.samples import find_sidecars, read_sidecar
+from vrekit.catalog.validate import validate
+from vrekit.core.errors import DatasetError
+from vrekit.core.locks import OwnedFile
+from vrekit.engine.export import export, resume
+from vrekit.engine.gc import GcReport, collect_garbage
+from vrekit.engine.pipeline import Pipeline
+from vrekit.engine.request import ExportRequest
+
+MakeRequest = Callable[..., ExportRequest]
+NOW = timedelta(0)
+
+
+def age(path: Path, hours: float) -> None:
+    then = time.time() - 3600 * hours
+    os.utime(path, (then, then))
+
+
+def whys(report: GcReport) -> dict[str, str]:
+    return {entry["path"]: entry["why"] for entry in report.removed}
+
+
+def test_a_clean_dataset_stays_as_it_is(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(20)})
+    with open_dataset(folder):  # makes an index
+        pass
+    before = file_hashes(folder)
+    report = collect_garbage(folder, older_than=NOW)
+    assert report == GcReport()
+    assert file_hashes(folder) == before
+
+
+def test_uncommitted_tars_go(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(8)}, ["rgb"])
+    orphan = folder / "shards/car/all-00000008-00000015.tar"
+    orphan.write_bytes(bytes(5000))
+    dry = collect_garbage(folder, dry_run=True)
+    assert orphan.exists()
+    assert (dry.removed, dry.freed_bytes) == (
+        [{"path": "shards/car/all-00000008-00000015.tar", "bytes": 5000, "why": "a tar that was never committed"}],
+        5000,
+    )
+    assert collect_garbage(folder) == dry
+    assert not orphan.exists()
+    assert not validate(folder).problems
+
+
+def test_what_a_process_is_writing_stays(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(8)}, ["rgb"])
+    home = folder / "shards/car"
+    for name in ("all-00000008-00000015.tar", ".all-00000008.tar.partial", ".all-00000008.journal"):
+        (home / name).write_bytes(b"x")
+        age(home / name, 100)
+    lock = OwnedFile(home / ".all-00000008.lock", "it")
+    report = collect_garbage(folder)
+    assert report.removed == []
+    assert {entry["why"] for entry in report.kept} == {"a process is writing it", "a process is writing its cell"}
+    lock.release()
+    assert len(collect_garbage(folder).removed) == 3
+    assert sorted(path.name for path in home.iterdir()) == [
+        "all-00000000-00000007.parquet",
+        "all-00000000-00000007.tar",
+    ]
+
+
+def test_interrupted_exports_stay_until_they_are_old(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request()
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "_commit", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            export(request)
+    partials = list(request.dataset.glob("shards/square/.*.partial"))
+    assert partials
+    report = collect_garbage(request.dataset)
+    assert report.removed == []
+    assert "`vrekit resume` can go on with" in report.kept[0]["why"]
+    for path in request.dataset.glob("shards/square/.*"):
+        age(path, 25)
+    report = collect_garbage(request.dataset)
+    assert set(whys(report).values()) == {"an interrupted export that nobody resumed"}
+    assert not list(request.dataset.glob("shards/square/.*"))
+    resume(request.dataset)  # it has to compute again, and can
+    assert len(members_of(request.dataset)) == 90
+
+
+def _interrupt(self: object, cell: object) -> None:
+    if cell is not None:
+        raise KeyboardInterrupt
+
+
+def test_superseded_rows_go(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(8)}, ["rgb"], failed=[("car", 3, "rgb"), ("car", 4, "rgb")])
+    make_dataset(folder, {"car": [3, 4]}, ["rgb"], run_id="run-b", failed=[("car", 4, "rgb")])
+    tars = file_hashes(folder, "shards/*/*.tar")
+    assert sum(len(read_sidecar(path)) for path in find_sidecars(folder)) == 10
+    report = collect_garbage(folder)
+    assert report.rows == 2
+    rows = rows_of(folder)
+    assert len(rows) == 8
+    assert (rows["car", 3, "rgb"]["status"], rows["car", 3, "rgb"]["run_id"]) == ("ok", "run-b")
+    assert (rows["car", 4, "rgb"]["status"], rows["car", 4, "rgb"]["run_id"]) == ("failed", "run-b")
+    assert file_hashes(folder, "shards/*/*.tar") == tars  # a row without payload goes without touching a tar
+    assert not validate(folder).problems
+
+
+def test_what_is_stored_twice_goes_with_its_payload(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(8)}, ["rgb"])
+    other = make_dataset(tmp_path / "other", {"car": range(4, 16)}, ["rgb"], shard_frames=64)
+    for path in other.glob("shards/car/*"):
+        target = folder / "shards/car" / path.name
+        target.write_bytes(path.read_bytes())
+    assert [problem.code for problem in validate(folder).problems] == ["duplicate"] * 4
+    dry = collect_garbage(folder, dry_run=True)
+    assert dry.rows == 4
+    assert dry.freed_bytes == sum(len(member("car", frame, "rgb")[1]) for frame in range(4, 8))
+    assert collect_garbage(folder) == dry
+    assert members_of(folder) == dict(member("car", frame, "rgb") for frame in range(16))
+    assert not validate(folder).problems
+
+
+def test_temporary_files_and_stale_indexes_go(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(8)}, ["rgb"])
+    with open_dataset(folder):
+        pass
+    make_dataset(folder, {"car": range(8, 16)}, ["rgb"])
+    left = folder / "runs" / ".run-x.json.123.tmp"
+    left.write_bytes(b"half")
+    assert set(whys(collect_garbage(folder)).values()) == {"a stale index"}
+    age(left, 30)
+    assert whys(collect_garbage(folder)) == {"runs/.run-x.json.123.tmp": "a temporary file"}
+    with open_dataset(folder) as dataset:
+        assert len(dataset.samples.fetchall()) == 16
+
+
+def test_lance_leftovers(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(40)}, writer="lance")
+    before = rows_of(folder)
+    for name in ("all-00000040.payloads", "all-00000040.journal"):
+        path = folder / "lance/.open/car" / name
+        path.write_bytes(b"x")
+        age(path, 30)
+    report = collect_garbage(folder, older_than=timedelta(hours=24))
+    assert len(report.removed) == 2
+    report = collect_garbage(folder, older_than=NOW)
+    assert [entry["why"].split(" ", 1)[1] for entry in report.removed] == ["old versions"]
+    assert report.freed_bytes > 0
+    assert rows_of(folder) == before
+    assert not validate(folder).problems
+
+
+def test_what_is_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="does not exist"):
+        collect_garbage(tmp_path / "none")
