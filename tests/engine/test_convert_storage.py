@@ -41,7 +41,7 @@ def test_lance_without_vrekit(tar_dataset: Path, tmp_path: Path) -> None:
     table = lance.dataset(str(tmp_path / "out" / "lance" / "all.lance"))
     found = table.to_table(columns=["video_id", "frame_index", "rgb:status"], with_row_id=True).to_pylist()
     ids = [row["_rowid"] for row in found if row["video_id"] == "bus" and row["rgb:status"] == "ok"]
-    payloads = [bytes(data) for _, data in table.read_blobs("rgb", ids=ids, preserve_order=True)]
+    payloads = [bytes(data or b"") for _, data in table.read_blobs("rgb", ids=ids, preserve_order=True)]
     tar = members_of(tar_dataset)
     assert sorted(payloads) == sorted(tar[f"bus/{frame:08d}.rgb.npy"] for frame in range(5))
 

@@ -274,9 +274,8 @@ def test_pictures_are_taken_over_as_files(tmp_path: Path, arrays: dict[str, dict
 def test_extras(tmp_path: Path, arrays: dict[str, dict[int, NDArray[Any]]]) -> None:
     source = write_vre(tmp_path / "vre", {"fastsam": arrays["depth"], "sift": arrays["depth"]})
     for frame in (0, 1):
-        np.savez(
-            source / "fastsam" / "npz" / f"{frame}_extra.npz", boxes=np.full((frame, 4), 2.5), **{"a b": np.arange(3)}
-        )
+        plain: dict[str, Any] = {"boxes": np.full((frame, 4), 2.5), "a b": np.arange(3)}
+        np.savez(source / "fastsam" / "npz" / f"{frame}_extra.npz", **plain)
         np.savez(source / "sift" / "npz" / f"{frame}_extra.npz", np.array({"keypoints": [1, 2]}, dtype=object))
     report = import_vre(VreRequest(source=source, output=tmp_path / "out"))
     assert report.skipped == ["sift: 2 _extra.npz files hold pickled Python objects or are damaged"]

@@ -119,10 +119,12 @@ def test_other_programs_read_the_result(tmp_path: Path) -> None:
     merge([a, b], tmp_path / "out", layout=Layout(shard_frames=16))
     out = tmp_path / "out"
     assert [sample["__key__"] for sample in _webdataset(out)] == [f"car/{frame:08d}" for frame in range(40)]
-    count, size = duckdb.sql(
-        f"SELECT count(*), sum(byte_size) FROM read_parquet('{out}/shards/*/*.parquet') WHERE representation = 'rgb'"
-    ).fetchall()[0]
-    assert (count, size) == (40, sum(len(member("car", frame, "rgb")[1]) for frame in range(40)))
+    with duckdb.connect() as connection:
+        found = connection.execute(
+            "SELECT count(*), sum(byte_size) FROM read_parquet($1) WHERE representation = 'rgb'",
+            [f"{out}/shards/*/*.parquet"],
+        ).fetchall()
+    assert found == [(40, sum(len(member("car", frame, "rgb")[1]) for frame in range(40)))]
     for sidecar in find_sidecars(out):
         for row in read_sidecar(sidecar).to_pylist():
             data = (out / row["shard"]).read_bytes()[row["byte_offset"] : row["byte_offset"] + row["byte_size"]]
@@ -130,12 +132,12 @@ def test_other_programs_read_the_result(tmp_path: Path) -> None:
     assert '- config_name: "all"' in (out / CARD_NAME).read_text()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_merging_the_parts_of_a_dataset_gives_it_back(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     folder = tmp_path_factory.mktemp("split")
     names = ["rgb", "depth", "flow"]
-    videos = {"car": range(data.draw(st.integers(1, COUNT))), "bus": range(data.draw(st.integers(0, 12)))}
+    videos = {"car": range(data.draw(st.integers(1, 24))), "bus": range(data.draw(st.integers(0, 5)))}
     videos = {video_id: frames for video_id, frames in videos.items() if frames}
     grid = data.draw(st.sampled_from([3, 8, 64]))
     size = data.draw(st.sampled_from([1, 3000, 1 << 30]))

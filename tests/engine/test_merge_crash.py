@@ -27,6 +27,11 @@ from vrekit.writers.lance_table import LanceTable
 POINTS = 20
 
 
+def some_slow(numbers: range) -> list[Any]:
+    """Every third number; the others are marked slow."""
+    return [number if number % 3 == 0 else pytest.param(number, marks=pytest.mark.slow) for number in numbers]
+
+
 class Killed(BaseException):
     """Nothing of ours may catch it: what follows is what a SIGKILL leaves, except that locks are given up."""
 
@@ -111,7 +116,7 @@ def test_killed_at_random_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert file_hashes(out, "shards/**/*") == file_hashes(whole, "shards/**/*")
 
 
-@pytest.mark.parametrize("point", range(POINTS))
+@pytest.mark.parametrize("point", some_slow(range(POINTS)))
 def test_killed_once_at_any_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: int) -> None:
     sources = make_sources(tmp_path, "webdataset")
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -126,7 +131,7 @@ def test_killed_once_at_any_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert file_hashes(out, "shards/**/*") == file_hashes(whole, "shards/**/*")
 
 
-@pytest.mark.parametrize("number", range(2, 22))
+@pytest.mark.parametrize("number", some_slow(range(2, 22)))
 def test_lance_killed_at_each_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     sources = make_sources(tmp_path, "lance")
     out = tmp_path / "out"

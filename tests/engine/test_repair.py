@@ -12,9 +12,9 @@ from tests.engine.merge_datasets import damage_lance, make_dataset, member, memb
 from vrekit.catalog.samples import find_sidecars, read_sidecar, sidecar_bytes
 from vrekit.catalog.validate import validate
 from vrekit.core.locks import OwnedFile
-from vrekit.engine import shards
 from vrekit.engine.export import export, resume
 from vrekit.engine.gc import collect_garbage
+from vrekit.engine.merge.tar_target import NewShard
 from vrekit.engine.repair import RepairReport, repair
 from vrekit.engine.request import ExportRequest
 from vrekit.writers.tar_format import BLOCK
@@ -188,7 +188,7 @@ def test_killed_while_repairing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", unlink)
         if point == "commit":
-            patch.setattr(shards.NewShard, "commit", commit)
+            patch.setattr(NewShard, "commit", commit)
         with pytest.raises(Killed):
             mend(folder)
     left = {row["frame_index"] for sidecar in find_sidecars(folder) for row in read_sidecar(sidecar).to_pylist()}

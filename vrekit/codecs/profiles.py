@@ -73,7 +73,7 @@ TABLE: Mapping[str, Mapping[str, Choice]] = {
     "depth in metres, range within 65 m": _scaled("mm", down=False),
     "depth in metres, any range": _scaled("log", down=False),
     "depth of a known range": _scaled("u16", down=False),
-    "normals": _scaled("oct") | {"training": Choice("pco", {"id": "normals-delta", "axis": 0, "across": False})},
+    "normals": _scaled("oct") | {"training": Choice("pco", {"id": "normals-delta", "axis": 0, "across": False, "level": 1})},
     "logits": _SCORES,
     "probabilities": _SCORES,
     "integer maps": {
