@@ -17,11 +17,13 @@ from vrekit.catalog.runs import read_runs
 from vrekit.catalog.samples import read_samples
 from vrekit.catalog.validate import validate
 from vrekit.codecs.registry import codec_from_config
-from vrekit.core.errors import ComputeError, ConfigError, ConflictError, UsageError, VideoError
+from vrekit.core.errors import ComputeError, ConfigError, ConflictError, LockedError, UsageError, VideoError
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.video.selection import parse_frames
+from vrekit.writers.base import Cell
+from vrekit.writers.opener import open_writer
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -517,3 +519,17 @@ representations:
     assert flow.dtype == np.float16
     assert decoded(request.dataset, "rgb")[3].shape == (16, 24, 3)
     assert read_manifest(request.dataset).representations["flow"].stored.shape == (16, 24, 2)
+
+
+def test_cells_another_process_writes_are_left_to_it(make_request: MakeRequest) -> None:
+    request = make_request()
+    export(make_request(frames=parse_frames("0..1")))
+    writer = open_writer(request.dataset, read_manifest(request.dataset))
+    busy = writer.open_cell(Cell("square", "all", 8, 15))
+    with pytest.raises(LockedError, match="is writing square/all frames 8\\.\\.15; 1 such parts were left to it"):
+        export(request)
+    assert sorted(decoded(request.dataset, "rgb")) == [*range(8), *range(16, 30)]
+    busy.suspend()
+    (report,) = [one for one in resume(request.dataset) if one.run_id]
+    assert report.totals["rgb"].computed == 8
+    assert not validate(request.dataset).problems

@@ -20,14 +20,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
 from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest
-from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_samples, read_sidecar
+from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_samples, read_sidecars
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
 from vrekit.core.schema import SAMPLES_SCHEMA
 
@@ -190,18 +189,10 @@ def _tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
             gathered.append(path)
             size += path.stat().st_size
         if size >= _PART_BYTES:
-            yield _read_sidecars(gathered)
+            yield read_sidecars(gathered)
             gathered, size = [], 0
     if gathered:
-        yield _read_sidecars(gathered)
-
-
-def _read_sidecars(paths: list[Path]) -> pa.Table:
-    try:  # all at once, in threads
-        dataset = pa_dataset.dataset([str(path) for path in paths], schema=SAMPLES_SCHEMA, format="parquet")
-        return dataset.to_table()
-    except (pa.ArrowInvalid, OSError):
-        return pa.concat_tables([read_sidecar(path) for path in paths])  # one by one, to name the damaged one
+        yield read_sidecars(gathered)
 
 
 def consolidate(table: pa.Table) -> pa.Table:

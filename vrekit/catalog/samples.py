@@ -19,6 +19,7 @@ from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 
 SHARDS_FOLDER = "shards"
 FORMAT_KEY = b"vrekit.format_version"
+_MANY = 16  # sidecars from which on reading them side by side pays for the import it needs
 
 _DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index")
 _SPLIT = ("pts_seconds", "compute_seconds", "encode_seconds")
@@ -71,7 +72,20 @@ def read_samples(
     """
     if (folder / TABLES_FOLDER).is_dir():
         return lance_samples(folder, columns, video_ids)
-    tables = [read_sidecar(path, columns) for path in find_sidecars(folder, video_ids)]
+    return read_sidecars(find_sidecars(folder, video_ids), columns)
+
+
+def read_sidecars(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of some shards, in that order; arguments and errors as in `read_samples`."""
+    if len(paths) >= _MANY:
+        from pyarrow import dataset
+
+        try:  # all at once, in threads
+            schema = _schema(columns)
+            return dataset.dataset([str(path) for path in paths], schema=schema, format="parquet").to_table()
+        except (pa.ArrowInvalid, OSError):
+            pass  # one by one, to name the damaged one
+    tables = [read_sidecar(path, columns) for path in paths]
     return pa.concat_tables(tables) if tables else _schema(columns).empty_table()
 
 

@@ -42,10 +42,15 @@ def _all(choice: Choice) -> dict[str, Choice]:
     return dict.fromkeys(PROFILES, choice)
 
 
+# Training pays a slow write once and reads often; the CRC-32 of the metadata is checked before anything is decoded.
+_FAST = {"level": 9, "checksum": False}
+_PACKED_IDS = {"id": "npy.zst", "level": 9}
+
+
 def _scaled(quantiser: str, **training: Any) -> dict[str, Choice]:
     fast = f"{quantiser}-delta"
     return {
-        "training": Choice("pco", {"id": fast, **training} if training else fast),
+        "training": Choice("pco", {"id": fast, **training, **_FAST}),
         "balanced": Choice("pco", f"{quantiser}-delta"),
         "archive": Choice("pco", {"id": f"{quantiser}-jxl", "effort": 7}),
     }
@@ -56,11 +61,12 @@ _SCORES = {
     "balanced": Choice("pco", "gaplog-jls"),
     "archive": Choice({"id": "pco", "level": 12}, "gaplog-jls"),
 }
-_PACKED_IDS: Option = {"id": "npy.zst", "level": 9}
 
 TABLE: Mapping[str, Mapping[str, Choice]] = {
     "color uint8": {
-        "training": Choice("rgb-delta", {"id": "jpg", "quality": 90, "subsampling": "420"}),
+        "training": Choice(
+            "rgb-delta", {"id": "jpg", "quality": 90, "subsampling": "420", "fast_upsampling": True}
+        ),
         "balanced": Choice("jxl", "jpg", lossy_by_default=False),
         "archive": Choice({"id": "jxl", "effort": 7}, "jpg", lossy_by_default=False),
     },
@@ -73,11 +79,12 @@ TABLE: Mapping[str, Mapping[str, Choice]] = {
     "depth in metres, range within 65 m": _scaled("mm", down=False),
     "depth in metres, any range": _scaled("log", down=False),
     "depth of a known range": _scaled("u16", down=False),
-    "normals": _scaled("oct") | {"training": Choice("pco", {"id": "normals-delta", "axis": 0, "across": False, "level": 1})},
+    "normals": _scaled("oct")
+    | {"training": Choice("pco", {"id": "normals-delta", "axis": 0, "across": False, **_FAST})},
     "logits": _SCORES,
     "probabilities": _SCORES,
     "integer maps": {
-        "training": Choice(_PACKED_IDS),
+        "training": Choice(_PACKED_IDS | _FAST),
         "balanced": Choice(_PACKED_IDS),
         "archive": Choice({"id": "jxl", "effort": 7}),
     },

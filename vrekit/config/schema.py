@@ -50,6 +50,12 @@ def _choice(*options: str, nothing: tuple[str, ...] = ()) -> Callable[[object], 
     return check
 
 
+def _store_as(value: object) -> str | None:
+    if isinstance(value, str) and re.fullmatch(r"top-[1-9]\d*", value):
+        return value
+    return _choice(*STORE_AS)(value)
+
+
 def _batch_size(value: object) -> int | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
         return value
@@ -139,7 +145,7 @@ class RepresentationEntry(_Section):
     device: Device = None
     dtype: ComputeDtype = None
     store: bool | None = None
-    store_as: Annotated[str | None, BeforeValidator(_choice(*STORE_AS))] = None
+    store_as: Annotated[str | None, BeforeValidator(_store_as)] = None
     codec: CodecChoice = None
     output_size: OutputSize = None
     output_dtype: OutputDtype = None

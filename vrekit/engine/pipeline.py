@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.runs import MAX_FAILURES_LISTED, RepresentationTotals
 from vrekit.codecs.base import ClipCodec
-from vrekit.core.errors import ComputeError
+from vrekit.core.errors import ComputeError, LockedError
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import OutputSpec
 from vrekit.engine.clips import ClipBuilder, ClipFrame, ClipMaker, FinishedClip
@@ -202,6 +202,7 @@ class Pipeline:
         self._feeder = Feeder(source, context=context)
         self._processor = BatchProcessor(graph, batch_size=batch_size)
         self._open: list[CellWriter] = []
+        self._locked: list[LockedError] = []
         self._clip_bytes = clip_bytes
         self._clip_codecs: dict[str, ClipCodec] = {
             name: node.codec
@@ -239,6 +240,7 @@ class Pipeline:
                 self._drain(pending, keep=0)
                 self._commit(current)
                 self._store_clips(keep=0)
+            self._report_locked()
         finally:
             for builder in self._building:
                 builder.abort()
@@ -265,7 +267,11 @@ class Pipeline:
             if not here:
                 continue
             cell = Cell(self.plan.video_id, group, plan.first, plan.last)
-            writers[group] = self.writer.open_cell(cell)
+            try:
+                writers[group] = self.writer.open_cell(cell)
+            except LockedError as error:
+                self._locked.append(error)  # its owner does this part; the rest is still to be done here
+                continue
             self._open.append(writers[group])
             recovered = writers[group].recovered
             for name, frames in here.items():
@@ -384,6 +390,13 @@ class Pipeline:
 
     def _writer_of(self, cell: _CellWork, name: str) -> CellWriter:
         return next(cell.writers[group] for group, names in self.groups.items() if name in names)
+
+    def _report_locked(self) -> None:
+        if self._locked:
+            raise LockedError(
+                f"{self._locked[0].message}; {len(self._locked)} such parts were left to it, everything else is done",
+                hint="`vrekit resume` once it has finished says whether anything is missing",
+            )
 
     def _failed_again(self, cell: _CellWork, row: SampleRow) -> bool:
         # its first failure is on record already; another row on every resume would only pile up

@@ -39,6 +39,8 @@ def number_frame_files(folder: Path, files: list[Path]) -> dict[int, Path]:
     numbered: dict[int, Path] = {}
     for path in files:
         number = int(found[path][-1])
+        if number >= 1 << 63:
+            raise VideoError(f"{folder}: the frame number of {path.name} is too large", hint="number files from 0")
         if number in numbered:
             raise VideoError(
                 f"{folder}: {numbered[number].name} and {path.name} are both frame {number}",

@@ -31,7 +31,7 @@ from vrekit.engine.merge.lance_target import copy_fragments, finish_tables
 from vrekit.engine.merge.manifests import Combined, Conflict, Layout, OnConflict, combine
 from vrekit.engine.merge.origin import Origin, read_origin
 from vrekit.engine.merge.packing import member_sizes, pack
-from vrekit.engine.merge.rows import SURVEY_COLUMNS, read_video_rows
+from vrekit.engine.merge.rows import SURVEY_COLUMNS, VideoRows, read_video_rows
 from vrekit.engine.merge.samples import write_samples
 from vrekit.engine.merge.sources import open_sources
 from vrekit.engine.merge.tar_target import TEMPORARY_SUFFIX, NewShard, new_shard
@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 LOCK_NAME = ".merge.lock"
 _MAX_CONFLICTS_SHOWN = 20
 _TELL_SECONDS = 0.1
+_KEPT_ROWS = 500_000  # in memory from the first look at them, about 150 MB
 _THREADS = 3  # one waits for the disk while others copy
 
 
@@ -123,10 +124,12 @@ class _Survey:
     Attributes:
         total_bytes: Bytes to copy, headers of tars included.
         left_out: Rows of the sources that are not part of the result; for Lance only.
+        rows: The rows of the first videos, so that small datasets are read once.
     """
 
     total_bytes: int = 0
     left_out: set[tuple[int, str, int, str]] = field(default_factory=set)
+    rows: dict[str, VideoRows] = field(default_factory=dict)
 
 
 def merge(
@@ -240,7 +243,10 @@ def _survey(combined: Combined, report: MergeReport) -> _Survey:
     survey = _Survey()
     report.conflicts = list(combined.conflicts)
     for video_id in combined.manifest.videos:
-        rows = read_video_rows(combined, video_id, SURVEY_COLUMNS)
+        keep = report.rows < _KEPT_ROWS
+        rows = read_video_rows(combined, video_id, None if keep else SURVEY_COLUMNS)
+        if keep:
+            survey.rows[video_id] = rows
         report.rows += rows.table.num_rows
         report.payload_bytes += rows.payload_bytes
         report.duplicates += rows.duplicates
@@ -280,7 +286,7 @@ def _copy(work: _Work) -> None:
         for video_id in combined.manifest.videos:
             writer.sweep(video_id)
             done = read_progress(work.output, video_id)
-            rows = read_video_rows(combined, video_id)
+            rows = work.survey.rows.pop(video_id, None) or read_video_rows(combined, video_id)
             write_samples(rows, video_id, combined, writer, done, work.listener.advanced)
 
 
@@ -316,7 +322,7 @@ def _copy_tars(work: _Work) -> None:
 def _new_shards(work: _Work) -> Iterator[NewShard]:
     manifest = work.combined.manifest
     for video_id in manifest.videos:
-        rows = read_video_rows(work.combined, video_id)
+        rows = work.survey.rows.pop(video_id, None) or read_video_rows(work.combined, video_id)
         folder = work.output / SHARDS_FOLDER / video_id
         with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
