@@ -91,6 +91,16 @@ _PIPELINES: dict[str, tuple[str, list[Any]]] = {
     "indices": ("logits", ["indices", "npy"]),
     "softmax": ("logits", ["softmax", "npy"]),
     "topk": ("logits", [{"id": "topk", "k": 2}, "planes", "jls"]),
+    "delta-down": (
+        "normals",
+        [
+            {"id": "uniform", "minimum": -1.0, "maximum": 1.0, "bits": 8},
+            {"id": "delta", "across": False},
+            "npy",
+            {"id": "zstd", "checksum": False},
+        ],
+    ),
+    "jpg-fast": ("rgb", [{"id": "jpg", "subsampling": "420", "fast_upsampling": True}]),
     "delta-across": ("unit", [{"id": "uniform", **_UNIT}, {"id": "delta", "down": False}, "byteplanes", "npy", "zstd"]),
 }
 

@@ -18,6 +18,7 @@ from tests.engine.merge_datasets import file_hashes, make_dataset, rows_of
 from vrekit.catalog.manifest import MANIFEST_NAME
 from vrekit.catalog.validate import validate
 from vrekit.engine.merge import lance_target, tar_target
+from vrekit.engine.merge import origin as merge_origin
 from vrekit.engine.merge import run as merge_run
 from vrekit.engine.merge.manifests import Layout
 from vrekit.engine.merge.run import merge
@@ -39,6 +40,7 @@ class Killed(BaseException):
 # Everything a merge does to the disk goes through one of these.
 _CALLS: dict[str, list[tuple[Any, str]]] = {
     "tar": [
+        (merge_origin, "write_atomic"),
         (tar_target, "write_tar"),
         (tar_target, "write_atomic"),
         (tar_target, "fsync_folder"),

@@ -64,9 +64,7 @@ _SCORES = {
 
 TABLE: Mapping[str, Mapping[str, Choice]] = {
     "color uint8": {
-        "training": Choice(
-            "rgb-delta", {"id": "jpg", "quality": 90, "subsampling": "420", "fast_upsampling": True}
-        ),
+        "training": Choice("rgb-delta", {"id": "jpg", "quality": 90, "subsampling": "420", "fast_upsampling": True}),
         "balanced": Choice("jxl", "jpg", lossy_by_default=False),
         "archive": Choice({"id": "jxl", "effort": 7}, "jpg", lossy_by_default=False),
     },

@@ -24,7 +24,8 @@ class Jpg(ImageStage):
         quality: 1 .. 100.
         subsampling: `"444"` keeps colour at full resolution, `"420"` at half.
         fast_upsampling: Whether colour at half resolution is repeated instead of interpolated when decoding, which
-            takes 5 % less time. On video frames that is 0.1 dB PSNR nearer to the original. The file is the same.
+            takes 5 % less time. Frames of most videos come out up to 2 dB PSNR nearer to the original, since their
+            colour was repeated before; smooth colour that never was at half size, up to 5 dB further. Same file.
     """
 
     id: ClassVar[str] = "jpg"

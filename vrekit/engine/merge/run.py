@@ -9,6 +9,7 @@ So an interrupted merge is no dataset yet, and the same call goes on with it.
 """
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from vrekit.core.locks import OwnedFile
 from vrekit.engine.merge.extras import copy_runs, copy_statistics
 from vrekit.engine.merge.lance_target import copy_fragments, finish_tables
 from vrekit.engine.merge.manifests import Combined, Conflict, Layout, OnConflict, combine
-from vrekit.engine.merge.origin import Origin, read_origin
+from vrekit.engine.merge.origin import ORIGIN_NAME, Origin, read_origin
 from vrekit.engine.merge.packing import member_sizes, pack
 from vrekit.engine.merge.rows import SURVEY_COLUMNS, VideoRows, read_video_rows
 from vrekit.engine.merge.samples import write_samples
@@ -187,7 +188,10 @@ def merge(
     origin = Origin.of(opened, layout, on_conflict)
     before = read_origin(output)
     if (output / MANIFEST_NAME).exists():
-        _check_finished(output, before, origin)
+        unfinished = _check_finished(output, before, origin)
+        if unfinished is not None and not dry_run:  # killed between its last two steps
+            unfinished.finished().write(output)
+            (output / LOCK_NAME).unlink(missing_ok=True)
         report.was_finished = True
     elif not dry_run:
         _check_target(output, before, origin)
@@ -218,16 +222,22 @@ def merge(
     return report
 
 
-def _check_finished(output: Path, before: Origin | None, origin: Origin) -> None:
+def _check_finished(output: Path, before: Origin | None, origin: Origin) -> Origin | None:
+    """Return the origin of a finished merge if that does not say yet that it is finished."""
     if before is None or not before.is_same(origin):
         raise UsageError(
             f"{output} is a dataset already", hint="choose a new folder with -o; to add to a dataset, merge it too"
         )
     read_manifest(output)
+    return before if before.finished_at is None else None
 
 
 def _check_target(output: Path, before: Origin | None, origin: Origin) -> None:
-    if not output.exists() or (output.is_dir() and not any(output.iterdir())):
+    if not output.exists():
+        return
+    # killed before it had written more than this
+    ours = re.compile(rf"{re.escape(LOCK_NAME)}|\.{re.escape(ORIGIN_NAME)}\.\d+\.tmp")
+    if output.is_dir() and all(ours.fullmatch(entry.name) for entry in output.iterdir()):
         return
     if before is None:
         raise UsageError(f"{output} is not empty", hint="choose a new folder with -o")
