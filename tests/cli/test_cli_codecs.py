@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from tests.engine.test_export import payloads
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.samples import read_samples
 from vrekit.catalog.validate import validate
-from vrekit.cli.app import app
 from vrekit.codecs.profiles import TABLE
 
 Run = Callable[..., Result]
@@ -26,16 +25,6 @@ representations:
   hsv: {type: color/hsv, deps: [rgb], store: false}
   flow: {type: flow/dis, params: {preset: ultrafast}, codec: pco}
 """
-
-
-@pytest.fixture
-def run() -> Run:
-    runner = CliRunner()
-
-    def invoke(*arguments: str | Path) -> Result:
-        return runner.invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 @pytest.fixture

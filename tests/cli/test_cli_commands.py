@@ -11,24 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from tests.conftest import QUICK_CONFIG
 from vrekit.catalog.runs import read_runs
 from vrekit.catalog.samples import read_samples
-from vrekit.cli.app import app
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run() -> Run:
-    runner = CliRunner()
-
-    def invoke(*arguments: str | Path) -> Result:
-        return runner.invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 @pytest.fixture

@@ -5,24 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from tests.engine.merge_datasets import make_dataset, member, members_of, rows_of
 from vrekit.catalog.manifest import read_manifest
-from vrekit.cli.app import app
 
 Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run() -> Run:
-    runner = CliRunner()
-
-    def invoke(*arguments: str | Path) -> Result:
-        return runner.invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 def test_merge(run: Run, tmp_path: Path) -> None:

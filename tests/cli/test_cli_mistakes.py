@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from vrekit.catalog.validate import validate
-from vrekit.cli.app import app
 
 Run = Callable[..., Result]
 
@@ -21,16 +20,6 @@ GOOD = """
 representations:
   rgb: {type: color/rgb, codec: png}
 """
-
-
-@pytest.fixture
-def run() -> Run:
-    runner = CliRunner()
-
-    def invoke(*arguments: str | Path) -> Result:
-        return runner.invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 @pytest.fixture

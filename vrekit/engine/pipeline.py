@@ -415,7 +415,10 @@ class Pipeline:
                 )
 
     def _report_recovered(self, cell: _CellWork) -> None:
+        opened = {name for group in cell.writers for name in self.groups[group]}
         for name, frames in cell.plan.missing.items():
+            if name not in opened:
+                continue
             recovered = len(frames) - len(cell.missing.get(name, ()))
             if recovered:
                 self.listener.advanced(name, stored=recovered, failed=0, stored_bytes=0)
