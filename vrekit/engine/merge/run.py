@@ -391,8 +391,10 @@ def _finish(work: _Work, origin: Origin) -> None:
             f"{', '.join(changed)} was written to while it was merged",
             hint=f"wait until that is over, delete {output} and merge again",
         )
-    for temporary in (output / SHARDS_FOLDER).glob(f"*/.*{TEMPORARY_SUFFIX}"):
-        temporary.unlink()
+    for pattern in (".*", "*/.*", f"{SHARDS_FOLDER}/*/.*"):
+        for path in output.glob(pattern):
+            if path.name.endswith((TEMPORARY_SUFFIX, ".tmp")):  # of calls that were killed
+                path.unlink()
     with storage_errors(output):
         fsync_folder(output)
     write_card(output, combined.manifest)
