@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from video_clips import clip, ffmpeg_frames, rotated, run_ffmpeg
 
+from tests.video.video_clips import clip, ffmpeg_frames, rotated, run_ffmpeg
 from vrekit.codecs.video import Video
 from vrekit.core.errors import VideoError
 from vrekit.video.files import FileSource
