@@ -113,7 +113,7 @@ def _training(folder: Path, rounds: int) -> None:
         "indices": lambda data: cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED),
     }
     specs = {
-        "rgb": (rgb, OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=rgb.shape, axes="HWC")),
+        "rgb": (rgb, OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=rgb.shape, axes="HWC", natural=True)),
         "depth": (depth, OutputSpec(kind=Kind.DEPTH, dtype="float32", shape=depth.shape, axes="HW", unit="m")),
         "normals": (normals, OutputSpec(kind=Kind.NORMALS, dtype="float32", shape=normals.shape, axes="HWC")),
         "indices": (ids, OutputSpec(kind=Kind.INDICES, dtype="uint8", shape=ids.shape, axes="HW")),

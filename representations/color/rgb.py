@@ -21,6 +21,7 @@ class RGB(Representation):
             shape=(height, width, 3),
             axes="HWC",
             value_range=(0, 255),
+            natural=True,
             description="decoded RGB pixels",
         )
 

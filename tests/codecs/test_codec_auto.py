@@ -20,7 +20,7 @@ def spec(kind: Kind, dtype: str, shape: tuple[int | None, ...], axes: str, **opt
     return OutputSpec(kind=kind, dtype=dtype, shape=shape, axes=axes, **options)
 
 
-RGB = spec(Kind.COLOR, "uint8", (24, 32, 3), "HWC")
+RGB = spec(Kind.COLOR, "uint8", (24, 32, 3), "HWC", natural=True)
 METRES = spec(Kind.DEPTH, "float32", (24, 32), "HW", unit="m")
 NORMALS = spec(Kind.NORMALS, "float32", (24, 32, 3), "HWC")
 LOGITS = spec(Kind.LOGITS, "float32", (5, 24, 32), "CHW")

@@ -24,7 +24,7 @@ def spec(kind: Kind, dtype: str, shape: tuple[int | None, ...], axes: str, **opt
     return OutputSpec(kind=kind, dtype=dtype, shape=shape, axes=axes, **options)
 
 
-RGB = spec(Kind.COLOR, "uint8", (9, 8, 3), "HWC")
+RGB = spec(Kind.COLOR, "uint8", (9, 8, 3), "HWC", natural=True)
 DEPTH = spec(Kind.DEPTH, "float32", (9, 8), "HW", value_range=(0.0, 1.0))
 METRES = spec(Kind.DEPTH, "float32", (9, 8), "HW", unit="m")
 FLOW = spec(Kind.FLOW, "float32", (9, 8, 2), "HWC", unit="px")

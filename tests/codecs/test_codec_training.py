@@ -1,6 +1,7 @@
 """What only the training profile uses: one neighbour, frames without a checksum, fast up-sampling, tables of pairs."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,8 +151,10 @@ def test_fast_upsampling_reads_the_same_file_and_is_nearer_to_frames_with_colour
 
 
 def test_the_profile_fills_in_what_docs_say() -> None:
-    color = OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=(4, 5, 3), axes="HWC")
+    color = OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=(4, 5, 3), axes="HWC", natural=True)
     assert codec_for(None, color, profile="training").config()["stages"][0]["fast_upsampling"] is True
+    computed = replace(color, natural=None)  # a halftone, say: its dots would not survive a JPEG
+    assert codec_for(None, computed, profile="training").is_exact
     stages = default_codec(normals_spec((4, 5, 3)), profile="training").config()["stages"]
     assert stages[1] == {"id": "channels-first", "axis": 0}
     assert stages[2] == {"id": "delta", "down": True, "across": False}

@@ -142,8 +142,11 @@ def choose(spec: OutputSpec, *, profile: str, lossy: bool | None) -> tuple[Optio
         raise UsageError(
             f"unknown codec profile {profile!r}{did_you_mean(profile, PROFILES)}", hint=f"one of {', '.join(PROFILES)}"
         )
-    choice = TABLE[row_of(spec)][profile]
-    take_lossy = choice.lossy_by_default if lossy is None else lossy
+    row = row_of(spec)
+    choice = TABLE[row][profile]
+    # what a picture codec drops in a camera's pixels nobody misses; in a halftone or a rendered map it is the content
+    by_default = choice.lossy_by_default and (row != "color uint8" or spec.natural is True)
+    take_lossy = by_default if lossy is None else lossy
     first = (choice.lossy,) if take_lossy and choice.lossy is not None else ()
     return (*first, choice.lossless, *_LAST_RESORT)
 

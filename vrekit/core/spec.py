@@ -52,6 +52,7 @@ class OutputSpec:
         classes: Class names of logits, probabilities, indices.
         color_map: One RGB triple per class, for pictures.
         columns: Names of the last axis of boxes, points and tables, such as `("x1", "y1", "x2", "y2", "score")`.
+        natural: True for pixels of a camera: codecs that lose what eyes miss may be a profile's default for them only.
         invalid_value: The value of pixels or frames without a measurement; NaN is spelled `"nan"`.
         description: One line for people.
     """
@@ -65,6 +66,7 @@ class OutputSpec:
     classes: tuple[str, ...] | None = None
     color_map: tuple[tuple[int, int, int], ...] | None = None
     columns: tuple[str, ...] | None = None
+    natural: bool | None = None
     invalid_value: float | str | None = None
     description: str = ""
 
