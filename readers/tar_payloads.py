@@ -13,9 +13,9 @@ from vrekit.core.errors import DatasetError
 from vrekit.readers.index import MISSING, FrameIndex
 from vrekit.readers.locks import ForkSafeLock
 
-# Payloads of one shard with less than this between them are read in one go: reading 256 KiB too much takes less time
-# than another request to a disk, and about 30 µs from the page cache.
-MAX_GAP_BYTES = 256 << 10
+# Payloads of one shard with less than this between them are read in one go: tar headers and small neighbours. Larger
+# gaps cost more than another positioned read does, and a sparse subset would read much that nobody asked for.
+MAX_GAP_BYTES = 16 << 10
 MAX_READ_BYTES = 64 << 20  # one go never grows beyond this, whatever lies side by side
 MAX_OPEN_FILES = 128
 

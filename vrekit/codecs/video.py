@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -15,11 +14,11 @@ from numpy.typing import NDArray
 
 from vrekit.codecs.base import ClipCodec, ClipDecoder, ClipEncoder
 from vrekit.core.errors import CodecError, MissingDependencyError, UsageError
+from vrekit.core.ffmpeg import MUXERS, ffmpeg_program
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import OutputSpec
 
 Encoding = Literal["av1", "ffv1", "h264", "hevc"]
-MUXERS: Mapping[str, str] = {"mkv": "matroska", "mp4": "mp4"}
 DEFAULT_GOP = 16
 _MAX_GOP = 1000
 # A step below what looks perfect: the error is that of a JPEG at quality 90 to 95 (docs/codecs.md).
@@ -37,6 +36,7 @@ _ENCODERS: Mapping[str, Mapping[str, str]] = {
 }
 _TO_YUV = "scale=out_color_matrix=bt709:out_range=tv:flags=accurate_rnd+full_chroma_int+bicubic"
 _YUV_TAGS = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range tv"
+_FRAMES_AT_ONCE = 16
 _DECODER_FRAMES = 12  # pictures that a decoder keeps: references, and those waiting for their turn
 
 
@@ -158,7 +158,7 @@ class _FfmpegEncoder(ClipEncoder):
         self._folder = tempfile.TemporaryDirectory(prefix="vrekit_clip_")
         self._path = Path(self._folder.name) / f"clip.{container}"
         self._log = Path(self._folder.name) / "log"
-        command = [_program(), "-v", "error", "-nostdin", *options, "-f", MUXERS[container], str(self._path)]
+        command = [ffmpeg_program(), "-v", "error", "-nostdin", *options, "-f", MUXERS[container], str(self._path)]
         with self._log.open("wb") as log:  # a file: nobody has to read a pipe while frames are written
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log)
 
@@ -217,6 +217,13 @@ class _TorchcodecDecoder(ClipDecoder):
     """torchcodec over the bytes of a clip."""
 
     def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._decoder = self._open()
+        metadata = self._decoder.metadata
+        self._count = int(metadata.num_frames or 0)
+        self._frame_bytes = int(metadata.height or 0) * int(metadata.width or 0) * 3 // 2
+
+    def _open(self) -> Any:
         try:
             from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined] # exported, but in no __all__
         except (ImportError, OSError, RuntimeError) as error:
@@ -225,14 +232,11 @@ class _TorchcodecDecoder(ClipDecoder):
                 hint="pip install torchcodec; apt install ffmpeg",
             ) from error
         try:
-            self._decoder = VideoDecoder(
-                data, dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu", seek_mode="exact"
+            return VideoDecoder(
+                self._data, dimension_order="NHWC", num_ffmpeg_threads=1, device="cpu", seek_mode="exact"
             )
         except (RuntimeError, ValueError, IndexError, AssertionError) as error:
             raise CodecError(f"no video that FFmpeg reads: {_reason(error)}") from error
-        metadata = self._decoder.metadata
-        self._count = int(metadata.num_frames or 0)
-        self._frame_bytes = int(metadata.height or 0) * int(metadata.width or 0) * 3 // 2
 
     @property
     def frame_count(self) -> int:
@@ -249,6 +253,19 @@ class _TorchcodecDecoder(ClipDecoder):
         if len(positions) and not 0 <= positions[0] <= positions[-1] < self._count:
             raise CodecError(f"no frames {positions[0]} to {positions[-1]} in a clip of {self._count}")
         try:
+            return self._decode(positions)
+        except CodecError:
+            # Started at the key frame of an open group, FFmpeg may give fewer frames than on its way from the front.
+            self._decoder = self._open()
+        found = []
+        for start in range(0, int(positions[-1]) + 1, _FRAMES_AT_ONCE):
+            frames = self._decode(np.arange(start, min(start + _FRAMES_AT_ONCE, int(positions[-1]) + 1)))
+            wanted = positions[(positions >= start) & (positions < start + _FRAMES_AT_ONCE)] - start
+            found.append(frames[wanted])
+        return np.concatenate(found)
+
+    def _decode(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:
+        try:
             frames: NDArray[np.uint8] = self._decoder.get_frames_at(positions.tolist()).data.numpy()
         except (RuntimeError, ValueError, IndexError) as error:
             raise CodecError(f"a frame does not decode: {_reason(error)}") from error
@@ -257,16 +274,6 @@ class _TorchcodecDecoder(ClipDecoder):
 
 def _reason(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _program() -> str:
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise MissingDependencyError(
-            "encoding video needs FFmpeg's command line, and there is no program `ffmpeg`",
-            hint="`apt install ffmpeg`, `brew install ffmpeg` or `conda install -c conda-forge ffmpeg`",
-        )
-    return program
 
 
 @functools.cache
@@ -279,7 +286,7 @@ def _listed_encoders(program: str) -> frozenset[str]:
 
 def _encoder(encoding: str) -> str:
     """Return the name of FFmpeg's encoder for `encoding`."""
-    there = _listed_encoders(_program())
+    there = _listed_encoders(ffmpeg_program())
     for name in _ENCODERS[encoding]:
         if name in there:
             return name

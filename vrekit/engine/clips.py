@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +170,7 @@ class ClipBuilder:
             raise CodecError(self._encoding_failed or "nothing was encoded")
         data = self._encoder.finish()
         positions = np.arange(len(good), dtype=np.int64)
-        different = self._first_difference(data, positions, good)
+        different = self._first_difference(data, positions, good, np.empty(0, np.int64))
         if different is not None:
             raise CodecError(f"the encoded clip does not hold what was put in: {different}")
         return data, positions
@@ -182,7 +183,7 @@ class ClipBuilder:
         different: str | None = None
         for lead_in in _LEAD_INS:
             clip = remuxer.cut(frames, self._maker.codec.suffix, lead_in=lead_in)
-            different = self._first_difference(clip.data, clip.positions, good)
+            different = self._first_difference(clip.data, clip.positions, good, clip.open_keys)
             if different is None:
                 return clip.data, clip.positions
             logger.info("cut at frame %d with %d more key frames: %s", frames[0], lead_in, different)
@@ -191,22 +192,40 @@ class ClipBuilder:
             hint="`codec: {id: video, encode: ffv1}` stores them exactly",
         )
 
-    def _first_difference(self, data: bytes, positions: NDArray[np.int64], good: Sequence[ClipFrame]) -> str | None:
-        """Return what of a clip is not what it should be, None when all frames are there and exact if they must be."""
+    def _first_difference(
+        self, data: bytes, positions: NDArray[np.int64], good: Sequence[ClipFrame], open_keys: NDArray[np.int64]
+    ) -> str | None:
+        """Return what of a clip is not what it should be, None when all frames are there and exact if they must be.
+
+        Args:
+            data: The clip.
+            positions: Place of each frame in it.
+            good: The frames.
+            open_keys: Places where decoding is tried to start, besides the front: the last of them first, so that the
+                decoder has to seek to each.
+        """
+        starts = [0, *np.searchsorted(positions, open_keys).tolist(), len(good)]
+        parts = list(pairwise(starts))[::-1] if len(open_keys) else []
         try:
             decoder = self._maker.codec.open_decoder(data)
             if decoder.frame_count < len(good) or (self._encoder and decoder.frame_count != len(good)):
                 return f"it has {decoder.frame_count} frames, expected {len(good)}"
-            for start in range(0, len(good), _FRAMES_AT_ONCE):
-                part = good[start : start + _FRAMES_AT_ONCE]
-                pixels = decoder.read(positions[start : start + _FRAMES_AT_ONCE])
-                for frame, decoded in zip(part, pixels, strict=True):
-                    if decoded.shape != frame.row.shape:
-                        return f"frame {frame.row.frame_index} is {decoded.shape}, expected {frame.row.shape}"
-                    if self._maker.codec.is_exact and pixels_checksum(decoded) != frame.checksum:
-                        return f"frame {frame.row.frame_index} decodes to other pixels"
+            for first, end in [(0, len(good)), *parts]:
+                for start in range(first, end, _FRAMES_AT_ONCE):
+                    stop = min(start + _FRAMES_AT_ONCE, end)
+                    different = self._difference(good[start:stop], decoder.read(positions[start:stop]))
+                    if different is not None:
+                        return different
         except CodecError as error:
             return error.message
+        return None
+
+    def _difference(self, frames: Sequence[ClipFrame], pixels: NDArray[np.uint8]) -> str | None:
+        for frame, decoded in zip(frames, pixels, strict=True):
+            if decoded.shape != frame.row.shape:
+                return f"frame {frame.row.frame_index} is {decoded.shape}, expected {frame.row.shape}"
+            if self._maker.codec.is_exact and pixels_checksum(decoded) != frame.checksum:
+                return f"frame {frame.row.frame_index} decodes to other pixels"
         return None
 
 

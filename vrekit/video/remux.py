@@ -9,7 +9,6 @@ clip does not have, and a decoder would skip or garble them.
 """
 
 import logging
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.core.errors import MissingDependencyError, VideoError
+from vrekit.core.errors import VideoError
+from vrekit.core.ffmpeg import MUXERS, ffmpeg_program
 from vrekit.video.packets import Packets, read_packets
 
 logger = logging.getLogger(__name__)
 
-MUXERS = {"mkv": "matroska", "mp4": "mp4"}
 _HINT = "`codec: {id: video, encode: ffv1}` keeps the frames exactly without cutting the file"
 _BACK_SECONDS = (0.0, 5.0, 60.0)  # how far before the key frame to seek, when FFmpeg lands behind it
 _BEYOND_SECONDS = 2.0  # how far behind the last packet to read, as FFmpeg stops by decoding times
@@ -38,10 +37,13 @@ class RemuxedClip:
         data: The file.
         positions: int64 (N,): place of each frame that was asked for among the clip's frames, in the order of
             presentation, from 0.
+        open_keys: int64 (K,): places of key frames that begin an open group: frames that are decoded after the key
+            frame but shown before it refer to the group before. Not all decoders can start there without mistakes.
     """
 
     data: bytes
     positions: NDArray[np.int64]
+    open_keys: NDArray[np.int64]
 
 
 class Remuxer:
@@ -121,7 +123,16 @@ class Remuxer:
             if copied is None or len(copied.shown) != len(chosen):
                 found = 0 if copied is None else len(copied.shown)
                 raise VideoError(f"{self.path}: {len(chosen)} packets were copied, the clip has {found}", hint=_HINT)
-            return RemuxedClip(path.read_bytes(), positions.astype(np.int64))
+            open_keys = np.searchsorted(pts[shown], pts[self._open_keys(chosen)])
+            return RemuxedClip(path.read_bytes(), positions.astype(np.int64), open_keys.astype(np.int64))
+
+    def _open_keys(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return those of `chosen` that begin an open group of pictures."""
+        pts = self._packets.pts_ticks[chosen]
+        keys = np.flatnonzero(self._packets.is_key[chosen])
+        ends = np.append(keys[1:], len(chosen))
+        is_open = [bool((pts[key:end] < pts[key]).any()) for key, end in zip(keys, ends, strict=True)]
+        return chosen[keys[np.array(is_open, np.bool_)]]
 
     def _choose(self, frames: NDArray[np.int64], lead_in: int) -> NDArray[np.int64]:
         """Return the places of the packets of a clip."""
@@ -179,21 +190,6 @@ class Remuxer:
             if at + len(sizes) <= len(known) and np.array_equal(known[at : at + len(sizes)], sizes):
                 return at
         return None
-
-
-def ffmpeg_program() -> str:
-    """Return the path of FFmpeg's command line.
-
-    Raises:
-        MissingDependencyError: If it is not installed.
-    """
-    program = shutil.which("ffmpeg")
-    if program is None:
-        raise MissingDependencyError(
-            "the video codec needs FFmpeg's command line, and there is no program `ffmpeg`",
-            hint="`apt install ffmpeg`, `brew install ffmpeg` or `conda install -c conda-forge ffmpeg`",
-        )
-    return program
 
 
 def _ffmpeg(options: Sequence[str], path: str) -> str:
