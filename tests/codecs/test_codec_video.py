@@ -45,7 +45,7 @@ def everything(codec: ClipCodec, data: bytes) -> NDArray[np.uint8]:
     return decoder.read(np.arange(decoder.frame_count))
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 107), (1, 1), (2, 640)])
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 107), (16, 16), (17, 640)])
 def test_ffv1_is_exact(height: int, width: int) -> None:
     need_encoder("ffv1")
     codec = Video(encode="ffv1")
@@ -55,7 +55,7 @@ def test_ffv1_is_exact(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize("encode", ["h264", "hevc", "av1"])
-@pytest.mark.parametrize(("height", "width"), [(96, 128), (97, 129)])
+@pytest.mark.parametrize(("height", "width"), [(96, 128), (97, 129), (40, 56)])
 def test_encoded_frames_are_near_and_in_order(encode: str, height: int, width: int) -> None:
     need_encoder(ENCODERS[encode])
     codec = Video(encode=encode)
@@ -65,7 +65,7 @@ def test_encoded_frames_are_near_and_in_order(encode: str, height: int, width: i
     assert found.shape == frames.shape
     errors = np.abs(found[:, None].astype(np.int16) - frames[None]).mean((2, 3, 4))
     assert errors.argmin(axis=1).tolist() == list(range(20))  # each is nearest to its own frame
-    assert errors.diagonal().max() < 2.5
+    assert errors.diagonal().max() < 3
 
 
 @pytest.mark.parametrize("encode", ["h264", "hevc"])
@@ -143,6 +143,8 @@ def test_only_pictures_are_taken() -> None:
     ):
         with pytest.raises(CodecError, match=r"uint8 RGB pictures \(H, W, 3\)"):
             Video().check_takes(spec)
+    with pytest.raises(CodecError, match="16x16 or more, got 6x4"):
+        Video(encode="ffv1").check_takes(picture)
 
 
 def test_it_is_no_codec_of_single_frames() -> None:
@@ -164,17 +166,12 @@ def test_frames_that_are_not_there_and_bytes_that_are_no_video() -> None:
             everything(Video(), wrong)
 
 
-def test_a_clip_with_a_hole_says_that_a_frame_does_not_decode() -> None:
+def test_a_clip_that_was_cut_off_is_no_clip() -> None:
     need_encoder("ffv1")
     data = bytearray(encoded(Video(encode="ffv1"), moving_frames(6, 64, 96)))
-    middle = len(data) // 2
-    data[middle : middle + 400] = bytes(400)
-    try:
-        found = everything(Video(encode="ffv1"), bytes(data))
-    except CodecError as error:
-        assert error.message
-    else:  # FFmpeg conceals what it can; the checksum of the payload is what tells
-        assert len(found) <= 6
+    del data[len(data) // 2 :]
+    with pytest.raises(CodecError, match=r"does not decode|in a clip of|no video"):
+        Video(encode="ffv1").open_decoder(bytes(data)).read(np.arange(6))
 
 
 def test_the_end_of_an_open_group_is_found_from_the_front() -> None:
@@ -196,10 +193,14 @@ def test_a_frame_of_another_size_is_refused() -> None:
 def test_what_the_encoder_says_is_in_the_message() -> None:
     need_encoder("libx264")
     encoder = Video(encode="h264").open_encoder(height=16, width=16, fps=-1.0)  # FFmpeg refuses that rate
-    with pytest.raises(CodecError, match="FFmpeg could not encode: .*(rate|Invalid)"):
+
+    def encode() -> bytes:
         for _ in range(2000):
             encoder.add(np.zeros((16, 16, 3), np.uint8))
-        encoder.finish()
+        return encoder.finish()
+
+    with pytest.raises(CodecError, match=r"FFmpeg could not encode: .*(rate|Invalid)"):
+        encode()
     encoder.abort()
 
 

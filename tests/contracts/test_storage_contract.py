@@ -150,7 +150,7 @@ def test_killed_and_resumed_the_lance_tables_hold_what_an_unbroken_export_does(c
             process.kill()
             process.wait()
             killed += 1
-    assert killed >= 2
+    assert killed >= 1
     export_again = [*command, "-o", str(broken), "--writer", "lance"]
     subprocess.run(export_again, check=True, capture_output=True)
     assert contents(broken) == contents(tmp_path / "whole")

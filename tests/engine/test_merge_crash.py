@@ -111,7 +111,7 @@ def test_killed_at_random_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             _drop_locks(out)
         else:  # earlier calls had done so much that this point was not reached
             break
-    assert killed >= 3
+    assert killed  # at least the first one: what a later one has to do depends on how far the others got
     report = merge(sources, out, layout=layout)
     assert report.was_finished or report.already
     _assert_same(out, whole)
@@ -218,6 +218,6 @@ def test_sigkill(tmp_path: Path, writer: str) -> None:
             process.send_signal(signal.SIGKILL)
             process.wait()
             killed += 1
-    assert killed >= 3
+    assert killed  # at least the first one: what a later one has to do depends on how far the others got
     subprocess.run([*command, str(out)], check=True, capture_output=True)
     _assert_same(out, whole)

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from vrekit.core.spec import OutputSpec
 
 Encoding = Literal["av1", "ffv1", "h264", "hevc"]
 DEFAULT_GOP = 16
+MIN_SIDE = 16  # pixels; FFmpeg garbles or refuses pictures of one or two rows
 _MAX_GOP = 1000
 # A step below what looks perfect: the error is that of a JPEG at quality 90 to 95 (docs/codecs.md).
 _DEFAULT_CRF: Mapping[str, int] = {"av1": 24, "h264": 18, "hevc": 20}
@@ -120,23 +121,27 @@ class Video(ClipCodec):
         return {"id": self.id, **{name: value for name, value in options.items() if value is not None}}
 
     def check_takes(self, spec: OutputSpec) -> None:
-        """Raise CodecError unless `spec` is an RGB picture of a fixed size."""
+        """Raise CodecError unless `spec` is an RGB picture of a fixed size, and large enough to be encoded."""
         if spec.dtype != "uint8" or spec.axes != "HWC" or spec.is_ragged or spec.size_of("C") != 3:
             raise CodecError(
                 f"codec 'video' stores uint8 RGB pictures (H, W, 3), got {spec.dtype} {spec.shape} (axes {spec.axes})"
             )
+        height, width = spec.size_of("H") or 0, spec.size_of("W") or 0
+        if self.encode is not None and min(height, width) < MIN_SIDE:
+            raise CodecError(f"codec 'video' encodes pictures of {MIN_SIDE}x{MIN_SIDE} or more, got {width}x{height}")
 
     def open_encoder(self, *, height: int, width: int, fps: float) -> ClipEncoder:
         """Return an encoder of `encode`; see ClipCodec."""
         if self.encode is None:
             raise CodecError("codec 'video' without `encode` copies packets and encodes nothing")
-        encoder = _encoder(self.encode)
+        is_odd = bool(height % 2 or width % 2)
+        encoder = _encoder(self.encode, without=("libsvtav1",) if is_odd or min(height, width) < 64 else ())
         options = _ENCODERS[self.encode][encoder].format(gop=self.gop, crf=self.crf).split()
         if self.encode == "ffv1":
             pixels = ["-pix_fmt", "bgr0"]
         else:
             # players want 4:2:0, which halves both sides; a frame with an odd one keeps all its colour samples
-            sampling = "yuv444p" if height % 2 or width % 2 else "yuv420p"
+            sampling = "yuv444p" if is_odd else "yuv420p"
             pixels = ["-vf", f"{_TO_YUV},format={sampling}", *_YUV_TAGS.split()]
         output = [*pixels, "-c:v", encoder, *options, "-flags:v", "+bitexact", "-fflags", "+bitexact"]
         return _FfmpegEncoder(
@@ -284,11 +289,11 @@ def _listed_encoders(program: str) -> frozenset[str]:
     return frozenset(line.split()[1] for line in text.splitlines() if len(line.split()) > 1)
 
 
-def _encoder(encoding: str) -> str:
-    """Return the name of FFmpeg's encoder for `encoding`."""
+def _encoder(encoding: str, *, without: Collection[str]) -> str:
+    """Return the name of FFmpeg's encoder for `encoding`; those in `without` do not take such pictures."""
     there = _listed_encoders(ffmpeg_program())
     for name in _ENCODERS[encoding]:
-        if name in there:
+        if name in there and name not in without:
             return name
     raise MissingDependencyError(
         f"this FFmpeg has no encoder for {encoding} ({' or '.join(_ENCODERS[encoding])})",
