@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 import subprocess
 import tempfile
 from collections.abc import Collection, Mapping
@@ -31,7 +32,7 @@ _ENCODERS: Mapping[str, Mapping[str, str]] = {
         "libsvtav1": "-preset 8 -g {gop} -crf {crf}",
         "libaom-av1": "-cpu-used 6 -row-mt 1 -g {gop} -crf {crf} -b:v 0",
     },
-    "ffv1": {"ffv1": "-level 3 -g 1 -slices 4 -slicecrc 1"},
+    "ffv1": {"ffv1": "-level 3 -g 1 -slices 4 -slicecrc 1 -cluster_size_limit 1048576"},  # clusters show the size
     "h264": {"libx264": "-preset medium -g {gop} -crf {crf}"},
     "hevc": {"libx265": "-preset fast -g {gop} -crf {crf} -x265-params log-level=error:open-gop=0"},
 }
@@ -278,7 +279,8 @@ class _TorchcodecDecoder(ClipDecoder):
 
 
 def _reason(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Return FFmpeg's reason without torchcodec's source location."""
+    return re.sub(r"^\w+, \S+:\d+, ", "", (str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 @functools.cache

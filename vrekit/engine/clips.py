@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vrekit.codecs.base import ClipCodec, ClipEncoder
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import CodecError, MissingDependencyError, VrekitError
+from vrekit.core.errors import CodecError, VideoError
 from vrekit.core.schema import SampleRow
 from vrekit.video.base import VideoInfo
 from vrekit.video.remux import Remuxer
@@ -134,67 +134,100 @@ class ClipBuilder:
             return True
         return self._encoder is not None and self._encoder.size_bytes >= self._maker.max_bytes
 
-    def finish(self) -> FinishedClip:
-        """Return the clip, decoded and compared; if that fails, all of its frames are failures."""
+    def finish(self) -> list[FinishedClip]:
+        """Return the clip, decoded and compared.
+
+        Where the source is damaged it may be several clips, around frames that cannot be had from a cut: those, and
+        all frames of an encoder that failed, are failures.
+        """
         started = time.perf_counter()
         good = [frame for frame in self._frames if frame.checksum is not None]
-        by_decoder = frozenset(frame.row.frame_index for frame in self._frames if frame.by_decoder)
-        rows = {frame.row.frame_index: frame.row for frame in self._frames}
-        suffix = self._maker.codec.suffix
         if not good:
-            return FinishedClip(Clip(tuple(rows.values()), suffix), by_decoder)
-        try:
-            data, positions = self._encoded(good) if self._maker.remuxer is None else self._cut(good)
-        except MissingDependencyError:
-            raise
-        except VrekitError as error:
-            reason = error.message if error.hint is None else f"{error.message} ({error.hint})"
-            for frame in good:
-                row = frame.row
-                failed = replace(row, status="failed", error=reason, codec=None, dtype=None, shape=None, raw_bytes=None)
-                rows[row.frame_index] = failed
-            return FinishedClip(Clip(tuple(rows.values()), suffix), by_decoder, refused=True)
-        share = (time.perf_counter() - started + self._seconds) / len(good)
-        for frame, position in zip(good, positions.tolist(), strict=True):
-            rows[frame.row.frame_index] = replace(frame.row, payload_index=position, encode_seconds=share)
-        return FinishedClip(Clip(tuple(rows.values()), suffix, data), by_decoder)
+            parts = [_Part(())]
+        elif self._maker.remuxer is None:
+            parts = [self._encoded(good)]
+        else:
+            parts = self._cut_all(good, self._maker.remuxer)
+        share = (time.perf_counter() - started + self._seconds) / max(1, len(good))
+        # frames that never decoded go with the part before them
+        starts = [-1, *(part.frames[0].row.frame_index for part in parts[1:])]
+        finished = []
+        for part, start, end in zip(parts, starts, [*starts[1:], None], strict=True):
+            number_of = (frame.row.frame_index for frame in self._frames)
+            inside = [n for n, at in enumerate(number_of) if at >= start and (end is None or at < end)]
+            finished.append(self._finished(part, [self._frames[n] for n in inside], share))
+        return finished
+
+    def _finished(self, part: "_Part", frames: Sequence[ClipFrame], share: float) -> FinishedClip:
+        rows = {frame.row.frame_index: frame.row for frame in frames}
+        for at, frame in enumerate(part.frames):
+            row = frame.row
+            if part.positions is None:
+                row = replace(row, status="failed", error=part.reason, codec=None, dtype=None, shape=None)
+                rows[row.frame_index] = replace(row, raw_bytes=None)
+            else:
+                rows[row.frame_index] = replace(row, payload_index=int(part.positions[at]), encode_seconds=share)
+        clip = Clip(tuple(rows.values()), self._maker.codec.suffix, part.data)
+        by_decoder = frozenset(frame.row.frame_index for frame in frames if frame.by_decoder)
+        return FinishedClip(clip, by_decoder, refused=bool(part.reason))
 
     def abort(self) -> None:
         """Stop the encoder, if there is one."""
         if self._encoder is not None:
             self._encoder.abort()
 
-    def _encoded(self, good: Sequence[ClipFrame]) -> tuple[bytes, NDArray[np.int64]]:
+    def _encoded(self, good: Sequence[ClipFrame]) -> "_Part":
         if self._encoding_failed or self._encoder is None:
             self.abort()
-            raise CodecError(self._encoding_failed or "nothing was encoded")
-        data = self._encoder.finish()
+            return _Part(good, reason=self._encoding_failed or "nothing was encoded")
+        try:
+            data = self._encoder.finish()
+        except CodecError as error:
+            return _Part(good, reason=error.message)
         positions = np.arange(len(good), dtype=np.int64)
         different = self._first_difference(data, positions, good, np.empty(0, np.int64))
         if different is not None:
-            raise CodecError(f"the encoded clip does not hold what was put in: {different}")
-        return data, positions
+            return _Part(good, reason=f"the encoded clip does not hold what was put in: {different.reason}")
+        return _Part(good, data, positions)
 
-    def _cut(self, good: Sequence[ClipFrame]) -> tuple[bytes, NDArray[np.int64]]:
-        remuxer = self._maker.remuxer
-        if remuxer is None:
-            raise AssertionError("only a codec that copies the source cuts it")
+    def _cut_all(self, good: Sequence[ClipFrame], remuxer: Remuxer) -> list["_Part"]:
+        """Return clips with these frames; around a group of pictures that cannot be cut there are several."""
+        try:
+            found = self._cut(good, remuxer)
+        except VideoError as error:
+            return [_Part(good, reason=error.message if error.hint is None else f"{error.message} ({error.hint})")]
+        if isinstance(found, _Part):
+            return [found]
+        bad = found.at
+        first, end = remuxer.group_of(good[bad].row.frame_index)
+        inside = [first <= frame.row.frame_index < end for frame in good]
+        start, stop = inside.index(True), len(good) - inside[::-1].index(True)
+        if start == 0 and stop == len(good):  # one group: what is before the bad frame may still be had
+            reason = (
+                f"frames {good[bad].row.frame_index}..{good[-1].row.frame_index} cannot be cut from the source without "
+                f"changing them: {found.reason} (`codec: {{id: video, encode: ffv1}}` stores them exactly)"
+            )
+            before = self._cut_all(good[:bad], remuxer) if bad else []
+            return [*before, _Part(good[bad:], reason=reason)]
+        parts = (good[:start], good[start:stop], good[stop:])
+        return [one for part in parts if part for one in self._cut_all(part, remuxer)]
+
+    def _cut(self, good: Sequence[ClipFrame], remuxer: Remuxer) -> "_Part | _Difference":
+        """Return one clip, or where the last try went wrong."""
         frames = np.array([frame.row.frame_index for frame in good], np.int64)
-        different: str | None = None
+        different = _Difference(0, "")
         for lead_in in _LEAD_INS:
             clip = remuxer.cut(frames, self._maker.codec.suffix, lead_in=lead_in)
-            different = self._first_difference(clip.data, clip.positions, good, clip.open_keys)
-            if different is None:
-                return clip.data, clip.positions
-            logger.info("cut at frame %d with %d more key frames: %s", frames[0], lead_in, different)
-        raise CodecError(
-            f"frames {frames[0]}..{frames[-1]} cannot be cut from the source without changing them: {different}",
-            hint="`codec: {id: video, encode: ffv1}` stores them exactly",
-        )
+            found = self._first_difference(clip.data, clip.positions, good, clip.open_keys)
+            if found is None:
+                return _Part(good, clip.data, clip.positions)
+            logger.info("cut at frame %d with %d more key frames: %s", frames[0], lead_in, found.reason)
+            different = found
+        return different
 
     def _first_difference(
         self, data: bytes, positions: NDArray[np.int64], good: Sequence[ClipFrame], open_keys: NDArray[np.int64]
-    ) -> str | None:
+    ) -> "_Difference | None":
         """Return what of a clip is not what it should be, None when all frames are there and exact if they must be.
 
         Args:
@@ -208,25 +241,57 @@ class ClipBuilder:
         parts = list(pairwise(starts))[::-1] if len(open_keys) else []
         try:
             decoder = self._maker.codec.open_decoder(data)
-            if decoder.frame_count < len(good) or (self._encoder and decoder.frame_count != len(good)):
-                return f"it has {decoder.frame_count} frames, expected {len(good)}"
-            for first, end in [(0, len(good)), *parts]:
-                for start in range(first, end, _FRAMES_AT_ONCE):
-                    stop = min(start + _FRAMES_AT_ONCE, end)
-                    different = self._difference(good[start:stop], decoder.read(positions[start:stop]))
-                    if different is not None:
-                        return different
         except CodecError as error:
-            return error.message
+            return _Difference(0, error.message)
+        if decoder.frame_count < len(good) or (self._encoder and decoder.frame_count != len(good)):
+            return _Difference(0, f"it has {decoder.frame_count} frames, expected {len(good)}")
+        for first, end in [(0, len(good)), *parts]:
+            for start in range(first, end, _FRAMES_AT_ONCE):
+                stop = min(start + _FRAMES_AT_ONCE, end)
+                try:
+                    pixels = decoder.read(positions[start:stop])
+                except CodecError as error:
+                    return self._first_undecodable(data, positions, start, error.message)
+                for at, decoded in enumerate(pixels, start):
+                    reason = self._difference(good[at], decoded)
+                    if reason is not None:
+                        return _Difference(at, reason)
         return None
 
-    def _difference(self, frames: Sequence[ClipFrame], pixels: NDArray[np.uint8]) -> str | None:
-        for frame, decoded in zip(frames, pixels, strict=True):
-            if decoded.shape != frame.row.shape:
-                return f"frame {frame.row.frame_index} is {decoded.shape}, expected {frame.row.shape}"
-            if self._maker.codec.is_exact and pixels_checksum(decoded) != frame.checksum:
-                return f"frame {frame.row.frame_index} decodes to other pixels"
+    def _first_undecodable(self, data: bytes, positions: NDArray[np.int64], start: int, reason: str) -> "_Difference":
+        decoder = self._maker.codec.open_decoder(data)
+        for at in range(start, len(positions)):
+            try:
+                decoder.read(positions[at : at + 1])
+            except CodecError as error:
+                return _Difference(at, error.message)
+        return _Difference(start, reason)
+
+    def _difference(self, frame: ClipFrame, decoded: NDArray[np.uint8]) -> str | None:
+        number = frame.row.frame_index
+        if decoded.shape != frame.row.shape:
+            return f"frame {number} is {decoded.shape}, expected {frame.row.shape}"
+        if self._maker.codec.is_exact and pixels_checksum(decoded) != frame.checksum:
+            return f"frame {number} decodes to other pixels"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Frames that became one clip, or why they did not."""
+
+    frames: Sequence[ClipFrame]
+    data: bytes | None = None
+    positions: NDArray[np.int64] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Difference:
+    """Which of a clip's frames is the first that is not what it should be, and why."""
+
+    at: int
+    reason: str
 
 
 def pixels_checksum(pixels: NDArray[np.uint8]) -> int:

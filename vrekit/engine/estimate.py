@@ -165,8 +165,8 @@ def _clip_costs(prepared: Preparation, name: str, codec: ClipCodec) -> tuple[flo
         fed = feeder.read(np.array([frame], np.int64), decode=True)
         computed = processor.compute(fed.batch, names, {}, fed.failures)
         builder.add(processor.clip_frame(name, computed[name], int(frame), _row(name), by_decoder=False))
-    data = builder.finish().clip.data or b""
-    return len(data) / len(some), (time.process_time() - started) / len(some)
+    size = sum(len(finished.clip.data or b"") for finished in builder.finish())
+    return size / len(some), (time.process_time() - started) / len(some)
 
 
 def _without_models(prepared: Preparation, names: Sequence[str]) -> list[str]:

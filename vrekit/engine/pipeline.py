@@ -114,7 +114,7 @@ class _Result:
 class _Finishing:
     cell: _CellWork
     name: str
-    clip: Future[FinishedClip] | None
+    clips: Future[list[FinishedClip]] | None
     is_last: bool  # of its cell
 
 
@@ -361,15 +361,15 @@ class Pipeline:
     def _end_clip(self, cell: _CellWork, name: str, *, is_last: bool) -> None:
         """Have a clip finished by a worker, while the next frames are computed; at most one other waits for that."""
         builder = cell.builders.pop(name, None)
-        clip = None if builder is None else self._pool.submit(builder.finish)
-        self._finishing.append(_Finishing(cell, name, clip, is_last))
+        clips = None if builder is None else self._pool.submit(builder.finish)
+        self._finishing.append(_Finishing(cell, name, clips, is_last))
         self._store_clips(keep=1)
 
     def _store_clips(self, *, keep: int) -> None:
         while len(self._finishing) > keep:
             one = self._finishing.popleft()
-            if one.clip is not None:
-                self._append_clip(one.cell, one.name, one.clip.result())
+            for finished in one.clips.result() if one.clips is not None else ():
+                self._append_clip(one.cell, one.name, finished)
             if one.is_last:
                 self._commit_writer(self._writer_of(one.cell, one.name))
 

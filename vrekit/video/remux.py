@@ -93,6 +93,12 @@ class Remuxer:
         keys = np.flatnonzero(self._packets.is_key[self._shown])
         return frame - _last_at_most(keys, frame)
 
+    def group_of(self, frame: int) -> tuple[int, int]:
+        """Return the group of pictures with a frame: its first frame, and the first of the next group."""
+        keys = np.flatnonzero(self._packets.is_key[self._shown])
+        behind = keys[keys > frame]
+        return _last_at_most(keys, frame), int(behind[0]) if len(behind) else len(self._shown)
+
     def size_bytes(self, frames: NDArray[np.int64]) -> int:
         """Return about how many bytes a clip with these frames (rising) has: those of its packets."""
         first = int(frames[0])
