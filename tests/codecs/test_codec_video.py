@@ -75,7 +75,7 @@ def test_gop_bounds_the_way_to_a_frame(encode: str, tmp_path: Path) -> None:
     path.write_bytes(encoded(Video(encode=encode, gop=6), moving_frames(20, 96, 128)))
     packets = read_packets(f"file:{path}", 0)
     assert packets is not None
-    keys = np.flatnonzero(packets.is_key)
+    keys = np.flatnonzero(packets.is_key).tolist()
     assert keys[0] == 0
     assert np.diff([*keys, len(packets.is_key)]).max() <= 6
     for key, end in zip(keys, [*keys[1:], 20], strict=True):  # closed groups: nothing behind a key is shown before it
@@ -100,6 +100,7 @@ def test_the_stored_config_says_all(options: dict[str, Any]) -> None:
     codec = Video(**options)
     stored = json.loads(json.dumps(codec.config()))
     again = clip_codec(stored)
+    assert again is not None
     assert again == codec
     assert again.config() == stored
     assert clip_codec({"id": "video", **options}) == codec
