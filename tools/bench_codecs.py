@@ -3,8 +3,9 @@
 
 The folder holds one frame each of `rgb`, `argmax19`, `superpix_u16`, `depth_rel`, `depth_metric`, `normals`,
 `flow_dis`, `edges`, `logits_q19` as `.npy`; those that are missing are left out. Logits are also measured after
-bilinear up-sampling by 4. Speeds are MB of the raw array per CPU second of one thread, the best of some runs;
-decoding goes into memory that is there already. `np.savez_compressed` is measured the same way.
+bilinear up-sampling by 4; masks are made from `argmax19`, boxes are drawn at random. Speeds are MB of the raw array
+per CPU second of one thread, the best of some runs; decoding goes into memory that is there already.
+`np.savez_compressed` is measured the same way.
 
     OMP_NUM_THREADS=1 tools/bench_codecs.py ARRAYS > table.md
 """
@@ -31,10 +32,10 @@ Option = str | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Subject:
-    """One array and the codecs to measure on it."""
+    """Frames of one kind and the codecs to measure on them."""
 
     title: str
-    array: Array
+    arrays: tuple[Array, ...]
     spec: OutputSpec
     options: tuple[tuple[str, Option, str | None], ...]  # label, codec option, store_as
 
@@ -55,7 +56,7 @@ def _subjects(folder: Path) -> Iterator[Subject]:
     e7 = ("jxl effort 7", {"id": "jxl", "effort": 7})
     if (array := load("rgb")) is not None:
         jpg420 = ("jpg q90 4:2:0", {"id": "jpg", "quality": 90, "subsampling": "420"})
-        yield Subject("rgb", array, spec(Kind.COLOR, array, "HWC"),
+        yield Subject("rgb", (array,), spec(Kind.COLOR, array, "HWC"),
                       _options("npy.zst", "png", "webp", "rgb-delta", "jxl", e7, "jpg", jpg420))  # fmt: skip
     if (array := load("logits_q19")) is not None:
         height, width = array.shape[1:]
@@ -64,36 +65,55 @@ def _subjects(folder: Path) -> Iterator[Subject]:
         for title, scores in (("logits, full resolution", full), ("logits, quarter resolution", array)):
             fine = ("gaplog-jls, 253 levels", {"id": "gaplog-jls", "levels": 253})
             coarse = ("gaplog-jls, 63 levels", {"id": "gaplog-jls", "levels": 63})
-            yield Subject(title, scores, spec(Kind.LOGITS, scores, "CHW"),
+            yield Subject(title, (scores,), spec(Kind.LOGITS, scores, "CHW"),
                           _options("pco", "gaplog-jls", "gaplog-delta", "gaplog-jxl", fine, coarse,
                                    ("top-3, jls", "jls", "top-k"), ("probabilities, gaplog-jls", "gaplog-jls",
                                    "probabilities"), ("indices, npy.zst", "npy.zst", "indices")))  # fmt: skip
     for name in ("argmax19", "superpix_u16"):
         if (array := load(name)) is not None:
             packed = ("npy.zst level 9", {"id": "npy.zst", "level": 9})
-            yield Subject(f"{name} ({array.dtype})", array, spec(Kind.INDICES, array, "HW"),
+            yield Subject(f"{name} ({array.dtype})", (array,), spec(Kind.INDICES, array, "HW"),
                           _options("npy.zst", packed, "jls", "png", e7))  # fmt: skip
     if (array := load("depth_rel")) is not None:
         u12 = ("u16-delta, 12 bits", {"id": "u16-delta", "bits": 12})
-        yield Subject("depth, relative 0..1", array, spec(Kind.DEPTH, array, "HW", value_range=(0.0, 1.0)),
+        yield Subject("depth, relative 0..1", (array,), spec(Kind.DEPTH, array, "HW", value_range=(0.0, 1.0)),
                       _options("pco", "u16-delta", "u16-jxl", ("u16-jxl effort 7", {"id": "u16-jxl", "effort": 7}),
                                u12))  # fmt: skip
     if (array := load("depth_metric")) is not None:
-        yield Subject("depth, metres", array, spec(Kind.DEPTH, array, "HW", unit="m"),
+        yield Subject("depth, metres", (array,), spec(Kind.DEPTH, array, "HW", unit="m"),
                       _options("pco", "mm-delta", "mm-jxl", ("mm-jxl effort 7", {"id": "mm-jxl", "effort": 7}),
                                "log-delta", "log-jxl"))  # fmt: skip
     if (array := load("normals")) is not None:
         across = ("normals-delta, rows only", {"id": "normals-delta", "down": False})
-        yield Subject("normals", array, spec(Kind.NORMALS, array, "HWC"),
+        yield Subject("normals", (array,), spec(Kind.NORMALS, array, "HWC"),
                       _options("pco", "oct-delta", across, "oct-jxl", ("oct-jxl effort 7", {"id": "oct-jxl",
                                "effort": 7}), ("oct-delta, 8 bits", {"id": "oct-delta", "bits": 8})))  # fmt: skip
     if (array := load("flow_dis")) is not None:
-        yield Subject("flow", array, spec(Kind.FLOW, array, "HWC", unit="px"),
+        yield Subject("flow", (array,), spec(Kind.FLOW, array, "HWC", unit="px"),
                       _options("pco", "flow-delta", "flow-jxl", ("flow-jxl effort 7", {"id": "flow-jxl", "effort": 7}),
                                "flow-kitti"))  # fmt: skip
     if (array := load("edges")) is not None:
-        yield Subject("edges 0..1", array, spec(Kind.EDGES, array, "HW", value_range=(0.0, 1.0)),
+        yield Subject("edges 0..1", (array,), spec(Kind.EDGES, array, "HW", value_range=(0.0, 1.0)),
                       _options("pco", "u8-jls", "u8-delta"))  # fmt: skip
+
+    if (array := load("argmax19")) is not None:
+        masks = np.stack([array == index for index in np.unique(array)])
+        yield Subject(f"masks of {len(masks)} classes", (masks,), spec(Kind.MASK, masks, "CHW"),
+                      _options("npy.zst", "bits.npy.zst", "coco-rle"))  # fmt: skip
+    boxes = tuple(_boxes(np.random.default_rng(0), frames=100, mean_count=12))
+    columns = ("x1", "y1", "x2", "y2", "score", "class")
+    ragged = OutputSpec(kind=Kind.BOXES, dtype="float32", shape=(None, 6), axes="KC", unit="px", columns=columns)
+    rounded = ("json.zst, 3 decimals", {"id": "json.zst", "decimals": 3})
+    yield Subject("boxes, 100 frames", boxes, ragged, _options("pco", "npy", "npy.zst", "json.zst", rounded, "arrow"))
+
+
+def _boxes(rng: np.random.Generator, *, frames: int, mean_count: int) -> Iterator[Array]:
+    """Yield what a detector might find in a full HD video: the most certain box first."""
+    for count in rng.poisson(mean_count, frames):
+        centres, half_sizes = rng.random((count, 2)) * (1920, 1080), rng.lognormal(3.3, 0.8, (count, 2))
+        corners = np.clip(np.hstack([centres - half_sizes, centres + half_sizes]), 0, (1920, 1080, 1920, 1080))
+        scores, classes = np.sort(rng.beta(5, 2, count))[::-1], rng.choice([0, 2, 7], count, p=[0.3, 0.6, 0.1])
+        yield np.column_stack([corners, scores, classes]).astype(np.float32)
 
 
 def _training(folder: Path, rounds: int) -> None:
@@ -134,15 +154,16 @@ def _training(folder: Path, rounds: int) -> None:
 
 
 def _rows(subject: Subject, rounds: int) -> Iterator[Measurement]:
-    array, spec = subject.array, subject.spec
-    yield measure_npz([array], rounds=rounds)
+    spec = subject.spec
+    yield measure_npz(subject.arrays, rounds=rounds)
     if spec.kind is Kind.LOGITS:
+        (array,) = subject.arrays
         half = array.astype(np.float16)
         errors = compare(array, half.astype(np.float32), spec, spec)
         measured = measure_npz([half], rounds=rounds, label="npz float16", raw_bytes=array.nbytes)
         yield replace(measured, errors=errors, fidelity=in_words(errors, spec))
     for label, option, store_as in subject.options:
-        yield measure(codec_for(option, spec, store_as=store_as), [array], spec, rounds=rounds, label=label)
+        yield measure(codec_for(option, spec, store_as=store_as), subject.arrays, spec, rounds=rounds, label=label)
 
 
 def main() -> None:

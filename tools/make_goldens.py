@@ -54,6 +54,7 @@ def _arrays() -> dict[str, NDArray[Any]]:
 _UNIT = {"minimum": 0.0, "maximum": 1.0}
 # codec (with the options it cannot do without) -> what it is tried on
 _SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "arrow": ("rows", {"columns": ["x", "y", "score"]}),
     "bits.npy.zst": ("masks", {}),
     "coco-rle": ("masks", {}),
     "f16.npy": ("embedding", {}),
@@ -86,8 +87,9 @@ _SAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "u8-jls": ("unit", _UNIT),
     "webp": ("rgb", {}),
 }
-# stages that no named codec has
+# stages and options that no named codec has
 _PIPELINES: dict[str, tuple[str, list[Any]]] = {
+    "arrow-lists": ("floats", ["arrow", "zstd"]),
     "indices": ("logits", ["indices", "npy"]),
     "softmax": ("logits", ["softmax", "npy"]),
     "topk": ("logits", [{"id": "topk", "k": 2}, "planes", "jls"]),

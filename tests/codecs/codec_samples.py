@@ -202,6 +202,7 @@ _U8 = Case(ANY[2:], FLOATS, smooth(-1, 3), within(4 / 510), {"minimum": -1, "max
 _U16 = Case(ANY[2:], FLOATS, smooth(-1, 3, nan=0.1), within(4 / 131068), {"minimum": -1, "maximum": 3})
 
 CASES: Mapping[str, Case] = {
+    "arrow": Case(ANY[1:], ("bool", *INTEGERS, *FLOATS), bits, same),
     "bits.npy.zst": Case(ANY, ("bool",), bits, same),
     "coco-rle": Case((*IMAGES, (0, 3, 4), (3, 5, 7), (2, 0, 3)), ("bool",), bits, same),
     "f16.npy": Case(ANY, FLOATS, smooth(-60000, 60000, nan=0.1), within(2**-25, relative=2**-11)),

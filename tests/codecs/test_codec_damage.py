@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.codecs.codec_samples import CASES, Array, arrays
 from vrekit.codecs.registry import codec_from_config
-from vrekit.core.errors import CodecError
+from vrekit.core.errors import CodecError, UsageError
 
 NAMES = sorted(CASES)
 CHECKED = ("bits.npy.zst", "coco-rle", "json.zst", "npy.zst", "png", "rgb-delta", "oct-delta", "mm-delta", "u16-delta")
@@ -94,6 +94,60 @@ def test_a_bomb_is_refused_before_it_unpacks(name: str) -> None:
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_an_arrow_stream_is_never_unpacked() -> None:
+    import pyarrow as pa
+
+    schema = pa.schema([pa.field(name, pa.float32(), nullable=False) for name in ("x", "y")])
+    zeros = pa.array(np.zeros(1 << 20, np.float32))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(pa.record_batch([zeros, zeros], schema=schema))
+    bomb = bytes(sink.getvalue())
+    assert len(bomb) < 5000
+    codec = codec_from_config({"id": "arrow", "columns": ["x", "y"]})
+    before = pa.total_allocated_bytes()
+    with pytest.raises(CodecError, match="compressed"):
+        codec.decode(bomb, dtype=np.dtype(np.float32), shape=(1 << 20, 2))
+    assert pa.total_allocated_bytes() == before
+
+
+def test_an_arrow_stream_of_something_else_is_refused() -> None:
+    import pyarrow as pa
+
+    def stream(columns: dict[str, pa.Array], *, nullable: bool = False) -> bytes:
+        fields = [pa.field(name, column.type, nullable=nullable) for name, column in columns.items()]
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, pa.schema(fields)) as writer:
+            writer.write_batch(pa.record_batch(list(columns.values()), schema=pa.schema(fields)))
+        return bytes(sink.getvalue())
+
+    ints, halves = pa.array([1, 2], pa.int32()), pa.array([1, 2, 3, 4], pa.int32())
+    dtype = np.dtype(np.int32)
+    codec = codec_from_config({"id": "arrow", "columns": ["x", "y"]})
+    good = stream({"x": ints, "y": ints})
+    assert codec.decode(good, dtype=dtype, shape=(2, 2)).tolist() == [[1, 1], [2, 2]]
+    start = int.from_bytes(good[4:8], "little") + 8  # where the record batch begins
+    cases = {
+        "has columns x: int32": stream({"x": ints}),
+        "expected x: int32, y: int32": stream({"y": ints, "x": ints}),
+        "has columns x: int64": stream({"x": ints.cast(pa.int64()), "y": ints}),
+        "4 rows": stream({"x": halves, "y": halves}),
+        "nulls": stream({"x": ints, "y": pa.array([1, None], pa.int32())}),
+        "expected 'schema'": good[start:],  # pyarrow's read_schema crashes on it
+        "expected 'record batch'": good[:start] + good,
+        "has columns": stream({"x": ints, "y": ints}, nullable=True),
+        "goes on": good[:-8] + good[start:],  # a second batch
+        "is damaged": good[:start],
+        "no end": good[:-8],
+    }
+    for message, data in cases.items():
+        with pytest.raises(CodecError, match=message):
+            codec.decode(data, dtype=dtype, shape=(2, 2))
+    for columns in ([], ["x", "x"]):
+        with pytest.raises(UsageError, match="different names"):
+            codec_from_config({"id": "arrow", "columns": columns})
 
 
 def test_sizes_in_headers_are_not_believed() -> None:

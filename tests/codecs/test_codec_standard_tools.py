@@ -172,6 +172,32 @@ def test_pcodec_reads_floats() -> None:
     assert np.array_equal(numbers.reshape(values.shape), values)
 
 
+def test_arrow_duckdb_and_datasets_read_boxes(tmp_path: Path) -> None:
+    import datasets
+    import duckdb
+    import pyarrow as pa
+
+    columns = ["x1", "y1", "x2", "y2", "score"]
+    boxes = np.array([[1.5, 2, 30, 40, 0.75], [5, 6, 7, 8, np.nan]], np.float32)
+    path = tmp_path / "frame.arrow"
+    path.write_bytes(codec_from_config({"id": "arrow", "columns": columns}).encode(boxes))
+    with pa.ipc.open_stream(path) as reader:
+        table = reader.read_all()
+    assert table.schema == pa.schema([pa.field(name, pa.float32(), nullable=False) for name in columns])
+    np.testing.assert_array_equal(np.stack([column.to_numpy() for column in table.columns], axis=-1), boxes)
+    with duckdb.connect() as database:
+        database.register("boxes", table)
+        assert database.sql("SELECT x2 - x1 FROM boxes WHERE score < 1").fetchall() == [(28.5,)]
+    rows = datasets.Dataset.from_file(str(path))
+    assert rows[0] == dict(zip(columns, boxes[0].tolist(), strict=True))
+
+    skeletons = np.arange(2 * 3 * 2, dtype=np.int16).reshape(2, 3, 2)  # 2 people with 3 points each
+    with pa.ipc.open_stream(codec_from_config({"id": "arrow", "columns": ["x", "y"]}).encode(skeletons)) as reader:
+        assert reader.read_all().to_pylist()[1] == {"x": [6, 8, 10], "y": [7, 9, 11]}
+    with pa.ipc.open_stream(codec_from_config("arrow").encode(skeletons)) as reader:
+        assert reader.read_all().to_pylist()[1] == {"values": [[6, 7], [8, 9], [10, 11]]}
+
+
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # in pycocotools 2.0.11
 def test_pycocotools_reads_and_writes_the_same_masks(tmp_path: Path) -> None:
     mask_tools = pytest.importorskip("pycocotools.mask")

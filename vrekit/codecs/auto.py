@@ -14,12 +14,13 @@ from vrekit.codecs.profiles import AUTO, PROFILES, TABLE, Option, min_decode_mbp
 from vrekit.codecs.registry import codec_for, codec_names, default_codec, option_of
 from vrekit.codecs.store_as import conversion_stages
 from vrekit.core.errors import CodecError, UsageError
-from vrekit.core.spec import OutputSpec, canonical_json
+from vrekit.core.spec import Kind, OutputSpec, canonical_json
 
 logger = logging.getLogger(__name__)
 
 # After one frame, codecs that are this much larger or slower than asked are given up.
 _HOPELESS_SIZE, _HOPELESS_SPEED = 1.3, 0.5
+_ROWS = (Kind.BOXES, Kind.POINTS, Kind.TABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,6 @@ def fitting_codecs(spec: OutputSpec, *, store_as: str | None = None) -> list[Can
         for lossy in (False, True)
     ]
     losses = [loss_of(codec) for codec in defaults]
-    as_text = _stores_text(defaults[0])
     choices = [row[profile] for row in TABLE.values() for profile in PROFILES]
     listed = [option for choice in choices for option in (choice.lossless, choice.lossy) if option is not None]
     found: dict[str, Candidate] = {}
@@ -64,7 +64,7 @@ def fitting_codecs(spec: OutputSpec, *, store_as: str | None = None) -> list[Can
             codec = codec_for(option, spec, store_as=store_as)
         except (CodecError, UsageError):
             continue
-        if loss_of(codec) in losses and _stores_text(codec) == as_text:
+        if loss_of(codec) in losses and (spec.kind in _ROWS or not _stores_rows(codec)):
             found.setdefault(canonical_json(codec.config()), Candidate(option_text(option), codec))
     return list(found.values())
 
@@ -158,6 +158,6 @@ def loss_of(codec: Codec) -> list[dict[str, Any]] | None:
     return [] if codec.is_exact else None
 
 
-def _stores_text(codec: Codec) -> bool:
-    # JSON takes any numbers, which is no use for images
-    return isinstance(codec, PipelineCodec) and codec.format.id == "json"
+def _stores_rows(codec: Codec) -> bool:
+    # these take any numbers, which is no use for images
+    return isinstance(codec, PipelineCodec) and codec.format.id in ("arrow", "json")

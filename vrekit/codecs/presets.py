@@ -30,6 +30,7 @@ def _stages(*ids_and_configs: str | Mapping[str, Any]) -> tuple[Mapping[str, Any
 _PACKED = ("delta", "byteplanes", "npy", "zstd")
 
 PRESETS: Mapping[str, Preset] = {
+    "arrow": Preset(_stages("arrow"), "exact", "boxes and points as an Arrow table, a row a box; opens everywhere"),
     "bits.npy.zst": Preset(_stages("packbits", "npy", "zstd"), "exact", "8 booleans a byte, any shape"),
     "coco-rle": Preset(_stages("coco-rle", "zstd"), "exact", "masks as pycocotools reads them, zstd"),
     "f16.npy": Preset(_stages("float16", "npy"), "2**-11 of the value", "embeddings as float16"),

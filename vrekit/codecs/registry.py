@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 STAGES = Registry(
     "codec stage",
     {
+        "arrow": "vrekit.codecs.stages.arrow_rows:ArrowRows",
         "byteplanes": "vrekit.codecs.stages.byteplanes:BytePlanes",
         "channels-first": "vrekit.codecs.stages.channels_first:ChannelsFirst",
         "coco-rle": "vrekit.codecs.stages.coco_rle:CocoRle",
