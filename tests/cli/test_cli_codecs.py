@@ -60,7 +60,7 @@ def test_the_table_as_json(run: Run) -> None:
     assert color["largest_error"] == "exact"
     assert rows["flow", True]["largest_error"] == "1/128 px a component"
     assert rows["logits", True]["largest_error"] == "gap: 1.43% + 0.0143 nats"
-    assert rows["boxes and points in pixels", True]["largest_error"] == "0.0005"
+    assert rows["boxes, points and tables", False]["largest_error"] == "exact"
     assert ("text", True) not in rows
 
 

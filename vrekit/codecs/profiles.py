@@ -1,8 +1,7 @@
 """Which codec each profile uses for each kind of data, chosen from the measurements in docs/codecs.md.
 
 `training` looks at decode time first, `archive` at bytes first; `balanced` takes what is small among the codecs that
-decode faster than `np.load` reads compressed npz, for colour a picture file that other programs open, and for boxes,
-points and tables text that people read.
+decode faster than `np.load` reads compressed npz, and for colour a picture file that other programs open.
 """
 
 from collections.abc import Mapping
@@ -63,8 +62,6 @@ _SCORES = {
     "archive": Choice({"id": "pco", "level": 12}, "gaplog-jls"),
 }
 
-_ROWS = {"training": Choice("pco"), "archive": Choice("pco")}
-
 TABLE: Mapping[str, Mapping[str, Choice]] = {
     "color uint8": {
         "training": Choice("rgb-delta", {"id": "jpg", "quality": 90, "subsampling": "420", "fast_upsampling": True}),
@@ -94,8 +91,7 @@ TABLE: Mapping[str, Mapping[str, Choice]] = {
         "balanced": Choice("coco-rle"),
         "archive": Choice("coco-rle"),
     },
-    "boxes and points in pixels": _ROWS | {"balanced": Choice("json.zst", {"id": "json.zst", "decimals": 3})},
-    "boxes, points and tables": _ROWS | {"balanced": Choice("json.zst")},
+    "boxes, points and tables": _all(Choice("pco")),
     "embeddings": _all(Choice("npy", "f16.npy", lossy_by_default=False)),
     "text": _all(Choice("txt")),
     "other floats": _all(Choice("pco")),
@@ -109,7 +105,7 @@ def row_of(spec: OutputSpec) -> str:
     if spec.kind is Kind.TEXT:
         return "text"
     if spec.kind in (Kind.BOXES, Kind.POINTS, Kind.TABLE):
-        return "boxes and points in pixels" if spec.unit == "px" else "boxes, points and tables"
+        return "boxes, points and tables"
     if spec.kind is Kind.EMBEDDING:
         return "embeddings"
     if number == "bool":
