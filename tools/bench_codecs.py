@@ -80,8 +80,9 @@ def _subjects(folder: Path) -> Iterator[Subject]:
                       _options("pco", "u16-delta", "u16-jxl", ("u16-jxl effort 7", {"id": "u16-jxl", "effort": 7}),
                                u12))  # fmt: skip
     if (array := load("depth_metric")) is not None:
+        binary = ("mm-delta, step 1/1024 m", {"id": "mm-delta", "step": 1 / 1024})
         yield Subject("depth, metres", (array,), spec(Kind.DEPTH, array, "HW", unit="m"),
-                      _options("pco", "mm-delta", "mm-jxl", ("mm-jxl effort 7", {"id": "mm-jxl", "effort": 7}),
+                      _options("pco", "mm-delta", binary, "mm-jxl", ("mm-jxl effort 7", {"id": "mm-jxl", "effort": 7}),
                                "log-delta", "log-jxl"))  # fmt: skip
     if (array := load("normals")) is not None:
         across = ("normals-delta, rows only", {"id": "normals-delta", "down": False})

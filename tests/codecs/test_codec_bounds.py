@@ -18,6 +18,15 @@ def test_millimetres_are_kept_to_half_a_millimetre_over_the_whole_range(name: st
     assert np.abs(decoded - depth).max() >= 0.00049, "the bound is not tight: the test looks at too few values"
 
 
+def test_a_step_that_is_a_power_of_two_rounds_nothing_in_float32() -> None:
+    codec = codec_from_config({"id": "mm-delta", "step": 1 / 1024})
+    depth = np.linspace(0, 63.998, 1 << 20).astype(np.float32).reshape(1024, 1024)
+    decoded = codec.decode(codec.encode(depth), dtype=depth.dtype, shape=depth.shape)
+    error = np.abs(decoded.astype(np.float64) - depth)
+    assert error.max() <= 1 / 2048  # not a bit more
+    assert error.max() > 0.000487
+
+
 def test_every_millimetre_survives_exactly() -> None:
     codec = codec_from_config("mm-delta")
     depth = (np.arange(65535) / 1000).astype(np.float32)[None]
