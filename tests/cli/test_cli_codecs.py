@@ -64,6 +64,33 @@ def test_the_table_as_json(run: Run) -> None:
     assert ("text", True) not in rows
 
 
+def test_the_first_example_in_the_docs_runs(
+    run: Run, tmp_path: Path, clip_npy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "codecs.md").read_text(encoding="utf-8")
+    (tmp_path / "my.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name, shape in (("depth", (32, 48)), ("scores", (5, 32, 48))):
+        (tmp_path / name).mkdir()
+        for frame in range(4):
+            np.save(tmp_path / name / f"{frame:06d}.npy", rng.random(shape, dtype=np.float32))
+    result = run("export", clip_npy, "-c", "my.yaml", "-o", "out", "--frames", "0..4")
+    assert result.exit_code == 0, result.output
+    records = read_manifest(tmp_path / "out").representations
+    ids = {name: (record.codec or {})["id"] for name, record in records.items()}
+    flow = ids.pop("flow")  # whatever was best for so small a picture
+    assert flow in {"flow-delta", "flow-jxl", "flow-kitti", "pco", "npy.zst", "npy"}
+    assert ids == {
+        "rgb": "jxl",
+        "hsv": "pco",
+        "canny": "png",
+        "depth": "mm-delta",
+        "seg": "indices-npy.zst",
+        "again": "channels-first+step+delta+byteplanes+npy+zstd",
+    }
+
+
 def test_bench(run: Run, clip_npy: Path, config: Path) -> None:
     common = ("codecs", "bench", "--video", clip_npy, "-r", "flow", "-c", config, "--frames", 3, "--rounds", 1)
     data = json.loads(run(*common, "--json").stdout)
