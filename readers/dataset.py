@@ -13,14 +13,15 @@ from torch.utils.data import Dataset
 
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import config_folders
-from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import OutputSpec, image_owner
-from vrekit.readers.batch_reader import Batch, BatchReader, OnError, OpenBatch, fallback_layout
+from vrekit.readers.batch_reader import Batch, BatchReader
 from vrekit.readers.collate import Sample, collate_samples, split_batch
-from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
+from vrekit.readers.index import read_index
+from vrekit.readers.open_batch import OpenBatch, fallback_layout
 from vrekit.readers.payloads import open_payloads
+from vrekit.readers.stored_reader import OnError
 from vrekit.readers.subset import Missing, Subset, rows_with, subset_rows
 from vrekit.readers.virtual import computing_order
 
@@ -89,7 +90,7 @@ class FrameDataset(Dataset[Sample]):
         if on_error not in get_args(OnError):
             raise UsageError(f"on_error is {on_error!r}, expected 'raise' or 'skip'")
         stored, _ = computing_order(self.manifest, self.representations)
-        index = FrameIndex.from_table(read_samples(self.path, columns=INDEX_COLUMNS), stored)
+        index = read_index(self.path, self.manifest, stored)
         if subset is not None:
             index = index.take(subset_rows(index, subset, self.path))
         rows = rows_with(index, stored, mode)

@@ -5,81 +5,26 @@ without one have shard -1. A frame costs 20 bytes, and 33 more for each represen
 """
 
 import hashlib
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow.compute import call_function
 
+from vrekit.catalog.arrow_numpy import codes
+from vrekit.catalog.index import consolidated_rows, indexed_rows
+from vrekit.catalog.manifest import Manifest
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean, parse_key, sample_key
+from vrekit.readers.columns import INDEX_COLUMNS, MISSING, Gatherer, Layout, StoredColumn, combine
 
-# What FrameIndex.from_table looks at.
-INDEX_COLUMNS = (
-    "video_id",
-    "frame_index",
-    "pts_seconds",
-    "representation",
-    "status",
-    "valid",
-    "dtype",
-    "shape",
-    "byte_offset",
-    "byte_size",
-    "payload_index",
-    "checksum",
-    "shard",
-)
-_FRAME_BITS = 40  # a video number and a frame number together make one int64 to sort and search by
-MISSING = -1
+__all__ = ["INDEX_COLUMNS", "MISSING", "FrameIndex", "Layout", "StoredColumn", "read_index"]
 
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """dtype and shape of a decoded array; text has dtype `str`."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of such an array."""
-        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-
-
-@dataclass(frozen=True, slots=True)
-class StoredColumn:
-    """Where one representation's payloads lie, by row.
-
-    Attributes:
-        shard: Number in `FrameIndex.shards`, int32; -1 where the frame has no payload.
-        offset: First byte inside the shard, int64.
-        size: Bytes, int64.
-        checksum: CRC-32 of the payload, uint32.
-        layout: Number in `FrameIndex.layouts`, int32; -1 where the frame has no payload.
-        valid: Whether the frame holds a measurement, bool.
-        payload_index: Place of the frame in a payload that frames share (a clip), int32; -1 where it has its own.
-    """
-
-    shard: NDArray[np.int32]
-    offset: NDArray[np.int64]
-    size: NDArray[np.int64]
-    checksum: NDArray[np.uint32]
-    layout: NDArray[np.int32]
-    valid: NDArray[np.bool_]
-    payload_index: NDArray[np.int32]
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """Return which rows have a payload."""
-        return np.not_equal(self.shard, MISSING)
-
-    def take(self, rows: NDArray[np.int64]) -> "StoredColumn":
-        """Return these rows."""
-        return StoredColumn(*(getattr(self, name)[rows] for name in self.__slots__))
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,52 +51,23 @@ class FrameIndex:
 
     @classmethod
     def from_table(cls, table: pa.Table, names: Iterable[str]) -> Self:
+        """Return the index of one table; see `from_tables`."""
+        return cls.from_tables([table], names)
+
+    @classmethod
+    def from_tables(cls, tables: Iterable[pa.Table], names: Iterable[str]) -> Self:
         """Return the index of all frames that metadata rows name, sorted by video id and frame number.
 
+        A frame stored twice counts once: the first of its rows.
+
         Args:
-            table: Rows with (at least) INDEX_COLUMNS.
+            tables: Rows with (at least) INDEX_COLUMNS; one table at a time is in memory.
             names: Stored representations to locate.
         """
-        codes, unsorted_videos = _encode(table["video_id"])
-        rank = np.argsort(np.argsort(np.array(unsorted_videos, object))) if unsorted_videos else np.empty(0, np.int64)
-        rows_key = _combine(rank[codes], _numbers(table["frame_index"], np.int64))
-        keys, first = np.unique(rows_key, return_index=True)
-        shard_codes, shards = _encode(table["shard"])
-        layout_codes, layouts = _layouts(table)
-        offsets = _numbers(table["byte_offset"], np.int64)
-        sizes = _numbers(table["byte_size"], np.int64)
-        checksums = _numbers(table["checksum"], np.uint32)
-        valid = np.asarray(table["valid"].to_numpy(), np.bool_)
-        status_codes, statuses = _encode(table["status"])
-        stored = np.isin(status_codes, [code for code, status in enumerate(statuses) if status == "ok"])
-        stored &= np.asarray(table["byte_offset"].is_valid().to_numpy(), np.bool_)
-        payload_indices = _numbers(table["payload_index"], np.int32, MISSING)
-        name_codes, known_names = _encode(table["representation"])
-        columns = {}
-        for name in names:
-            code = known_names.index(name) if name in known_names else MISSING
-            rows = np.flatnonzero((name_codes == code) & stored)
-            # A frame stored twice counts once: the first of its rows.
-            found, at = np.unique(rows_key[rows], return_index=True)
-            where, rows = np.searchsorted(keys, found), rows[at]
-            columns[name] = StoredColumn(
-                shard=_scatter(len(keys), where, shard_codes[rows], MISSING),
-                offset=_scatter(len(keys), where, offsets[rows], 0),
-                size=_scatter(len(keys), where, sizes[rows], 0),
-                checksum=_scatter(len(keys), where, checksums[rows], 0),
-                layout=_scatter(len(keys), where, layout_codes[rows], MISSING),
-                valid=_scatter(len(keys), where, valid[rows], False),
-                payload_index=_scatter(len(keys), where, payload_indices[rows], MISSING),
-            )
-        return cls(
-            videos=tuple(sorted(unsorted_videos)),
-            shards=tuple(shards),
-            layouts=tuple(layouts),
-            video=(keys >> _FRAME_BITS).astype(np.int32),
-            frame_index=keys & ((1 << _FRAME_BITS) - 1),
-            pts_seconds=_numbers(table["pts_seconds"], np.float64)[first],
-            columns=columns,
-        )
+        gatherer = Gatherer(names)
+        for table in tables:
+            gatherer.add(table)
+        return cls(**gatherer.fields())
 
     def __len__(self) -> int:
         return len(self.frame_index)
@@ -185,11 +101,11 @@ class FrameIndex:
 
     def find(self, video_ids: Sequence[str] | pa.Array, frame_index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the row of each (video, frame), -1 where there is none."""
-        codes, names = _encode(pa.chunked_array([pa.array(video_ids, pa.string())]))
-        numbers = {video: at for at, video in enumerate(self.videos)}
-        video = np.array([numbers.get(name, MISSING) for name in names] or [MISSING], np.int64)[codes]
-        wanted = np.where(frame_index >= 0, _combine(video, frame_index), MISSING)
-        keys = _combine(self.video, self.frame_index)
+        numbers, names = codes(pa.chunked_array([pa.array(video_ids, pa.string())]))
+        places = {video: at for at, video in enumerate(self.videos)}
+        video = np.array([places.get(name, MISSING) for name in names] or [MISSING], np.int64)[numbers]
+        wanted = np.where(frame_index >= 0, combine(video, frame_index), MISSING)
+        keys = combine(self.video, self.frame_index)
         order = np.argsort(keys, kind="stable")
         at = np.minimum(np.searchsorted(keys, wanted, sorter=order), max(len(keys) - 1, 0))
         rows = order[at] if len(keys) else np.full(len(wanted), MISSING)
@@ -233,38 +149,24 @@ class FrameIndex:
         return replace(self, layouts=tuple(layouts), columns={**self.columns, name: replace(column, layout=layout)})
 
 
-def _combine(video: NDArray[Any], frame_index: NDArray[np.int64]) -> NDArray[np.int64]:
-    return (video.astype(np.int64) << _FRAME_BITS) | frame_index
+def read_index(folder: Path, manifest: Manifest, names: Iterable[str]) -> FrameIndex:
+    """Return the index of a dataset's frames, the same whether or not the catalog has consolidated their metadata.
 
+    Nothing is written: a dataset may be read-only, and may be read by many processes at once.
 
-def _encode(column: pa.ChunkedArray) -> tuple[NDArray[np.int32], list[Any]]:
-    """Return codes (-1 for null) and the distinct values they stand for."""
-    encoded = column.combine_chunks()
-    encoded = (encoded if isinstance(encoded, pa.Array) else pa.array([], column.type)).dictionary_encode()
-    return _numbers(encoded.indices, np.int32, MISSING), encoded.dictionary.to_pylist()
+    Args:
+        folder: The dataset.
+        manifest: Its manifest.
+        names: Stored representations to locate.
 
-
-def _numbers(column: pa.Array | pa.ChunkedArray, dtype: Any, null: int = 0) -> NDArray[Any]:
-    """Return a numeric column; nulls become NaN in floats and `null` in integers."""
-    if column.null_count:
-        column = column.fill_null(float("nan") if np.dtype(dtype).kind == "f" else null)
-    return np.asarray(
-        column.to_numpy(zero_copy_only=False) if isinstance(column, pa.Array) else column.to_numpy(), dtype
-    )
-
-
-def _layouts(table: pa.Table) -> tuple[NDArray[np.int32], list[Layout]]:
-    # (dtype, shape) spelled as text, so that Arrow finds the distinct ones: "float32|540|960"
-    shape = call_function("binary_join", [table["shape"].cast(pa.list_(pa.string())), "|"])
-    codes, texts = _encode(call_function("binary_join_element_wise", [table["dtype"], shape, "|"]))
-    layouts = []
-    for text in texts:
-        dtype, *lengths = text.split("|")
-        layouts.append(Layout(np.dtype(dtype), tuple(int(length) for length in lengths if length)))
-    return codes, layouts
-
-
-def _scatter(length: int, where: NDArray[np.int64], values: NDArray[Any], elsewhere: Any) -> NDArray[Any]:
-    result = np.full(length, elsewhere, values.dtype)
-    result[where] = values
-    return result
+    Raises:
+        DatasetError: If the metadata of a shard is damaged; the message names it.
+    """
+    names = tuple(names)
+    rows = indexed_rows(folder, manifest, INDEX_COLUMNS)
+    if rows is not None:
+        try:
+            return FrameIndex.from_tables(rows, names)
+        except (OSError, pa.ArrowException) as error:  # a power cut can tear it, and it is only a copy
+            logger.warning("%s: the index is damaged, so the shards' metadata is read instead: %s", folder, error)
+    return FrameIndex.from_tables(consolidated_rows(folder, manifest, INDEX_COLUMNS), names)

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.readers.reader_dataset import BOXES, DEPTH, LABEL, RGB, DatasetBuilder, make_array, record
-from vrekit.catalog.samples import read_samples
+from vrekit.catalog.samples import read_samples, read_sidecar, sidecar_bytes
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.readers import FrameDataset
 from vrekit.readers.index import FrameIndex
@@ -86,17 +86,16 @@ def test_digest_stands_for_frames_and_their_order(frames_folder: Path) -> None:
     assert whole.digest == "96f922a814287b3b82a8d750fcb61aaec5c8326eb51a1d0ff5f82a876ec2925f"
 
 
-def test_payloads_shared_by_frames_are_refused_when_the_codec_keeps_one_frame(
-    frames_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def shared(folder: Path, **options: Any) -> pa.Table:
-        table = read_samples(folder, **options)
-        at = table.column_names.index("payload_index")
-        return table.set_column(at, "payload_index", pa.array([0] * len(table), pa.int32()))
-
-    monkeypatch.setattr("vrekit.readers.dataset.read_samples", shared)
+def test_payloads_shared_by_frames_are_refused_when_the_codec_keeps_one_frame(tmp_path: Path) -> None:
+    builder = DatasetBuilder(tmp_path, {"rgb": record("rgb", RGB)})
+    builder.add("car", range(3))
+    (sidecar,) = builder.write().glob("shards/car/*.parquet")
+    table = read_sidecar(sidecar)
+    at = table.column_names.index("payload_index")
+    shared = table.set_column(at, table.schema.field(at), pa.array([0, 1, 2], pa.int32()))
+    sidecar.write_bytes(sidecar_bytes(shared))
     with pytest.raises(DatasetError, match="frames of 'rgb' share payloads"):
-        FrameDataset(frames_folder, ["rgb"])
+        FrameDataset(tmp_path)
 
 
 def test_drop_leaves_out_incomplete_frames(gappy: Path) -> None:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
+from vrekit.catalog.arrow_numpy import codes, numbers, take
 from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_samples, read_sidecars
@@ -101,6 +102,40 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
     return Index(samples, frames, digest)
 
 
+def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table] | None:
+    """Return the rows of the samples table if the index is there and not stale, else None; nothing is ever written.
+
+    The rows are those of the shards as they are at the call, whatever is written or rebuilt meanwhile. They come some
+    at a time, text as dictionaries.
+
+    Args:
+        folder: The dataset.
+        manifest: Its manifest.
+        columns: Columns of SAMPLES_SCHEMA.
+    """
+    texts = [name for name in columns if pa.types.is_string(SAMPLES_SCHEMA.field(name).type)]
+    try:
+        digest = source_digest(folder, manifest)  # it fails where something is deleted at the same time
+        file = pq.ParquetFile(folder / INDEX_FOLDER / "samples.parquet", read_dictionary=texts)
+    except (OSError, pa.ArrowInvalid):
+        return None
+    if _digest_of(file) != digest:
+        file.close()
+        return None
+    return (file.read_row_group(number, list(columns)) for number in range(file.num_row_groups))
+
+
+def consolidated_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the rows that `indexed_rows` would, from the shards' own metadata.
+
+    Raises:
+        DatasetError: If the metadata of a shard is damaged; the message names it.
+    """
+    needed = list(dict.fromkeys([*columns, *_ORDER_COLUMNS]))
+    for table in _tables(folder, manifest, needed, dictionaries=True):
+        yield consolidate(table).select(list(columns))
+
+
 def source_digest(folder: Path, manifest: Manifest) -> str:
     """Return 64 hex digits that change whenever a file the index is made from is added, removed or replaced."""
     state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
@@ -124,9 +159,13 @@ def source_digest(folder: Path, manifest: Manifest) -> str:
 def index_digest(path: Path) -> str | None:
     """Return the `source_digest` that an index file was made with, None if it is no readable index."""
     try:
-        metadata = pq.ParquetFile(path).schema_arrow.metadata or {}
+        return _digest_of(pq.ParquetFile(path))
     except (OSError, pa.ArrowInvalid):
         return None
+
+
+def _digest_of(file: pq.ParquetFile) -> str:
+    metadata = file.schema_arrow.metadata or {}
     return str(metadata.get(_DIGEST_KEY, b"").decode(errors="replace"))
 
 
@@ -178,9 +217,12 @@ def _parts(folder: Path, manifest: Manifest) -> Iterator[tuple[pa.Table, pa.Tabl
         yield samples, _with_statistics(frames_of(samples), folder)
 
 
-def _tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
+def _tables(
+    folder: Path, manifest: Manifest, columns: Sequence[str] | None = None, *, dictionaries: bool = False
+) -> Iterator[pa.Table]:
+    """Yield the rows of some videos at a time, as they are; see `read_sidecars`."""
     if manifest.writer != "webdataset":
-        yield read_samples(folder)
+        yield read_samples(folder, columns=columns)
         return
     gathered: list[Path] = []
     size = 0
@@ -189,10 +231,13 @@ def _tables(folder: Path, manifest: Manifest) -> Iterator[pa.Table]:
             gathered.append(path)
             size += path.stat().st_size
         if size >= _PART_BYTES:
-            yield read_sidecars(gathered)
+            yield read_sidecars(gathered, columns, dictionaries=dictionaries)
             gathered, size = [], 0
     if gathered:
-        yield read_sidecars(gathered)
+        yield read_sidecars(gathered, columns, dictionaries=dictionaries)
+
+
+_ORDER_COLUMNS = ("video_id", "frame_index", "representation", "status", "run_id")  # what `consolidate` looks at
 
 
 def consolidate(table: pa.Table) -> pa.Table:
@@ -202,18 +247,19 @@ def consolidate(table: pa.Table) -> pa.Table:
     and of failures only, the latest run's.
     """
     video, representation = _ranks(table["video_id"]), _ranks(table["representation"])
-    frame = table["frame_index"].to_numpy()
+    frame = numbers(table["frame_index"], np.int64)
     order = np.lexsort((representation, frame, video))
     same = _repeats(order, video, frame, representation)
     if same.any():
-        is_failed = call_function("not_equal", [table["status"], "ok"]).to_numpy()
+        status_codes, statuses = codes(table["status"])
+        is_failed = np.isin(status_codes, [code for code, status in enumerate(statuses) if status != "ok"])
         # lexsort is stable: among stored rows the first stays first
         latest_first = np.where(is_failed, -_ranks(table["run_id"]), 0)
         order = np.lexsort((latest_first, is_failed, representation, frame, video))
         order = order[~_repeats(order, video, frame, representation)]
     elif np.array_equal(order, np.arange(len(order))):
         return table
-    return table.take(pa.array(order))
+    return take(table, order)
 
 
 def _repeats(order: NDArray[np.int64], *keys: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -229,13 +275,10 @@ def _repeats(order: NDArray[np.int64], *keys: NDArray[np.int64]) -> NDArray[np.b
 
 def _ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """Return the place of each value among the sorted distinct values."""
-    encoded = column.combine_chunks().dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    names = encoded.dictionary.to_pylist()
-    place = np.empty(len(names), np.int64)
-    place[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    return np.asarray(place[encoded.indices.to_numpy()], np.int64)
+    places, names = codes(column)
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return np.asarray(rank[places], np.int64)
 
 
 def frames_of(samples: pa.Table) -> pa.Table:
@@ -268,10 +311,9 @@ def _names(representation: pa.ChunkedArray, mask: NDArray[np.bool_], starts: NDA
     counts = np.add.reduceat(mask.astype(np.int64), starts)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
     values = representation.filter(pa.array(mask)).combine_chunks()
-    return pa.ListArray.from_arrays(pa.array(offsets), values if isinstance(values, pa.Array) else _NO_NAMES)
-
-
-_NO_NAMES = pa.array([], pa.string())
+    return pa.ListArray.from_arrays(
+        pa.array(offsets), values if isinstance(values, pa.Array) else pa.array([], pa.string())
+    )
 
 
 def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
