@@ -53,13 +53,14 @@ def test_frames_add_up_their_samples(rows: list[SampleRow]) -> None:
         assert row["total_seconds"] == sum((one.compute_seconds or 0) + (one.encode_seconds or 0) for one in here)
 
 
-def test_the_five_tables(tmp_path: Path) -> None:
+def test_the_tables(tmp_path: Path) -> None:
     rows = [make_row("car", frame, name) for frame in range(3) for name in ("canny", "rgb")]
     folder = write_dataset(tmp_path / "out", rows)
     with open_dataset(folder) as dataset:
         tables = {name: getattr(dataset, name).to_arrow_table() for name in TABLES}
         assert {name: table.num_rows for name, table in tables.items()} == {
             "frames": 3,
+            "items": 0,
             "representations": 3,
             "runs": 1,
             "samples": 6,

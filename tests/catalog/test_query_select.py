@@ -175,7 +175,7 @@ def test_columns_and_a_prefix(dataset: Dataset) -> None:
         (Query(order_by="kodec"), r"no column 'kodec' \(did you mean 'codec'", None),
         (Query(where="frame_index IN (SELECT x FROM sample)"), r"no table 'sample' \(did you mean 'samples'", "tables"),
         (Query(where="samples.nope = 1", on="samples"), "no column 'nope'", None),
-        (Query(where="samplez.codec = 1"), "no table 'samplez'", "frames, representations, runs, samples, videos"),
+        (Query(where="samplez.codec = 1"), "no table 'samplez'", "frames, items, representations, runs, samples"),
     ],
 )
 def test_mistakes(dataset: Dataset, query: Query, message: str, hint: str | None) -> None:

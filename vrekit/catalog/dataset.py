@@ -1,4 +1,4 @@
-"""A dataset as five tables, the same for tar shards and Lance: videos, runs, representations, samples, frames."""
+"""A dataset as tables, the same for tar shards and Lance: videos, runs, representations, samples, frames, items."""
 
 import json
 from functools import cached_property
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import pyarrow as pa
 
 from vrekit.catalog.index import Index, load_index
+from vrekit.catalog.items import items_view
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.runs import read_runs
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from vrekit.catalog.sandbox import Sandbox
 
-TABLES = ("frames", "representations", "runs", "samples", "videos")
+TABLES = ("frames", "items", "representations", "runs", "samples", "videos")
 
 _KEY = "format('{}/{:08d}', video_id, frame_index) AS key"
 # The columns of `frames` that `samples` does not have; `samples_with_frames` adds them to each sample.
@@ -72,7 +73,7 @@ class Dataset:
                 "runs": _runs(self.folder),
                 **{name: where for name, where in indexed.items() if isinstance(where, pa.Table)},
             },
-            views=_VIEWS,
+            views={**_VIEWS, "items": items_view(self.folder, self.manifest)},
             names=TABLES,
         )
 
@@ -100,6 +101,11 @@ class Dataset:
     def frames(self) -> "duckdb.DuckDBPyRelation":
         """One row per (video, frame): FRAMES_SCHEMA and `key`."""
         return self.sandbox.relation("SELECT * FROM frames")
+
+    @property
+    def items(self) -> "duckdb.DuckDBPyRelation":
+        """One row per box, point, caption, or frame of sensor values that `vrekit items` listed."""
+        return self.sandbox.relation("SELECT * FROM items")
 
     def sql(self, select: str) -> pa.Table:
         """Return the result of one SELECT over the tables; it can read this dataset and nothing else.

@@ -11,6 +11,7 @@ from vrekit.cli.export import export
 from vrekit.cli.gc import gc
 from vrekit.cli.graph import graph
 from vrekit.cli.info import info
+from vrekit.cli.items import items
 from vrekit.cli.list import list_command
 from vrekit.cli.merge import merge
 from vrekit.cli.output import set_debug
@@ -61,6 +62,7 @@ app.command()(validate)
 app.command()(query)
 app.add_typer(subset, name="subset")
 app.command()(stats)
+app.command()(items)
 app.command()(merge)
 app.command()(transcode)
 app.add_typer(codecs, name="codecs")

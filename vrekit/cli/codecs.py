@@ -52,6 +52,8 @@ def _profile_rows() -> list[dict[str, Any]]:
             if not found:
                 continue
             errors = dict.fromkeys(error_of(option) for option in found.values())
+            # an option says less of its error than the codec by itself: `unbounded`, `unbounded; 46 dB PSNR`
+            errors = {one: None for one in errors if not any(other.startswith(f"{one}; ") for other in errors)}
             row: dict[str, Any] = {"data": data, "lossy": lossy, "largest_error": "; ".join(errors)}
             for name, option in found.items():
                 has_lossy = choices[name].lossy is not None

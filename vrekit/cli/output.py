@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import typer
 
+from vrekit.cli.interrupts import interruptible
 from vrekit.core.errors import VrekitError
 
 P = ParamSpec("P")
@@ -33,7 +34,8 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return function(*args, **kwargs)
+            with interruptible():
+                return function(*args, **kwargs)
         except VrekitError as error:
             if _state["debug"]:
                 raise

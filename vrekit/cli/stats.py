@@ -1,17 +1,13 @@
 """`vrekit stats`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from vrekit.cli.output import command, human_seconds, note, print_json, wants_progress
-
-if TYPE_CHECKING:
-    from vrekit.catalog.dataset import Dataset
-    from vrekit.engine.stats import StatsReport
-
-FAILURES_SHOWN = 20
+from vrekit.cli.interrupts import goes_on
+from vrekit.cli.output import command, human_seconds, wants_progress
+from vrekit.cli.over_frames import finish, frames_bar
 
 
 @command
@@ -37,52 +33,18 @@ def stats(
         vrekit stats out && vrekit query out "luma_mean < 0.1 OR sharpness < 0.001"
     """
     from vrekit.catalog.dataset import open_dataset
+    from vrekit.engine.stats import compute_statistics
 
     asked = {"color": color, "depth": depth, "indices": indices}
     sources = {kind: name for kind, name in asked.items() if name is not None}
-    with open_dataset(dataset) as opened:
-        report = _run(opened, sources, threads, wants_progress(no_progress))
-    if as_json:
-        print_json(report.to_json())
-    else:
-        measured_on = ", ".join(f"{name} ({kind})" for kind, name in report.sources.items())
-        note(
-            f"{report.measured} frames measured in {human_seconds(report.elapsed_seconds)} on {measured_on}"
-            + (f"; {report.already} were measured before" if report.already else "")
-        )
-        for failure in report.failures[:FAILURES_SHOWN]:
-            typer.echo(f"failed: {failure}")
-    if report.failures:
-        note(f"{len(report.failures)} payloads could not be measured")
-        raise typer.Exit(1)
-
-
-def _run(dataset: "Dataset", sources: dict[str, str], threads: int | None, show: bool) -> "StatsReport":
-    from vrekit.engine.stats import StatsProgress, compute_statistics
-
-    if not show:
-        return compute_statistics(dataset, sources=sources, threads=threads)
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    bars = Progress(
-        TextColumn("measuring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
+    with (
+        goes_on(),
+        open_dataset(dataset) as opened,
+        frames_bar("measuring", show=wants_progress(no_progress)) as progress,
+    ):
+        report = compute_statistics(opened, sources=sources, threads=threads, progress=progress)
+    measured_on = ", ".join(f"{name} ({kind})" for kind, name in report.sources.items())
+    summary = f"{report.measured} frames measured in {human_seconds(report.elapsed_seconds)} on {measured_on}" + (
+        f"; {report.already} were measured before" if report.already else ""
     )
-    task = bars.add_task("", total=None, rate="")
-
-    class Drawn(StatsProgress):
-        def started(self, frames: int) -> None:
-            bars.update(task, total=frames)
-
-        def advanced(self, frames: int) -> None:
-            speed = bars.tasks[0].speed
-            bars.update(task, advance=frames, rate=f"{speed:.0f} frames/s" if speed else "")
-
-    with bars:
-        return compute_statistics(dataset, sources=sources, threads=threads, progress=Drawn())
+    finish(summary, report.failures, as_json=as_json, report=report.to_json())

@@ -19,6 +19,15 @@ from vrekit.readers.index import FrameIndex
 from vrekit.readers.payloads import open_payloads
 
 
+def stored_frames(dataset: Dataset, video_id: str, name: str) -> NDArray[np.int64]:
+    """Return the frames of a video that a representation is stored for, rising."""
+    table = dataset.sandbox.fetch(
+        f"SELECT frame_index FROM samples WHERE video_id = {sql_literal(video_id)} "
+        f"AND representation = {sql_literal(name)} AND status = 'ok' ORDER BY frame_index"
+    )
+    return np.asarray(table["frame_index"].to_numpy(), np.int64)
+
+
 class PayloadSource:
     """Reads the stored payloads of some representations of one video.
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
-from vrekit.catalog.sandbox import sql_literal
 from vrekit.catalog.statistics import (
     INPUTS,
     STATISTICS_SCHEMA,
@@ -28,14 +27,14 @@ from vrekit.core.errors import CodecError, DatasetError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
 from vrekit.core.spec import Kind, image_owner
 from vrekit.engine.measures import Appearance, appearance, class_histogram, depth_range, motion
-from vrekit.engine.payload_source import PayloadSource
+from vrekit.engine.payload_source import PayloadSource, stored_frames
 from vrekit.engine.pipeline import usable_cpus
 
 _KINDS = {"color": Kind.COLOR, "depth": Kind.DEPTH, "indices": Kind.INDICES}
 # A row has a value here when it was measured on that input.
 _MARKS = {"color": "luma_mean", "depth": "depth_min", "indices": "class_histogram"}
 _FRAMES_AT_ONCE = 32
-WRITE_SECONDS = 30.0  # at most so much work is lost when the command is stopped
+WRITE_SECONDS = 30.0  # at most so much work is lost when the process is killed
 
 # columns, the picture for `motion`, what went wrong
 _Measured = tuple[dict[str, Any], Appearance | None, list[str]]
@@ -190,7 +189,7 @@ def _plan(dataset: Dataset, video_id: str, sources: Mapping[str, str]) -> _Plan:
     known = read_statistics(dataset.folder, video_id)
     todo, stored = {}, _NO_FRAMES
     for source, name in sources.items():
-        frames = _stored_frames(dataset, video_id, name)
+        frames = stored_frames(dataset, video_id, name)
         stored = np.union1d(stored, frames)
         if known.sources.get(source, name) == name:
             measured = known.table.filter(known.table[_MARKS[source]].is_valid())
@@ -199,14 +198,6 @@ def _plan(dataset: Dataset, video_id: str, sources: Mapping[str, str]) -> _Plan:
             todo[source] = frames
     plan = _Plan(video_id, todo, 0)
     return replace(plan, already=len(np.setdiff1d(stored, plan.frames)))
-
-
-def _stored_frames(dataset: Dataset, video_id: str, name: str) -> NDArray[np.int64]:
-    table = dataset.sandbox.fetch(
-        f"SELECT frame_index FROM samples WHERE video_id = {sql_literal(video_id)} "
-        f"AND representation = {sql_literal(name)} AND status = 'ok' ORDER BY frame_index"
-    )
-    return np.asarray(table["frame_index"].to_numpy(), np.int64)
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------
@@ -236,20 +227,22 @@ class _Measuring:
         failures: list[str] = []
         frames = self._plan.frames.tolist()
         written_at = time.monotonic()
-        for at in range(0, len(frames), _FRAMES_AT_ONCE):
-            batch = frames[at : at + _FRAMES_AT_ONCE]
-            for frame, (columns, picture, problems) in zip(batch, self._decode(batch), strict=True):
-                if picture is not None:
-                    columns["motion"] = self._motion(frame, picture)
-                    self._last = (frame, picture)
-                row = self._rows.setdefault(frame, {"video_id": self._plan.video_id, "frame_index": frame})
-                row.update(columns)
-                failures += problems
-            progress.advanced(len(batch))
-            if time.monotonic() - written_at > WRITE_SECONDS:
-                self._write()
-                written_at = time.monotonic()
-        self._write()
+        try:
+            for at in range(0, len(frames), _FRAMES_AT_ONCE):
+                batch = frames[at : at + _FRAMES_AT_ONCE]
+                for frame, (columns, picture, problems) in zip(batch, self._decode(batch), strict=True):
+                    if picture is not None:
+                        columns["motion"] = self._motion(frame, picture)
+                        self._last = (frame, picture)
+                    row = self._rows.setdefault(frame, {"video_id": self._plan.video_id, "frame_index": frame})
+                    row.update(columns)
+                    failures += problems
+                progress.advanced(len(batch))
+                if time.monotonic() - written_at > WRITE_SECONDS:
+                    self._write()
+                    written_at = time.monotonic()
+        finally:
+            self._write()
         return failures
 
     def _decode(self, batch: list[int]) -> Iterator[_Measured]:
