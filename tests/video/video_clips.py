@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 # testsrc2 draws a running clock and moving shapes: no two of its frames are alike.
 _SOURCE = "-f lavfi -i testsrc2=size=160x120:rate=25:duration=2"
+_LONGER = _SOURCE.replace("duration=2", "duration=4")
 _SECOND = "-f lavfi -i testsrc=size=96x64:rate=10:duration=2"
 _X264 = "-c:v libx264 -g 12 -bf 3 -pix_fmt yuv420p"
 
@@ -20,6 +21,10 @@ _X264 = "-c:v libx264 -g 12 -bf 3 -pix_fmt yuv420p"
 RECIPES: dict[str, tuple[str, str]] = {
     "h264_bframes.mp4": ("libx264", f"{_SOURCE} {_X264}"),
     "h264_open_gop.mkv": ("libx264", f"{_SOURCE} {_X264} -x264-params open-gop=1"),
+    "h264_intra_refresh.mp4": (
+        "libx264",
+        f"{_LONGER} -pix_fmt yuv420p -c:v libx264 -x264-params intra-refresh=1:keyint=12:bframes=2",
+    ),
     "h264.ts": ("libx264", f"{_SOURCE} {_X264}"),
     "h264_fragmented.mp4": ("libx264", f"{_SOURCE} {_X264} -movflags frag_keyframe+empty_moov"),
     "h264_one_key_frame.mp4": ("libx264", f"{_SOURCE} -c:v libx264 -g 1000 -bf 2 -pix_fmt yuv420p"),

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from vrekit.video.decoder import DecodeFault, EndOfStream, LabelledDecoder
 
+# Key frames before the last possible one to start at. Two at least: FFmpeg garbles the first frames that it gives
+# behind the key frame of an intra refresh.
+_EARLIER_KEYS = (2, 4)
 _SKIPPED = "the decoder skipped it: the data is damaged"
 _ENDED = "the stream ends before it: the file is cut short or damaged"
 
@@ -57,14 +60,19 @@ class SteppingReader:
         found = self._walk_to(index)
         if found is not None and found.number == index:
             return found
-        # Either the frame is lost, or the seek landed behind it, or decoding cannot start at its key frame. Starting
-        # one key frame earlier tells.
-        key = int(np.searchsorted(self._decoder.keys, index, side="right")) - 2
-        if found is None or key < 0:
-            self._decoder.restart()
-        if key >= 0:
-            self._decoder.seek(int(self._decoder.keys[key]))
-        return self._walk_to(index)
+        # Either the frame is lost, or the seek landed behind it, or decoding cannot start at its key frame: that of an
+        # intra refresh holds a part of the picture only. Starting some key frames earlier tells.
+        own = int(np.searchsorted(self._decoder.keys, index, side="right")) - 1
+        for earlier in _EARLIER_KEYS:
+            key = own - earlier
+            if found is None or key < 0:
+                self._decoder.restart()
+            if key >= 0:
+                self._decoder.seek(int(self._decoder.keys[key]))
+            found = self._walk_to(index)
+            if key < 0 or (found is not None and found.number == index):
+                break
+        return found
 
     def _walk_to(self, index: int) -> _Found | None:
         self._fault = ""
