@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.video.video_clips import clip, need_encoder
+from tests.video.video_clips import clip, need_encoder, run_ffmpeg
 from vrekit.codecs.base import ClipCodec
 from vrekit.codecs.registry import clip_codec, codec_from_config
 from vrekit.codecs.video import Video
@@ -28,6 +28,14 @@ def moving_frames(count: int, height: int, width: int) -> NDArray[np.uint8]:
     for number, frame in enumerate(frames):
         frame[8:24, 2 * number % width : 2 * number % width + 12] = (230, 180 - 3 * (number % 40), 40)
     return frames.astype(np.uint8)
+
+
+def intra_refresh(path: Path) -> Path:
+    """Make a video whose key frames, but for the first, hold a part of the picture only, and return its path."""
+    need_encoder("libx264")
+    command = "-f lavfi -i testsrc2=size=160x120:rate=25:duration=2 -c:v libx264 -pix_fmt yuv420p"
+    run_ffmpeg(*command.split(), "-x264-params", "intra-refresh=1:keyint=12", str(path))
+    return path
 
 
 def encoded(codec: ClipCodec, frames: NDArray[np.uint8]) -> bytes:
@@ -181,6 +189,31 @@ def test_the_end_of_an_open_group_is_found_from_the_front() -> None:
     in_order = everything(Video(container="mkv"), data)
     last = Video(container="mkv").open_decoder(data).read(np.array([49]))
     np.testing.assert_array_equal(last[0], in_order[49])
+
+
+def test_frames_are_never_others_than_those_asked_for(tmp_path: Path) -> None:
+    # Key frames of an intra refresh: FFmpeg cannot start there, and goes on to the first frame that it can show.
+    data = intra_refresh(tmp_path / "refresh.mp4").read_bytes()
+    decoder = Video().open_decoder(data)
+    in_order = np.concatenate([decoder.read(np.arange(at, at + 10)) for at in range(0, 50, 10)])
+    assert decoder.rewinds == 0
+    rewinds = 0
+    for frame in range(50):
+        decoder = Video().open_decoder(data)
+        np.testing.assert_array_equal(decoder.read(np.array([frame]))[0], in_order[frame])
+        rewinds += decoder.rewinds
+    assert rewinds > 10
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 107), (2, 3), (17, 640)])
+def test_what_cannot_be_cut_is_encoded_exactly(height: int, width: int, container: str) -> None:
+    need_encoder("libx264rgb")
+    frames = np.random.default_rng(0).integers(0, 256, (20, height, width, 3), np.uint8)
+    codec = Video(container=container)
+    data = encoded(codec, frames)
+    assert data[4:8] == b"ftyp" if container == "mp4" else data[:4] == b"\x1aE\xdf\xa3"
+    np.testing.assert_array_equal(everything(codec, data), frames)
 
 
 def test_a_frame_of_another_size_is_refused() -> None:

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.codecs.test_codec_video import intra_refresh
 from tests.contracts.writer_cells import WRITERS
 from tests.engine.test_export import payloads
-from tests.video.video_clips import clip, rotated
+from tests.video.video_clips import clip, need_encoder, rotated, run_ffmpeg
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.samples import read_samples
@@ -20,11 +21,12 @@ from vrekit.catalog.subset import Subset
 from vrekit.catalog.summary import summarize
 from vrekit.catalog.validate import validate
 from vrekit.config.loader import parse_config
-from vrekit.core.errors import ChecksumError, ConfigError, ConflictError, UsageError
+from vrekit.core.errors import ChecksumError, ConfigError, ConflictError, UsageError, VideoError
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
 from vrekit.engine.materialize import materialize
 from vrekit.engine.progress import ProgressListener
+from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
 from vrekit.engine.stats import compute_statistics
 from vrekit.readers.clips import ClipReader
@@ -210,27 +212,79 @@ def test_progress_counts_every_frame_once(make_request: MakeRequest, clip_mp4: P
 # -- what goes wrong ---------------------------------------------------------------------------------------------
 
 
-def test_a_cut_that_changes_frames_stores_nothing_and_says_so(
-    make_request: MakeRequest, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cut, asked = Remuxer.cut, []
+def shifted_at(frame: int) -> tuple[Callable[..., RemuxedClip], list[int]]:
+    """Return a `Remuxer.cut` whose clips from `frame` on are off by one picture, and the lead-ins asked for."""
+    cut, asked = Remuxer.cut, list[int]()
 
     def shifted(self: Remuxer, frames: NDArray[np.int64], container: str, *, lead_in: int = 0) -> RemuxedClip:
         found = cut(self, frames, container, lead_in=lead_in)
         asked.append(lead_in)
-        return dataclasses.replace(found, positions=np.maximum(found.positions - 1, 0)) if frames[0] == 14 else found
+        return dataclasses.replace(found, positions=np.maximum(found.positions - 1, 0)) if frames[0] == frame else found
 
+    return shifted, asked
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_frames_that_cannot_be_cut_are_encoded_without_loss(
+    make_request: MakeRequest,
+    clip_mp4: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    writer: str,
+) -> None:
+    need_encoder("libx264rgb")
+    shifted, asked = shifted_at(14)
+    request = make_request(config=config(more=EDGES), video=str(clip_mp4), shard_frames=14, writer=writer)
+    monkeypatch.setattr(Remuxer, "cut", shifted)
+    report = export(request)
+    # 14..27 thrice; then its groups 14..23, again, and 24..27, which are cut as they should be
+    assert asked == [0, 0, 1, 4, 0, 1, 4, 0, 0]
+    assert (report.totals["rgb"].computed, report.totals["rgb"].failed) == (40, 0)
+    assert_holds(request.dataset, source_frames(clip_mp4))
+    (warning,) = [record.getMessage() for record in caplog.records if record.name == "vrekit.engine.clips"][-1:]
+    assert "frames 14..23 cannot be cut from the source without changing them (frame 14 decodes to other" in warning
+    assert "encode: h264" in warning
+    clips = _one_row_a_clip(request.dataset)
+    assert [row["frame_index"] for row in clips] == [13, 23, 27, 39]  # the last of each
+    assert clips[1]["byte_size"] > 3 * clips[0]["byte_size"]
+    assert {row["codec"] for row in rgb_rows(request.dataset)} == {"video"}
+    assert not validate(request.dataset).problems
+    assert export(request).run_id is None
+
+
+def test_frames_encoded_without_loss_end_at_the_size_of_a_shard_and_resume_to_the_same_bytes(
+    make_request: MakeRequest, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_encoder("libx264rgb")
+    noise = clip_mp4.with_name("noise.mp4")
+    source = "nullsrc=320x240:d=2,geq=random(1)*255:128:128"
+    run_ffmpeg("-f", "lavfi", "-i", source, "-c:v", "libx264", "-crf", "30", "-g", "12", str(noise))
+    shifted, _ = shifted_at(0)
+    monkeypatch.setattr(Remuxer, "cut", shifted)
+    request = make_request(config=config(), video=str(noise), shard_frames=64, shard_size_bytes=1 << 20)
+    export(request)
+    assert_holds(request.dataset, source_frames(noise))
+    sizes = [row["byte_size"] for row in _one_row_a_clip(request.dataset)]
+    assert len(sizes) > 2
+    again = dataclasses.replace(request, dataset=request.dataset.with_name("again"))
+    export(again)
+    assert payloads(again.dataset) == payloads(request.dataset)
+
+
+def test_without_an_encoder_they_are_failures_that_say_what_to_do(
+    make_request: MakeRequest, clip_mp4: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shifted, _ = shifted_at(14)
     request = make_request(config=config(more=EDGES), video=str(clip_mp4), shard_frames=14)
     with monkeypatch.context() as patch:
         patch.setattr(Remuxer, "cut", shifted)
+        patch.setattr("vrekit.codecs.video._UNCUT", {"libnone": ""})
         report = export(request)
-    # 14..27 thrice; then its groups 14..23, again, and 24..27, which are cut as they should be
-    assert asked == [0, 0, 1, 4, 0, 1, 4, 0, 0]
     assert (report.totals["rgb"].computed, report.totals["rgb"].failed) == (30, 10)
     assert report.totals["canny"].computed == 40
-    errors = {row["error"] for row in rgb_rows(request.dataset) if row["status"] == "failed"}
-    (error,) = errors
-    assert "frames 14..23 cannot be cut from the source without changing them: frame 14 decodes to other" in str(error)
+    (error,) = {row["error"] for row in rgb_rows(request.dataset) if row["status"] == "failed"}
+    assert "frames 14..23 cannot be cut from the source without changing them (frame 14 decodes to other" in str(error)
+    assert "nor encoded without loss (this FFmpeg has no encoder for lossless h264 (libnone))" in str(error)
     assert "encode: ffv1" in str(error)
     assert not validate(request.dataset).problems
     assert export(request).computed_frames == 0  # failures are left alone
@@ -239,12 +293,49 @@ def test_a_cut_that_changes_frames_stores_nothing_and_says_so(
     assert_holds(request.dataset, source_frames(clip_mp4))
 
 
-def test_a_source_that_cannot_be_cut_at_all_stops_the_run(make_request: MakeRequest) -> None:
-    request = make_request(config=config(), video=str(clip("ffv1.mkv")), shard_frames=4, max_failures=3)
-    with pytest.raises(Exception, match="not currently supported in container") as caught:
+@pytest.mark.parametrize("writer", WRITERS)
+def test_pictures_that_are_refreshed_bit_by_bit(make_request: MakeRequest, tmp_path: Path, writer: str) -> None:
+    need_encoder("libx264rgb")
+    path = intra_refresh(tmp_path / "refresh.mp4")
+    frames = source_frames(path)
+    request = make_request(config=config(), video=str(path), shard_frames=20, writer=writer)
+    assert export(request).totals["rgb"].computed == 50
+    assert_holds(request.dataset, frames)
+    for frame in np.random.default_rng(0).permutation(50).tolist():  # each with decoders that were nowhere before
+        np.testing.assert_array_equal(np.asarray(FrameDataset(request.dataset, ["rgb"])[frame]["rgb"]), frames[frame])
+    assert not validate(request.dataset).problems
+
+
+def test_a_container_that_does_not_take_the_source_stops_the_run_before_its_first_frame(
+    make_request: MakeRequest,
+) -> None:
+    request = make_request(config=config(), video=str(clip("ffv1.mkv")))
+    with pytest.raises(VideoError, match=r"ffv1\.mkv: FFmpeg could not copy it: Could not find tag") as caught:
         export(request)
-    assert "container: mkv" in str(caught.value)
-    assert len(rgb_rows(request.dataset)) <= 16
+    assert "container: mkv" in str(caught.value.hint)
+    assert "0x" not in str(caught.value)
+    assert not request.dataset.exists()
+    mended = with_config(request, config("{id: video, container: mkv}"))
+    assert export(mended).totals["rgb"].computed == 50
+
+
+def test_a_rotation_that_the_container_loses_is_named(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upright(path: str, stream_index: int, container: str, target: Path) -> None:
+        run_ffmpeg("-i", str(clip("h264_bframes.mp4")), "-c", "copy", "-frames:v", "1", str(target))
+
+    monkeypatch.setattr("vrekit.engine.clips.start_of_stream", upright)  # newer FFmpegs keep it in mkv, too
+    with pytest.raises(VideoError, match=r"turned by -?90 degrees, which this FFmpeg does not keep in mkv"):
+        export(make_request(config=config("{id: video, container: mkv}"), video=str(rotated(90))))
+
+
+def test_frames_hidden_by_an_edit_list_at_the_start(make_request: MakeRequest, tmp_path: Path) -> None:
+    path = tmp_path / "edited.mp4"
+    run_ffmpeg("-ss", "0.6", "-i", str(clip("h264_bframes.mp4")), "-c", "copy", str(path))
+    request = make_request(config=config(), video=str(path), shard_frames=20)
+    assert export(request).failed_frames == 0
+    assert_holds(request.dataset, source_frames(path))
 
 
 def test_frames_that_do_not_decode_are_failures_beside_a_clip_of_the_others(
@@ -392,3 +483,25 @@ def test_clips_that_are_not_used_are_dropped(make_request: MakeRequest, clip_mp4
     clips.max_bytes = 1 << 30
     dataset.batch(np.arange(40))
     assert len(clips._clips) == 5
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_repair_takes_out_the_whole_clip_and_resume_makes_it_again(
+    make_request: MakeRequest, clip_mp4: Path, writer: str
+) -> None:
+    request = make_request(config=config(), video=str(clip_mp4), shard_frames=14, writer=writer)
+    export(request)
+    index = FrameIndex.from_table(read_samples(request.dataset), ["rgb"])
+    read = open_payloads(request.dataset, read_manifest(request.dataset), index).read
+    payload = bytes(read(np.array([20]), ["rgb"])["rgb"][0] or b"")
+    (path,) = [path for path in request.dataset.rglob("*") if path.is_file() and payload in path.read_bytes()]
+    data = bytearray(path.read_bytes())
+    data[data.index(payload) + len(payload) // 2] ^= 1
+    path.write_bytes(data)
+    report = repair(request.dataset, validate(request.dataset).problems)
+    assert (report.samples, report.left) == (["clip/00000014.rgb.mp4"], [])
+    assert [row["frame_index"] for row in rgb_rows(request.dataset)] == [*range(14), *range(28, 40)]
+    (again,) = resume(request.dataset)
+    assert again.totals["rgb"].computed == 14
+    assert_holds(request.dataset, source_frames(clip_mp4))
+    assert not validate(request.dataset).problems

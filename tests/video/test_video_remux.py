@@ -117,7 +117,7 @@ def test_sparse_frames_have_their_places_in_the_clip() -> None:
 
 def test_a_longer_lead_in_starts_at_an_earlier_key_frame() -> None:
     source, frames = source_frames(clip("h264_bframes.mp4"))
-    assert remuxer(source).lead_in_frames(30) == 6
+    assert [remuxer(source).lead_in_frames(30, lead_in) for lead_in in (0, 1, 2, 3)] == [6, 18, 30, 30]
     cut = remuxer(source).cut(np.array([30]), "mp4", lead_in=1)
     assert cut.positions.tolist() == [18]
     np.testing.assert_array_equal(decoded(cut), frames[[30]])
@@ -136,6 +136,12 @@ def test_the_same_cut_gives_the_same_bytes_that_start_at_zero_and_hold_no_more_t
     assert bool(packets.is_key[0])
     assert len(packets.shown) <= 12 + 3  # frames 24..35, and B-frames' references behind them
     assert len(one) < remuxer(source).size_bytes(np.arange(26, 36)) + 4000
+
+
+def test_groups_of_one_picture_have_no_keys_to_seek_to() -> None:
+    source, _ = source_frames(clip("mjpeg.avi"))
+    cut = remuxer(source).cut(np.arange(3, 9), "mp4")
+    assert cut.keys.tolist() == cut.open_keys.tolist() == []
 
 
 def test_parts_fit_and_begin_at_key_frames() -> None:
@@ -178,4 +184,5 @@ def test_open_groups_are_told() -> None:
         cut = remuxer(source).cut(np.arange(14, 50), "mp4")  # from 12 on; what is shown before it is left out
         assert cut.positions[0] == 2
         found[name] = (cut.open_keys + 12).tolist()
+        assert set(found[name]) <= set((cut.keys + 12).tolist()) == {12, 24, 36, 48}
     assert found == {"h264_open_gop.mkv": [48], "h264_bframes.mp4": [], "hevc.mp4": [24, 36, 48]}

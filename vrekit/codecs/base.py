@@ -90,7 +90,7 @@ class ClipCodec(ABC):
     @property
     @abstractmethod
     def copies_source(self) -> bool:
-        """Whether clips are cut from the source file's own packets; there is no encoder then."""
+        """Whether clips are cut from the source file's own packets; what cannot be cut is encoded without loss then."""
 
     @property
     @abstractmethod
@@ -160,6 +160,11 @@ class ClipDecoder(ABC):
     @abstractmethod
     def size_bytes(self) -> int:
         """About how much memory it holds, without the clip's bytes."""
+
+    @property
+    def rewinds(self) -> int:
+        """How often it had to decode from the front of the clip, as there was no nearer key frame to start at."""
+        return 0
 
     @abstractmethod
     def read(self, positions: NDArray[np.int64]) -> NDArray[np.uint8]:

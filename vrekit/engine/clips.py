@@ -1,24 +1,30 @@
 """Clips: the frames of one representation and one stretch of video, stored as one small video file.
 
 Frames come in one by one, as for any codec. When a clip is whole it is cut from the source's packets, or its encoder
-is closed; then it is decoded again and compared with what came in, before any row says that a frame is stored.
+is closed; then it is decoded again and compared with what came in, before any row says that a frame is stored. Frames
+that no cut shows as they came in are encoded without loss, in clips of their own.
 """
 
+import contextlib
 import logging
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.codecs.base import ClipCodec, ClipEncoder
+from vrekit.codecs.base import ClipCodec, ClipDecoder, ClipEncoder
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import CodecError, VideoError
+from vrekit.core.errors import CodecError, MissingDependencyError, VideoError
 from vrekit.core.schema import SampleRow
+from vrekit.engine.uncut import LEAD_INS, UncutFrame, encode_uncut
 from vrekit.video.base import VideoInfo
-from vrekit.video.remux import Remuxer
+from vrekit.video.files import FileSource
+from vrekit.video.remux import RemuxedClip, Remuxer, start_of_stream
 from vrekit.writers.base import Clip
 
 logger = logging.getLogger(__name__)
@@ -26,7 +32,6 @@ logger = logging.getLogger(__name__)
 # A reader loads a clip whole before its first frame: a second of 4K footage of a good camera is 12 MB.
 MAX_CLIP_BYTES = 128 << 20
 DEFAULT_FPS = 25.0  # of clips encoded from a source without a clock
-_LEAD_INS = (0, 1, 4)  # key frames before the last possible one that a cut is tried at
 _FRAMES_AT_ONCE = 16
 
 
@@ -71,7 +76,7 @@ class ClipMaker:
         max_bytes: Clips are closed at this size; also at MAX_CLIP_BYTES.
 
     Raises:
-        VideoError: If the source's packets cannot be listed.
+        VideoError: If the source's packets cannot be listed, or the container does not take them.
         MissingDependencyError: If FFmpeg's command line is not installed.
     """
 
@@ -79,7 +84,13 @@ class ClipMaker:
         self.codec = codec
         self.info = info
         self.max_bytes = min(max_bytes, MAX_CLIP_BYTES)
+        if codec.copies_source:
+            check_container(codec, info)
         self.remuxer = Remuxer(info.uri, info.stream_index or 0) if codec.copies_source else None
+
+    def open_source(self) -> FileSource:
+        """Return the source, opened for frames that are decoded once more."""
+        return FileSource(self.info.uri, stream_index=self.info.stream_index)
 
     def ends(self, frames: NDArray[np.int64]) -> frozenset[int]:
         """Return the frames (of some that rise) that a clip ends at, where this is known before they come in."""
@@ -137,8 +148,8 @@ class ClipBuilder:
     def finish(self) -> list[FinishedClip]:
         """Return the clip, decoded and compared.
 
-        Where the source is damaged it may be several clips, around frames that cannot be had from a cut: those, and
-        all frames of an encoder that failed, are failures.
+        Where the source does not let itself be cut, or is damaged, it may be several clips. Frames that can neither be
+        cut nor be decoded once more, and all frames of an encoder that failed, are failures.
         """
         started = time.perf_counter()
         good = [frame for frame in self._frames if frame.checksum is not None]
@@ -147,7 +158,7 @@ class ClipBuilder:
         elif self._maker.remuxer is None:
             parts = [self._encoded(good)]
         else:
-            parts = self._cut_all(good, self._maker.remuxer)
+            parts = self._encode_uncut(self._cut_all(good, self._maker.remuxer), self._maker.remuxer)
         share = (time.perf_counter() - started + self._seconds) / max(1, len(good))
         # frames that never decoded go with the part before them
         starts = [-1, *(part.frames[0].row.frame_index for part in parts[1:])]
@@ -184,31 +195,34 @@ class ClipBuilder:
             data = self._encoder.finish()
         except CodecError as error:
             return _Part(good, reason=error.message)
-        positions = np.arange(len(good), dtype=np.int64)
-        different = self._first_difference(data, positions, good, np.empty(0, np.int64))
+        return self._compared(good, data)
+
+    def _compared(self, good: Sequence[ClipFrame], data: bytes) -> "_Part":
+        """Return a clip that was encoded, once it is known to hold what was put in."""
+        every: NDArray[np.int64] = np.arange(len(good), dtype=np.int64)
+        none = np.empty(0, np.int64)
+        different = self._first_difference(RemuxedClip(data, every, none, none), good, is_whole=True)
         if different is not None:
             return _Part(good, reason=f"the encoded clip does not hold what was put in: {different.reason}")
-        return _Part(good, data, positions)
+        return _Part(good, data, every)
 
     def _cut_all(self, good: Sequence[ClipFrame], remuxer: Remuxer) -> list["_Part"]:
         """Return clips with these frames; around a group of pictures that cannot be cut there are several."""
         try:
             found = self._cut(good, remuxer)
         except VideoError as error:
-            return [_Part(good, reason=error.message if error.hint is None else f"{error.message} ({error.hint})")]
+            return [_Part(good, reason=error.message)]
         if isinstance(found, _Part):
             return [found]
         bad = found.at
         first, end = remuxer.group_of(good[bad].row.frame_index)
         inside = [first <= frame.row.frame_index < end for frame in good]
         start, stop = inside.index(True), len(good) - inside[::-1].index(True)
+        if found.is_start:  # so are the key frames behind it
+            stop = len(good)
         if start == 0 and stop == len(good):  # one group: what is before the bad frame may still be had
-            reason = (
-                f"frames {good[bad].row.frame_index}..{good[-1].row.frame_index} cannot be cut from the source without "
-                f"changing them: {found.reason} (`codec: {{id: video, encode: ffv1}}` stores them exactly)"
-            )
-            before = self._cut_all(good[:bad], remuxer) if bad else []
-            return [*before, _Part(good[bad:], reason=reason)]
+            before = self._cut_all(good[:bad], remuxer) if bad and not found.is_start else []
+            return [*before, _Part(good[len(before) and bad :], reason=found.reason)]
         parts = (good[:start], good[start:stop], good[stop:])
         return [one for part in parts if part for one in self._cut_all(part, remuxer)]
 
@@ -216,46 +230,114 @@ class ClipBuilder:
         """Return one clip, or where the last try went wrong."""
         frames = np.array([frame.row.frame_index for frame in good], np.int64)
         different = _Difference(0, "")
-        for lead_in in _LEAD_INS:
+        for lead_in in LEAD_INS:
             clip = remuxer.cut(frames, self._maker.codec.suffix, lead_in=lead_in)
-            found = self._first_difference(clip.data, clip.positions, good, clip.open_keys)
+            found = self._first_difference(clip, good)
             if found is None:
                 return _Part(good, clip.data, clip.positions)
             logger.info("cut at frame %d with %d more key frames: %s", frames[0], lead_in, found.reason)
             different = found
         return different
 
+    def _encode_uncut(self, parts: Sequence["_Part"], remuxer: Remuxer) -> list["_Part"]:
+        """Return the parts with those that could not be cut encoded without loss, neighbours together."""
+        done: list[_Part] = []
+        for could_be_cut, some in groupby(parts, key=lambda part: part.data is not None):
+            if could_be_cut:
+                done += some
+                continue
+            uncut = list(some)
+            frames = [frame for part in uncut for frame in part.frames]
+            done += self._encoded_again(frames, remuxer, uncut[0].reason)
+        return done
+
+    def _encoded_again(self, good: Sequence[ClipFrame], remuxer: Remuxer, reason: str) -> list["_Part"]:
+        maker = self._maker
+        first, last = good[0].row.frame_index, good[-1].row.frame_index
+        logger.warning(
+            "frames %d..%d cannot be cut from the source without changing them (%s): they are encoded without loss, "
+            "which takes many times the bytes; `codec: {id: video, encode: h264}` loses some detail and stays small",
+            first,
+            last,
+            reason,
+        )
+        frames = [UncutFrame(frame.row.frame_index, frame.checksum or 0) for frame in good]
+        parts: list[_Part] = []
+        done = 0
+        why = "decoded once more, they are others"
+        try:
+            for count, data in encode_uncut(
+                frames,
+                open_source=maker.open_source,
+                remuxer=remuxer,
+                codec=maker.codec,
+                fps=maker.info.fps or DEFAULT_FPS,
+                max_bytes=maker.max_bytes,
+            ):
+                parts.append(self._compared(good[done : done + count], data))
+                done += count
+        except (CodecError, MissingDependencyError) as error:
+            why = error.message
+        if done < len(good):
+            reason = (
+                f"frames {good[done].row.frame_index}..{last} cannot be cut from the source without changing them "
+                f"({reason}), nor encoded without loss ({why}); under another name or in another dataset, "
+                "`codec: {id: video, encode: ffv1}` stores them as they were decoded"
+            )
+            parts.append(_Part(good[done:], reason=reason))
+        return parts
+
     def _first_difference(
-        self, data: bytes, positions: NDArray[np.int64], good: Sequence[ClipFrame], open_keys: NDArray[np.int64]
+        self, clip: RemuxedClip, good: Sequence[ClipFrame], *, is_whole: bool = False
     ) -> "_Difference | None":
         """Return what of a clip is not what it should be, None when all frames are there and exact if they must be.
 
         Args:
-            data: The clip.
-            positions: Place of each frame in it.
+            clip: The clip.
             good: The frames.
-            open_keys: Places where decoding is tried to start, besides the front: the last of them first, so that the
-                decoder has to seek to each.
+            is_whole: The clip must have no other frames.
         """
-        starts = [0, *np.searchsorted(positions, open_keys).tolist(), len(good)]
-        parts = list(pairwise(starts))[::-1] if len(open_keys) else []
         try:
-            decoder = self._maker.codec.open_decoder(data)
+            decoder = self._maker.codec.open_decoder(clip.data)
         except CodecError as error:
             return _Difference(0, error.message)
-        if decoder.frame_count < len(good) or (self._encoder and decoder.frame_count != len(good)):
+        if decoder.frame_count < len(good) or (is_whole and decoder.frame_count != len(good)):
             return _Difference(0, f"it has {decoder.frame_count} frames, expected {len(good)}")
-        for first, end in [(0, len(good)), *parts]:
-            for start in range(first, end, _FRAMES_AT_ONCE):
-                stop = min(start + _FRAMES_AT_ONCE, end)
-                try:
-                    pixels = decoder.read(positions[start:stop])
-                except CodecError as error:
-                    return self._first_undecodable(data, positions, start, error.message)
-                for at, decoded in enumerate(pixels, start):
-                    reason = self._difference(good[at], decoded)
-                    if reason is not None:
-                        return _Difference(at, reason)
+        found = self._difference_between(0, len(good), clip, good, decoder)
+        if found is not None:
+            return found
+        # Decoding is tried from each key frame, too: the last first, so that the decoder has to seek to each. One frame
+        # tells; behind the key frame of an open group it takes all of the group.
+        starts = [*np.searchsorted(clip.positions, clip.keys).tolist(), len(good)]
+        for number in range(len(clip.keys))[::-1]:
+            at, end = starts[number], starts[number + 1]
+            if at == end:
+                continue
+            key = clip.keys[number : number + 1]
+            rewinds = decoder.rewinds
+            with contextlib.suppress(CodecError):  # whatever it is, it shows again below
+                decoder.read(key)
+            is_start = decoder.rewinds > rewinds
+            different = self._difference_between(at, end if key in clip.open_keys else at + 1, clip, good, decoder)
+            if different is None and is_start:
+                reason = f"decoders cannot start at the key frame before frame {good[at].row.frame_index + 1}"
+                different = _Difference(at, reason, is_start=True)
+            found = different or found
+        return found
+
+    def _difference_between(
+        self, first: int, end: int, clip: RemuxedClip, good: Sequence[ClipFrame], decoder: ClipDecoder
+    ) -> "_Difference | None":
+        for start in range(first, end, _FRAMES_AT_ONCE):
+            stop = min(start + _FRAMES_AT_ONCE, end)
+            try:
+                pixels = decoder.read(clip.positions[start:stop])
+            except CodecError as error:
+                return self._first_undecodable(clip.data, clip.positions, start, error.message)
+            for at, decoded in enumerate(pixels, start):
+                reason = self._difference(good[at], decoded)
+                if reason is not None:
+                    return _Difference(at, reason)
         return None
 
     def _first_undecodable(self, data: bytes, positions: NDArray[np.int64], start: int, reason: str) -> "_Difference":
@@ -288,12 +370,37 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class _Difference:
-    """Which of a clip's frames is the first that is not what it should be, and why."""
+    """Which of a clip's frames is the first that is not what it should be, and why.
+
+    Attributes:
+        at: Place among the frames.
+        reason: For a message.
+        is_start: Read from the front of the clip it is right, but decoders cannot start at its key frame.
+    """
 
     at: int
     reason: str
+    is_start: bool = False
 
 
 def pixels_checksum(pixels: NDArray[np.uint8]) -> int:
     """Return the CRC-32 of a picture's pixels."""
     return crc32(np.ascontiguousarray(pixels).data)
+
+
+def check_container(codec: ClipCodec, info: VideoInfo) -> None:
+    """Raise VideoError unless the container of `codec`, which copies packets, takes the source with its rotation."""
+    with tempfile.TemporaryDirectory(prefix="vrekit_clip_") as folder:
+        path = Path(folder) / f"start.{codec.suffix}"
+        start_of_stream(info.uri, info.stream_index or 0, codec.suffix, path)
+        try:
+            with FileSource(path) as source:
+                kept = source.info.rotation_degrees
+        except VideoError:  # an edit list hides the first packet: the first cut will tell
+            return
+    if (kept - info.rotation_degrees) % 360:
+        raise VideoError(
+            f"{info.uri}: it is turned by {info.rotation_degrees:g} degrees, which this FFmpeg does not keep in "
+            f"{codec.suffix}",
+            hint="`codec: video` takes mp4, which does",
+        )

@@ -28,6 +28,7 @@ from vrekit.core.files import is_temporary
 from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
+from vrekit.engine.clips import check_container
 from vrekit.engine.pipeline import Pipeline, usable_cpus
 from vrekit.engine.plan import Plan, make_plan
 from vrekit.engine.progress import ProgressListener
@@ -193,6 +194,8 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
         graph = _graph(request, info, with_known_codecs(specs, known))
         names = _names_to_store(request, graph)
         _check_clips(graph, names, info)
+        if known is None or video_id not in known.videos or not known.representations.keys() >= set(names):
+            _check_containers(graph, names, info)
         choices: dict[str, Mapping[str, Any]] = {}
         if undecided := names_to_measure(graph, names, with_models=write):
             wanted, source = _wanted_frames(request, info, source)
@@ -306,6 +309,13 @@ def _check_clips(graph: Graph, names: Sequence[str], info: VideoInfo) -> None:
                 f"{name}: codec {codec.id!r} without `encode` copies the packets of a video file; {info.uri} is none",
                 hint=f"`codec: {{id: {codec.id}, encode: ffv1}}` keeps frames exactly; h264, hevc and av1 lose detail",
             )
+
+
+def _check_containers(graph: Graph, names: Sequence[str], info: VideoInfo) -> None:
+    for name in names:
+        codec = graph.nodes[name].codec
+        if isinstance(codec, ClipCodec) and codec.copies_source:
+            check_container(codec, info)
 
 
 def _records(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRecord]:

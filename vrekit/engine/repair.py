@@ -78,12 +78,12 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
     report = RepairReport()
     work = _Repair(folder, manifest, report)
     by_file: dict[str, list[Problem]] = {}
+    left: list[Problem] = []
     for problem in problems:
-        is_loose = problem.code == "orphan" and not (folder / problem.path).with_suffix(".parquet").exists()
-        if problem.code in REPAIRED and not is_loose:
+        if problem.code in REPAIRED and not work.is_loose_tar(problem):
             by_file.setdefault(problem.path, []).append(problem)
         else:
-            report.left.append(f"{problem.path}: {problem.code} ({_HINTS.get(problem.code, 'cannot be repaired')})")
+            left.append(problem)
     if by_file:
         work.write_problems([problem for some in by_file.values() for problem in some])
     for path, some in by_file.items():
@@ -94,6 +94,11 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
                 work.repair_shard(folder / path, some)
         except LockedError as error:
             report.left.append(f"{path}: {error.message}")
+    report.left += [
+        f"{problem.path}: {problem.code} ({_HINTS.get(problem.code, 'cannot be repaired')})"
+        for problem in left
+        if not work.has_settled(problem)
+    ]
     return report
 
 
@@ -111,6 +116,17 @@ class _Repair:
         self.manifest = manifest
         self.report = report
         self.quarantine = folder / QUARANTINE_FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        self._dropped: set[Key] = set()  # of a shard, because another one has them too
+
+    def is_loose_tar(self, problem: Problem) -> bool:
+        """Return whether a problem is a tar that was never committed."""
+        return problem.code == "orphan" and not (self.folder / problem.path).with_suffix(".parquet").exists()
+
+    def has_settled(self, problem: Problem) -> bool:
+        """Return whether the repair of shards did away with a problem: those of a repair that was stopped half-way."""
+        if problem.code == "orphan":
+            return not self.is_loose_tar(problem)
+        return problem.code == "duplicate" and _key(problem) in self._dropped
 
     def write_problems(self, problems: Sequence[Problem]) -> None:
         """Make the quarantine folder and note in it what was wrong."""
@@ -168,6 +184,7 @@ class _Repair:
             ],
             np.bool_,
         )
+        self._dropped |= elsewhere
         self._put_orphans(tar, [problem for problem in problems if problem.code == "orphan"])
         rewrite_shard(self.folder, self.manifest, sidecar, table, keep)
 
@@ -217,9 +234,9 @@ class _Repair:
     def repair_table(self, path: str, problems: Sequence[Problem]) -> None:
         """Delete the rows of the damaged frames from a table; a row holds all representations of its group."""
         keys = {_key(problem) for problem in problems}
-        frames = sorted({(video_id, frame) for video_id, frame, _ in keys})
         table_file = self.folder / path
         rows = lance_samples(self.folder, table=table_file)
+        frames = sorted({(video_id, frame) for video_id, frame, _ in keys} | _sharing_payloads(rows, keys))
         names = {name: place for place, name in enumerate(self.manifest.representations)}
         of_key = {
             (row["video_id"], row["frame_index"], row["representation"]): row
@@ -240,6 +257,20 @@ class _Repair:
                 dataset.delete(f"video_id = '{video_id}' AND frame_index IN ({listed})")
             table.sync(known)
         self.report.shards.append(path)
+
+
+def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
+    """Return the frames that share a payload, a clip, with one of `keys`: a problem is told with the first of them."""
+    columns = [*_KEY, "byte_offset", "payload_index"]
+    listed = [row for row in rows.select(columns).to_pylist() if row["payload_index"] is not None]
+    clips = {
+        (row["representation"], row["byte_offset"])
+        for row in listed
+        if (row["video_id"], row["frame_index"], row["representation"]) in keys
+    }
+    return {
+        (row["video_id"], row["frame_index"]) for row in listed if (row["representation"], row["byte_offset"]) in clips
+    }
 
 
 def _read_blob(dataset: Any, row: Mapping[str, Any]) -> bytes:

@@ -9,6 +9,7 @@ clip does not have, and a decoder would skip or garble them.
 """
 
 import logging
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -37,12 +38,16 @@ class RemuxedClip:
         data: The file.
         positions: int64 (N,): place of each frame that was asked for among the clip's frames, in the order of
             presentation, from 0.
-        open_keys: int64 (K,): places of key frames that begin an open group: frames that are decoded after the key
-            frame but shown before it refer to the group before. Not all decoders can start there without mistakes.
+        keys: int64 (K,): places of the key frames that have other frames behind them in their group. Decoders seek to
+            them, but cannot start without mistakes at all of them: those of an intra refresh hold a part of the
+            picture only.
+        open_keys: int64: those of `keys` that begin an open group: frames that are decoded after the key frame but
+            shown before it refer to the group before.
     """
 
     data: bytes
     positions: NDArray[np.int64]
+    keys: NDArray[np.int64]
     open_keys: NDArray[np.int64]
 
 
@@ -88,10 +93,16 @@ class Remuxer:
             start = stop
         return parts
 
-    def lead_in_frames(self, frame: int) -> int:
-        """Return how many frames lie between the key frame that decoding starts at and `frame`."""
+    def lead_in_frames(self, frame: int, lead_in: int = 0) -> int:
+        """Return how many frames lie between the key frame that decoding starts at and `frame`.
+
+        Args:
+            frame: Number in the order of presentation.
+            lead_in: Start that many key frames earlier than decoding needs in a sound stream.
+        """
         keys = np.flatnonzero(self._packets.is_key[self._shown])
-        return frame - _last_at_most(keys, frame)
+        at = int(np.searchsorted(keys, frame, side="right")) - 1 - lead_in
+        return frame - int(keys[at]) if at >= 0 else frame
 
     def group_of(self, frame: int) -> tuple[int, int]:
         """Return the group of pictures with a frame: its first frame, and the first of the next group."""
@@ -129,16 +140,16 @@ class Remuxer:
             if copied is None or len(copied.shown) != len(chosen):
                 found = 0 if copied is None else len(copied.shown)
                 raise VideoError(f"{self.path}: {len(chosen)} packets were copied, the clip has {found}", hint=_HINT)
-            open_keys = np.searchsorted(pts[shown], pts[self._open_keys(chosen)])
-            return RemuxedClip(path.read_bytes(), positions.astype(np.int64), open_keys.astype(np.int64))
+            keys, open_keys = (np.searchsorted(pts[shown], pts[some]).astype(np.int64) for some in self._groups(chosen))
+            return RemuxedClip(path.read_bytes(), positions.astype(np.int64), keys, open_keys)
 
-    def _open_keys(self, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return those of `chosen` that begin an open group of pictures."""
+    def _groups(self, chosen: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return those of `chosen` that begin a group of several pictures, and those that begin an open one."""
         pts = self._packets.pts_ticks[chosen]
-        keys = np.flatnonzero(self._packets.is_key[chosen])
-        ends = np.append(keys[1:], len(chosen))
-        is_open = [bool((pts[key:end] < pts[key]).any()) for key, end in zip(keys, ends, strict=True)]
-        return chosen[keys[np.array(is_open, np.bool_)]]
+        starts = np.flatnonzero(self._packets.is_key[chosen])
+        counts = np.diff(np.append(starts, len(chosen)))
+        earliest = np.minimum.reduceat(pts, starts)
+        return chosen[starts[counts > 1]], chosen[starts[earliest < pts[starts]]]
 
     def _choose(self, frames: NDArray[np.int64], lead_in: int) -> NDArray[np.int64]:
         """Return the places of the packets of a clip."""
@@ -198,15 +209,32 @@ class Remuxer:
         return None
 
 
+def start_of_stream(path: str, stream_index: int, container: str, target: Path) -> None:
+    """Copy the first packet of a stream into a file of its own, to see whether the container takes it.
+
+    Args:
+        path: The video file.
+        stream_index: Stream among all streams of the file.
+        container: `mp4` or `mkv`.
+        target: The new file.
+
+    Raises:
+        VideoError: If the container does not take such a stream.
+    """
+    options = ["-i", f"file:{path}", "-map", f"0:{stream_index}", "-c", "copy", "-frames:v", "1"]
+    _ffmpeg([*options, "-f", MUXERS[container], f"file:{target}"], path)
+
+
 def _ffmpeg(options: Sequence[str], path: str) -> str:
     command = [ffmpeg_program(), "-v", "error", "-nostdin", "-y", *options]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if result.returncode:
         said = result.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+        reason = re.sub(r"^\[\w+ @ 0x\w+\] ", "", said[0])  # an address is another one each time
         hint = _HINT
-        if "not currently supported in container" in said[0]:
-            hint = "`codec: {id: video, container: mkv}` takes every stream"
-        raise VideoError(f"{path}: FFmpeg could not copy it: {said[0]}", hint=hint)
+        if "supported in container" in reason or "codec not supported" in reason:
+            hint = "`codec: {id: video, container: mkv}` takes nearly every stream, `encode: ffv1` any"
+        raise VideoError(f"{path}: FFmpeg could not copy it: {reason}", hint=hint)
     return result.stdout.decode(errors="replace")
 
 
