@@ -13,7 +13,8 @@ HEADER = """\
 Made from `vrekit … --help` by `python -m tools.make_cli_docs`; do not edit.
 
 Data goes to stdout, everything for people to stderr. Exit codes: 0 done, 1 failed (or frames failed, or problems were
-found), 2 wrong usage, 130 interrupted. `vrekit --debug COMMAND` shows the traceback of an error.
+found), 2 wrong usage, 130 interrupted by Ctrl-C, 143 by SIGTERM. `vrekit --debug COMMAND` shows the traceback of an
+error.
 """
 
 

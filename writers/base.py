@@ -116,10 +116,14 @@ class CellWriter(ABC):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
-            self.commit()
-        else:
+        if kind is not None:
             self.suspend()
+            return
+        try:
+            self.commit()
+        except BaseException:
+            self.suspend()
+            raise
 
 
 class DatasetWriter(ABC):

@@ -1,22 +1,17 @@
 """What the writers share: an open cell is a file that grows plus a journal, until its rows are published."""
 
 from abc import abstractmethod
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from vrekit.core.files import storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.writers.base import Cell, CellWriter, Clip, Sample
-from vrekit.writers.journal import OpenShard
-
-
-class StoredRow(NamedTuple):
-    """What identifies a metadata row of one video that is part of the dataset."""
-
-    frame_index: int
-    representation: str
-    run_id: str
-    status: str
+from vrekit.writers.journal import OpenShard, Row
+from vrekit.writers.stored_rows import is_among, statuses, stored_only
 
 
 class JournaledCellWriter(CellWriter):
@@ -46,33 +41,29 @@ class JournaledCellWriter(CellWriter):
             self._prepare()
             stored = self._stored()
             self._open = OpenShard(self._partial, self._journal)
-            if self._open.rows and _identities(self._open.rows) <= {row[:3] for row in stored}:
+            if not self._open.is_empty and all(pc.all(is_among(rows, stored)).as_py() for rows in self._open.tables()):
                 # killed between publishing and the removal of these files
                 self._open.remove()
                 self._open = OpenShard(self._partial, self._journal)
+            # a stored frame that failed may be tried again
+            self._recovered = statuses(chain(self._open.tables(), [stored_only(stored)]))
         except BaseException:
             self._owned.release()
             raise
-        self._recovered: dict[int, dict[str, str]] = {}
-        for plain in self._open.rows:
-            self._recovered.setdefault(plain["frame_index"], {})[plain["representation"]] = plain["status"]
-        for row in stored:
-            if row.status == "ok":  # a frame that failed may be tried again
-                self._recovered.setdefault(row.frame_index, {})[row.representation] = row.status
 
     def _prepare(self) -> None:
         """Clear up after an interrupted process, before the working files are read back."""
 
     @abstractmethod
-    def _stored(self) -> set[StoredRow]:
-        """Return the rows of this cell that are part of the dataset."""
+    def _stored(self) -> pa.Table:
+        """Return the rows of this cell that are part of the dataset, with STORED_COLUMNS."""
 
     @abstractmethod
-    def _frame(self, sample: Sample) -> tuple[list[bytes], list[dict[str, Any]]]:
+    def _frame(self, sample: Sample) -> tuple[list[bytes], list[Row]]:
         """Return the bytes to append for a sample, and its metadata rows."""
 
     @abstractmethod
-    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[dict[str, Any]]]:
+    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[Row]]:
         """Return the bytes to append for a clip, and its metadata rows."""
 
     @abstractmethod
@@ -86,8 +77,8 @@ class JournaledCellWriter(CellWriter):
 
     def append(self, sample: Sample) -> None:
         """See CellWriter."""
-        rows = self._open.rows
-        if rows and (self._open.size >= self._max_bytes or sample.frame_index <= rows[-1]["frame_index"]):
+        last = self._open.last_frame
+        if last is not None and (self._open.size >= self._max_bytes or sample.frame_index <= last):
             self._commit_shard()
             self._open = OpenShard(self._partial, self._journal)
         chunks, placed = self._frame(sample)
@@ -95,7 +86,7 @@ class JournaledCellWriter(CellWriter):
 
     def append_clip(self, clip: Clip) -> None:
         """See CellWriter."""
-        if self._open.rows:
+        if not self._open.is_empty:
             self._commit_shard()
             self._open = OpenShard(self._partial, self._journal)
         chunks, placed = self._frame_clip(clip)
@@ -108,27 +99,23 @@ class JournaledCellWriter(CellWriter):
     def suspend(self) -> None:
         """See CellWriter."""
         try:
-            if self._open.rows:
+            if self._open.is_empty:
+                self._open.remove()
+            else:
                 self._open.flush()
                 self._open.close()
-            else:
-                self._open.remove()
         finally:
             self._owned.release()
 
     def commit(self) -> None:
         """See CellWriter. When it fails the cell stays owned: `suspend` gives it up."""
-        if self._open.rows:
-            self._commit_shard()
-        else:
+        if self._open.is_empty:
             self._open.remove()
+        else:
+            self._commit_shard()
         self._owned.release()
 
     def _commit_shard(self) -> None:
         self._open.flush()
         self._publish()
         self._open.remove()
-
-
-def _identities(rows: list[dict[str, Any]]) -> set[tuple[int, str, str]]:
-    return {(row["frame_index"], row["representation"], row["run_id"]) for row in rows}

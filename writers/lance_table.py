@@ -3,14 +3,17 @@
 import fcntl
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from itertools import groupby
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from vrekit.catalog.lance_samples import (
     FIELDS,
@@ -22,10 +25,8 @@ from vrekit.catalog.lance_samples import (
     table_schema,
 )
 from vrekit.core.files import storage_errors
-from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.base import Cell
-from vrekit.writers.journal import Row
-from vrekit.writers.journaled import StoredRow
+from vrekit.writers.stored_rows import STORED_SCHEMA, is_among, stored_only
 
 if TYPE_CHECKING:
     import lance
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 STORAGE_VERSION: Literal["2.2"] = "2.2"  # the first with blob v2 columns
 KEEP_VERSIONS = timedelta(days=14)  # a reader that opened an untagged version finds its files for as long
 _BATCH_BYTES = 32 << 20
+_MAX_ROWS = 1 << 31  # of a data file: a whole cell is one
 
 
 class LanceTable:
@@ -98,28 +100,31 @@ class LanceTable:
             _fsync(folder)
         return files
 
-    def stored(self, cell: Cell) -> set[StoredRow]:
-        """Return the rows of a cell that are committed."""
-        return _stored(open_table(self.path), cell.video_id, cell.first, cell.last) if self.exists else set()
+    def stored(self, cell: Cell) -> pa.Table:
+        """Return the rows of a cell that are committed, with STORED_COLUMNS."""
+        return _stored(open_table(self.path), cell) if self.exists else STORED_SCHEMA.empty_table()
 
-    def append(self, rows: Sequence[Row], read: Callable[[Row], bytes]) -> None:
-        """Append rows of one video that are not stored yet, durably, and tag the version with their runs.
+    def append(self, cell: Cell, tables: Iterable[pa.Table], read: Callable[[int, int], bytes]) -> None:
+        """Append rows that are not stored yet, durably, and tag the version with their runs.
 
         Args:
-            rows: Metadata rows; those of one frame next to each other.
-            read: Returns the payload of a row.
+            cell: Video and range of frames that the rows are from.
+            tables: Metadata rows; those of one frame next to each other, in the same table.
+            read: Returns the payload at an offset, of a size.
         """
         from lance import LanceDataset, LanceOperation
         from lance.fragment import write_fragments
 
         with self.locked() as dataset:
-            new = _without_stored(dataset, rows)
-            if new:
+            run_ids: dict[str, None] = {}
+            batches = _batches(_without_stored(tables, _stored(dataset, cell), run_ids), read, dataset.schema)
+            first = next(batches, None)
+            if first is not None:
                 known = self.files()
                 fragments = write_fragments(
-                    pa.RecordBatchReader.from_batches(dataset.schema, _batches(new, read, dataset.schema)),
+                    pa.RecordBatchReader.from_batches(dataset.schema, chain([first], batches)),
                     str(self.path),
-                    max_rows_per_file=len(new),
+                    max_rows_per_file=_MAX_ROWS,
                     data_storage_version=STORAGE_VERSION,
                     enable_stable_row_ids=True,
                 )
@@ -128,82 +133,104 @@ class LanceTable:
                     str(self.path), LanceOperation.Append(fragments), read_version=dataset.version
                 )
                 self.sync(known)
-            for run_id in dict.fromkeys(row["run_id"] for row in rows):
+            for run_id in run_ids:
                 tag(dataset, run_id)
                 self.run_ids.add(run_id)
 
 
-def _without_stored(dataset: "lance.LanceDataset", rows: Sequence[Row]) -> list[list[Row]]:
-    """Return the rows that are not in the table, frame by frame."""
-    video_id = rows[0]["video_id"]
-    frames = [row["frame_index"] for row in rows]
-    stored = _stored(dataset, video_id, min(frames), max(frames))
-    done = {row[:2] for row in stored if row.status == "ok"}
-    known = {row[:3] for row in stored}
-    new = []
-    for row in rows:
-        place = (row["frame_index"], row["representation"])
-        if place not in done and (*place, row["run_id"]) not in known:
-            new.append(row)
-    return [list(group) for _, group in groupby(new, key=lambda row: (row["frame_index"], row["run_id"]))]
-
-
-def _stored(dataset: "lance.LanceDataset", video_id: str, first: int, last: int) -> set[StoredRow]:
-    representations = representations_of(dataset.schema)
+def _stored(dataset: "lance.LanceDataset", cell: Cell) -> pa.Table:
+    names = representations_of(dataset.schema)
     found = dataset.to_table(
-        columns=["frame_index", "run_id", *(column_name(name, "status") for name in representations)],
-        filter=f"video_id = '{video_id}' AND frame_index >= {first} AND frame_index <= {last}",
+        columns=["frame_index", "run_id", *(column_name(name, "status") for name in names)],
+        filter=f"video_id = '{cell.video_id}' AND frame_index >= {cell.first} AND frame_index <= {cell.last}",
     )
-    return {
-        StoredRow(frame, name, run, status)
-        for name in representations
-        for frame, run, status in zip(
-            *(found[column].to_pylist() for column in ("frame_index", "run_id", column_name(name, "status"))),
-            strict=True,
-        )
-        if status is not None
-    }
+    parts = [STORED_SCHEMA.empty_table()]
+    for name in names:
+        status = found[column_name(name, "status")]
+        columns = [found["frame_index"], pa.repeat(name, len(found)), found["run_id"], status]
+        parts.append(pa.table(columns, schema=STORED_SCHEMA).filter(status.is_valid()))
+    return pa.concat_tables(parts)
+
+
+def _without_stored(tables: Iterable[pa.Table], stored: pa.Table, run_ids: dict[str, None]) -> Iterator[pa.Table]:
+    """Yield the rows that are not stored, and note the runs of all."""
+    done = stored_only(stored)
+    for rows in tables:
+        run_ids.update(dict.fromkeys(pc.unique(rows["run_id"]).to_pylist()))
+        if len(stored):
+            known = pc.or_(is_among(rows, done, ("frame_index", "representation")), is_among(rows, stored))
+            rows = rows.filter(pc.invert(known))
+        if len(rows):
+            yield rows
 
 
 def _batches(
-    frames: Sequence[Sequence[Row]], read: Callable[[Row], bytes], schema: pa.Schema
+    tables: Iterable[pa.Table], read: Callable[[int, int], bytes], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
-    start, size = 0, 0
+    """Yield the rows of the table, frame by frame, with payloads up to a size."""
     written: set[tuple[str, int]] = set()  # payloads shared by frames that a row has already
-    for at, frame in enumerate(frames):
-        size += sum(row["byte_size"] or 0 for row in frame if row["payload_index"] is None)
-        if size >= _BATCH_BYTES or at + 1 == len(frames):
-            yield _batch(frames[start : at + 1], read, schema, written)
-            start, size = at + 1, 0
+    for rows in tables:
+        run, frame = rows["run_id"].combine_chunks().dictionary_encode(), rows["frame_index"].to_numpy()
+        starts_frame = np.ones(len(rows), np.bool_)
+        starts_frame[1:] = (np.diff(frame) != 0) | (np.diff(run.indices.to_numpy()) != 0)
+        starts = np.append(np.flatnonzero(starts_frame), len(rows))
+        own = pc.if_else(rows["payload_index"].is_null(), pc.fill_null(rows["byte_size"], 0), 0).to_numpy()
+        ends = np.cumsum(np.add.reduceat(own, starts[:-1]))
+        first = 0
+        while first < len(ends):
+            before = ends[first - 1] if first else 0
+            stop = max(first + 1, int(np.searchsorted(ends, before + _BATCH_BYTES)) + 1)
+            bounds = starts[first : stop + 1]
+            yield _batch(rows.slice(bounds[0], bounds[-1] - bounds[0]), bounds - bounds[0], read, schema, written)
+            first = stop
 
 
 def _batch(
-    frames: Sequence[Sequence[Row]], read: Callable[[Row], bytes], schema: pa.Schema, written: set[tuple[str, int]]
+    rows: pa.Table,
+    starts: NDArray[np.int64],
+    read: Callable[[int, int], bytes],
+    schema: pa.Schema,
+    written: set[tuple[str, int]],
 ) -> pa.RecordBatch:
+    """Return frames as rows of the table.
+
+    Args:
+        rows: Metadata rows.
+        starts: Where the rows of each frame start, and the end of all.
+        read: Returns the payload at an offset, of a size.
+        schema: Of the table.
+        written: Clips that a row has already; added to.
+    """
     import lance
 
-    arrays: dict[str, Any] = {
-        name: pa.array([frame[0][name] for frame in frames], SAMPLES_SCHEMA.field(name).type) for name in FRAME_COLUMNS
-    }
-    for name in representations_of(schema):
-        rows = [next((row for row in frame if row["representation"] == name), None) for frame in frames]
-        arrays[column_name(name)] = lance.blob_array(
-            [read(row) if row is not None and _has_payload(row, written) else None for row in rows]
-        )
+    count = len(starts) - 1
+    frame_of = np.repeat(np.arange(count), np.diff(starts))
+    names = representations_of(schema)
+    name_of = pc.index_in(rows["representation"], pa.array(names)).to_numpy()
+    arrays = {name: rows[name].take(pa.array(starts[:-1])).combine_chunks() for name in FRAME_COLUMNS}
+    for number, name in enumerate(names):
+        mine = np.flatnonzero(name_of == number)[::-1]  # of several, the first one counts
+        at = np.full(count, -1)
+        at[frame_of[mine]] = mine
+        found = rows.take(pa.array(at, mask=at < 0))
+        arrays[column_name(name)] = lance.blob_array(_payloads(name, found, read, written))
         for field in FIELDS:
-            values = [None if row is None else row[field] for row in rows]
-            arrays[column_name(name, field)] = pa.array(values, SAMPLES_SCHEMA.field(field).type)
+            arrays[column_name(name, field)] = found[field].combine_chunks()
     return pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)
 
 
-def _has_payload(row: Row, written: set[tuple[str, int]]) -> bool:
-    """Return whether a row gets its payload: of a clip, the first row written has it for all of them."""
-    if row["byte_size"] is None or row["payload_index"] is None:
-        return row["byte_size"] is not None
-    place = (row["representation"], row["byte_offset"])
-    known = place in written
-    written.add(place)
-    return not known
+def _payloads(
+    name: str, rows: pa.Table, read: Callable[[int, int], bytes], written: set[tuple[str, int]]
+) -> list[bytes | None]:
+    """Return the payload of each row; of a clip, the first row written has it for all of them."""
+    payloads: list[bytes | None] = []
+    columns = (rows[column].to_pylist() for column in ("byte_offset", "byte_size", "payload_index"))
+    for offset, size, payload_index in zip(*columns, strict=True):
+        is_known = payload_index is not None and (name, offset) in written
+        if payload_index is not None:
+            written.add((name, offset))
+        payloads.append(None if size is None or is_known else read(offset, size))
+    return payloads
 
 
 def tag_name(run_id: str) -> str:

@@ -10,14 +10,17 @@ durable, committed under the table's lock unless its rows are there already, the
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+
+import pyarrow as pa
 
 from vrekit.catalog.lance_samples import OPEN_FOLDER, PARTIAL_SUFFIX, TABLES_FOLDER, table_path
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
-from vrekit.writers.journaled import JournaledCellWriter, StoredRow
+from vrekit.writers.journal import Row
+from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import tidy
 
@@ -72,12 +75,12 @@ class LanceCellWriter(JournaledCellWriter):
         super().__init__(cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
         self._shard = table_path(folder, cell.group).relative_to(folder).as_posix()
 
-    def _stored(self) -> set[StoredRow]:
+    def _stored(self) -> pa.Table:
         return self._table.stored(self.cell)
 
-    def _frame(self, sample: Sample) -> tuple[list[bytes], list[dict[str, Any]]]:
+    def _frame(self, sample: Sample) -> tuple[list[bytes], list[Row]]:
         chunks: list[bytes] = []
-        placed: list[dict[str, Any]] = []
+        placed: list[Row] = []
         at = self._open.size
         for payload in sample.payloads:
             offset = checksum = None
@@ -88,7 +91,7 @@ class LanceCellWriter(JournaledCellWriter):
             placed.append(payload.placed(shard=self._shard, byte_offset=offset, checksum=checksum).to_dict())
         return chunks, placed
 
-    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[dict[str, Any]]]:
+    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[Row]]:
         offset = checksum = None
         if clip.data is not None:
             offset, checksum = self._open.size, crc32(clip.data)
@@ -96,4 +99,8 @@ class LanceCellWriter(JournaledCellWriter):
         return [clip.data] if clip.data is not None else [], [row.to_dict() for row in rows]
 
     def _publish(self) -> None:
-        self._table.append(self._open.rows, self._open.read)
+        shard = self._open
+        assert shard.first_frame is not None
+        assert shard.last_frame is not None
+        place = replace(self.cell, first=shard.first_frame, last=shard.last_frame)
+        self._table.append(place, shard.tables(), shard.read)

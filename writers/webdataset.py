@@ -13,16 +13,19 @@ import errno
 import os
 import re
 from pathlib import Path
-from typing import Any
 
-from vrekit.catalog.samples import SHARDS_FOLDER, read_sidecar, sidecar_bytes
+import pyarrow as pa
+
+from vrekit.catalog.samples import SHARDS_FOLDER, read_sidecars, sidecar_bytes
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
 from vrekit.core.files import fsync_folder, storage_errors, write_atomic
 from vrekit.core.names import sample_key
-from vrekit.core.schema import rows_to_table
+from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
-from vrekit.writers.journaled import JournaledCellWriter, StoredRow
+from vrekit.writers.journal import Row
+from vrekit.writers.journaled import JournaledCellWriter
+from vrekit.writers.stored_rows import STORED_COLUMNS
 from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
 
 PARTIAL_SUFFIX = "tar.partial"
@@ -60,37 +63,43 @@ class TarCellWriter(JournaledCellWriter):
     def __init__(self, folder: Path, cell: Cell, shard_size_bytes: int) -> None:
         self.folder = folder
         self._home = folder / SHARDS_FOLDER / cell.video_id
-        self._shard_name = re.compile(re.escape(cell.group) + r"-(\d{8,})-\d{8,}(-\d+)?")
+        self._sidecars: list[Path] = []  # of the cell, as it was opened
         stem = self._home / f".{cell.group}-{cell.first:08d}"
         super().__init__(cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
 
     def _prepare(self) -> None:
-        for tar in self._files_of_cell(".tar"):
-            if tar.with_suffix(".parquet").exists():
-                continue
-            if self._journal.exists() and not self._partial.exists():
+        names = self._names_of_cell()
+        self._sidecars = [self._home / name for name in names if name.endswith(".parquet")]
+        committed = {sidecar.stem for sidecar in self._sidecars}
+        for tar in (self._home / name for name in names if name.endswith(".tar")):
+            if tar.stem in committed:
+                if self._partial.exists() and self._partial.samefile(tar):
+                    # committed, but killed before it could remove these: recovery would cut off the tar's end
+                    self._partial.unlink()
+                    self._journal.unlink(missing_ok=True)
+            elif self._journal.exists() and not self._partial.exists():
                 tar.rename(self._partial)  # a file system without hard links: the tar had been renamed, not linked
             else:
                 tar.unlink()
 
-    def _files_of_cell(self, suffix: str) -> list[Path]:
+    def _names_of_cell(self) -> list[str]:
+        """Return the tars and sidecars of the cell, sorted; one look at the folder, which may hold thousands."""
+        prefix = f"{self.cell.group}-{_common_digits(self.cell.first, self.cell.last)}"
+        pattern = re.compile(re.escape(self.cell.group) + r"-(\d{8,})-\d{8,}(-\d+)?\.(tar|parquet)")
         found = []
-        for path in self._home.glob(f"*{suffix}"):
-            match = self._shard_name.fullmatch(path.stem)
-            if match and self.cell.first <= int(match[1]) <= self.cell.last:
-                found.append(path)
-        return found
+        for name in os.listdir(self._home):
+            if name.startswith(prefix):  # most are not, and matching them all would take most of the time
+                match = pattern.fullmatch(name)
+                if match and self.cell.first <= int(match[1]) <= self.cell.last:
+                    found.append(name)
+        return sorted(found)
 
-    def _stored(self) -> set[StoredRow]:
-        stored: set[StoredRow] = set()
-        for sidecar in self._files_of_cell(".parquet"):
-            table = read_sidecar(sidecar, StoredRow._fields)
-            stored.update(map(StoredRow._make, zip(*(column.to_pylist() for column in table.columns), strict=True)))
-        return stored
+    def _stored(self) -> pa.Table:
+        return read_sidecars(self._sidecars, STORED_COLUMNS)
 
-    def _frame(self, sample: Sample) -> tuple[list[bytes], list[dict[str, Any]]]:
+    def _frame(self, sample: Sample) -> tuple[list[bytes], list[Row]]:
         chunks: list[bytes] = []
-        placed: list[dict[str, Any]] = []
+        placed: list[Row] = []
         at = self._open.size
         for payload in sample.payloads:
             offset = checksum = None
@@ -103,7 +112,7 @@ class TarCellWriter(JournaledCellWriter):
             placed.append(payload.placed(shard="", byte_offset=offset, checksum=checksum).to_dict())
         return chunks, placed
 
-    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[dict[str, Any]]]:
+    def _frame_clip(self, clip: Clip) -> tuple[list[bytes], list[Row]]:
         chunks: list[bytes] = []
         offset = checksum = None
         first = clip.first
@@ -114,16 +123,15 @@ class TarCellWriter(JournaledCellWriter):
         return chunks, [row.to_dict() for row in clip.placed(shard="", byte_offset=offset, checksum=checksum)]
 
     def _publish(self) -> None:
-        rows = self._open.rows
         self._open.seal(END_OF_ARCHIVE)
-        name = self._free_name(f"{self.cell.group}-{rows[0]['frame_index']:08d}-{rows[-1]['frame_index']:08d}")
+        name = self._free_name(f"{self.cell.group}-{self._open.first_frame:08d}-{self._open.last_frame:08d}")
         tar = self._home / f"{name}.tar"
         with storage_errors(tar):
             _link(self._partial, tar)
             fsync_folder(self._home)
         shard = tar.relative_to(self.folder).as_posix()
-        table = rows_to_table({**row, "shard": shard} for row in rows)
-        write_atomic(tar.with_suffix(".parquet"), sidecar_bytes(table))
+        tables = (_with_shard(rows, shard) for rows in self._open.tables())
+        write_atomic(tar.with_suffix(".parquet"), sidecar_bytes(tables))
 
     def _free_name(self, name: str) -> str:
         # A retry of failed frames can span the same frame numbers as an earlier shard.
@@ -132,6 +140,17 @@ class TarCellWriter(JournaledCellWriter):
             count += 1
             candidate = f"{name}-{count}"
         return candidate
+
+
+def _common_digits(first: int, last: int) -> str:
+    """Return the leading digits that all frame numbers of a range have, as they are written in the names of shards."""
+    a, b = f"{first:08d}", f"{last:08d}"
+    return a[: next((at for at in range(len(a)) if a[at] != b[at]), len(a))] if len(a) == len(b) else ""
+
+
+def _with_shard(rows: pa.Table, shard: str) -> pa.Table:
+    at = rows.column_names.index("shard")
+    return rows.set_column(at, SAMPLES_SCHEMA.field("shard"), pa.repeat(shard, len(rows)))
 
 
 def _link(source: Path, target: Path) -> None:

@@ -142,9 +142,9 @@ def _then_kill(function: Callable[..., Any]) -> Callable[..., Any]:
 def _torn(append: Callable[..., None]) -> Callable[..., None]:
     def wrapped(self: Any, *args: Any) -> None:
         append(self, *args)
-        if len(self.rows) == 20 * len(NAMES):
+        if self.last_frame == 19:
             self.flush()
-        if len(self.rows) == 25 * len(NAMES):
+        if self.last_frame == 24:
             self._write_chunks()  # bytes without their journal lines
             _kill()
 

@@ -27,7 +27,9 @@ from vrekit.engine.merge import copying
 from vrekit.engine.merge import run as merge_run
 from vrekit.engine.merge.copying import copy_range
 from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.run import MergeListener, merge
+from vrekit.engine.merge.origin import LOCK_NAME
+from vrekit.engine.merge.report import MergeListener
+from vrekit.engine.merge.run import merge
 from vrekit.engine.request import ExportRequest
 from vrekit.video.selection import parse_frames
 
@@ -399,7 +401,7 @@ def test_one_merge_at_a_time(tmp_path: Path) -> None:
     a = make_dataset(tmp_path / "a", {"car": range(4)}, ["rgb"])
     merge([a], tmp_path / "out")
     (tmp_path / "out" / "dataset.json").unlink()
-    lock = OwnedFile(tmp_path / "out" / merge_run.LOCK_NAME, "out")
+    lock = OwnedFile(tmp_path / "out" / LOCK_NAME, "out")
     with pytest.raises(LockedError, match="is writing"):
         merge([a], tmp_path / "out")
     lock.release()

@@ -19,7 +19,8 @@ from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import ChecksumError, CodecError, ConflictError, LockedError, UsageError
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume
-from vrekit.engine.merge.run import LOCK_NAME, MergeListener
+from vrekit.engine.merge.origin import LOCK_NAME
+from vrekit.engine.merge.report import MergeListener
 from vrekit.engine.request import ExportRequest
 from vrekit.engine.transcode.changes import HISTORY_KEY, Loss
 from vrekit.engine.transcode.run import transcode

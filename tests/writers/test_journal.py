@@ -2,14 +2,19 @@
 
 import errno
 import os
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from vrekit.catalog.samples import sidecar_bytes
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import StorageError
+from vrekit.core.schema import SAMPLES_SCHEMA, rows_to_table
 from vrekit.writers.journal import OpenShard
 
 
@@ -18,6 +23,10 @@ def append(shard: OpenShard, frame: int) -> None:
     row = {"frame_index": frame, "representation": "x", "run_id": "r", "status": "ok"}
     place = {"byte_offset": shard.size, "byte_size": len(data), "checksum": crc32(data)}
     shard.append([data], [{**row, **place}])
+
+
+def rows_of(shard: OpenShard) -> list[dict[str, Any]]:
+    return [row for table in shard.tables() for row in table.to_pylist()]
 
 
 def open_shard(folder: Path) -> OpenShard:
@@ -71,8 +80,10 @@ def test_a_flush_that_broke_off_is_tried_again(
     shard.flush()
     shard.close()
     again = open_shard(tmp_path)
-    assert [row["frame_index"] for row in again.rows] == list(range(13))
-    assert [again.read(row)[:1] for row in again.rows] == [bytes([frame]) for frame in range(13)]
+    rows = rows_of(again)
+    assert [row["frame_index"] for row in rows] == list(range(13))
+    assert [again.read(row["byte_offset"], row["byte_size"])[:1] for row in rows] == [bytes([n]) for n in range(13)]
+    assert (again.first_frame, again.last_frame) == (0, 12)
     assert again.size == (tmp_path / "a.payloads").stat().st_size
     again.close()
 
@@ -86,3 +97,83 @@ def test_bytes_without_a_journal_line_are_cut_off(tmp_path: Path) -> None:
     assert again.size == (tmp_path / "a.payloads").stat().st_size == 101
     again.remove()
     assert not list(tmp_path.iterdir())
+
+
+def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
+    shard = open_shard(tmp_path)
+    whole = {
+        "video_id": "car",
+        "pts_seconds": 1 / 29.97,
+        "representation": "rgb",
+        "kind": "color",
+        "run_id": "run1",
+        "config_hash": "0123456789abcdef",
+        "status": "ok",
+        "valid": True,
+        "compute_seconds": 0.1 + 2**-40,
+        "encode_seconds": 1e-9,
+        "codec": "png",
+        "dtype": "uint8",
+        "shape": (4, 5, 3),
+        "raw_bytes": 60,
+        "byte_offset": 2**53 - 1,
+        "byte_size": 8 * 10**9,
+        "payload_index": 7,
+        "checksum": 2**32 - 1,
+        "shard": "",
+    }
+    rows = [
+        {"frame_index": 0, "error": None, **whole},
+        {"frame_index": 1, **dict.fromkeys(whole), "error": 'é "quoted" \\ \n\t \U0001f600 \x7f', "valid": False},
+        {"frame_index": 2, "error": "", **whole, "shape": (), "pts_seconds": float("inf"), "compute_seconds": 3},
+    ]
+    shard.append([b"x"], rows[:2])
+    shard.append([b"y"], rows[2:])
+    shard.flush()
+    (table,) = shard.tables()
+    assert table.equals(rows_to_table(rows))
+    assert table.schema.equals(SAMPLES_SCHEMA)
+    shard.remove()
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
+    count, row = 30_000, {"status": "failed", "error": "no weights " * 20, "representation": "rgb", "run_id": "run1"}
+    shard = open_shard(tmp_path)
+    tracemalloc.start()
+    held = []
+    for frame in range(count):
+        shard.append([], [{"frame_index": frame, **row}])
+        if frame % (count // 3) == 0:
+            shard.flush()
+            held.append(tracemalloc.get_traced_memory()[0])
+    shard.flush()
+    held.append(tracemalloc.get_traced_memory()[0])
+    tracemalloc.stop()
+    assert held[-1] - held[0] < 100_000
+    tables = list(shard.tables())
+    assert len(tables) > 3  # a block of the journal each
+    assert [frame for table in tables for frame in table["frame_index"].to_pylist()] == list(range(count))
+    shard.close()
+    again = open_shard(tmp_path)
+    assert (again.first_frame, again.last_frame, again.size) == (0, count - 1, 0)
+    again.remove()
+
+
+def test_a_line_longer_than_a_block(tmp_path: Path) -> None:
+    shard = open_shard(tmp_path)
+    row = {"status": "failed", "error": "no weights " * 20, "representation": "rgb", "run_id": "run1"}
+    for clip in range(3):
+        shard.append([], [{"frame_index": 10_000 * clip + frame, **row} for frame in range(10_000)])
+    shard.flush()
+    assert [len(table) for table in shard.tables()] == [10_000] * 3
+    shard.remove()
+
+
+def test_a_sidecar_does_not_depend_on_how_its_rows_come() -> None:
+    kind = {"representation": "rgb", "kind": "color", "run_id": "r", "config_hash": "h", "status": "ok", "valid": True}
+    few = rows_to_table({"video_id": "car", "frame_index": frame, "shape": (frame,), **kind} for frame in range(1000))
+    whole = pa.concat_tables([few] * 300)
+    parts = [whole.slice(at, 7001) for at in range(0, len(whole), 7001)]
+    assert sidecar_bytes(parts) == sidecar_bytes(iter([whole])) == sidecar_bytes(whole.combine_chunks())
+    groups = pq.ParquetFile(pa.BufferReader(sidecar_bytes(parts))).metadata
+    assert [groups.row_group(at).num_rows for at in range(groups.num_row_groups)] == [131072, 131072, 37856]

@@ -26,6 +26,7 @@ from tests.contracts.writer_cells import (
 from vrekit.catalog.lance_samples import FIELDS, lance_samples, open_table, table_path
 from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import DatasetError, StorageError, UsageError
+from vrekit.core.schema import rows_to_table
 from vrekit.writers.base import Cell
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import MERGE_FROM, create_index
@@ -85,9 +86,9 @@ def test_the_same_rows_are_never_appended_twice(tmp_path: Path) -> None:
         (payload,) = make_sample(frame, ("rgb",)).payloads
         rows.append(payload.placed(shard="", byte_offset=0, checksum=1).to_dict())
     for _ in range(3):
-        one.append(rows, lambda row: payload_bytes(row["frame_index"], "rgb"))
+        one.append(Cell("car", "all", 0, 4), [rows_to_table(rows)], lambda offset, size: bytes(size))
     assert table(tmp_path).count_rows() == 5
-    assert [row.frame_index for row in sorted(one.stored(Cell("car", "all", 1, 3)))] == [1, 2, 3]
+    assert sorted(one.stored(Cell("car", "all", 1, 3))["frame_index"].to_pylist()) == [1, 2, 3]
 
 
 def test_a_commit_that_succeeded_but_raised_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from tests.contracts.writer_cells import (
     write_missing,
 )
 from vrekit.catalog.samples import read_samples
+from vrekit.writers.tar_format import END_OF_ARCHIVE
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,6 +39,7 @@ def test_killed_at_any_step(tmp_path: Path, writer: str, point: str) -> None:
     assert identities(tmp_path) == sorted((frame, name, "ok") for frame in FRAMES for name in NAMES)
     assert stored_payloads(tmp_path, writer) == expected_payloads()
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".partial", ".journal", ".payloads")]
+    assert all(tar.read_bytes().endswith(END_OF_ARCHIVE) for tar in tmp_path.rglob("*.tar"))
     runs = set(read_samples(tmp_path, columns=("run_id",))["run_id"].to_pylist())
     assert runs == ({"run1", "run2"} if point == "torn-flush" else {"run1"})
 

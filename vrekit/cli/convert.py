@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from vrekit.cli.interrupts import goes_on
 from vrekit.cli.merge import Storage, run_merge
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json
 from vrekit.cli.units import parse_bytes
@@ -107,7 +108,8 @@ def _import_vre(source: Path, output: Path, *, as_json: bool, **options: object)
     from vrekit.engine.vre.run import VreRequest, import_vre
 
     started = time.perf_counter()
-    report = import_vre(VreRequest(source=source, output=output, **options))  # type: ignore[arg-type]  # its fields
+    with goes_on():
+        report = import_vre(VreRequest(source=source, output=output, **options))  # type: ignore[arg-type]  # its fields
     if as_json:
         print_json(report.to_json())
     else:

@@ -1,15 +1,12 @@
 """`vrekit export`."""
 
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_error, print_json, table, wants_progress
 from vrekit.cli.units import parse_bytes
 
@@ -186,37 +183,14 @@ def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed:
     error: LockedError | VideoError | None = None
     for request in requests:
         try:
-            with _terminable(), _listener(no_progress) as listener:
+            how = f"what is done is kept; `vrekit resume {request.dataset}` goes on from there"
+            with goes_on(how), _listener(no_progress) as listener:
                 reports.append(run_export(request, listener, retry_failed=retry_failed))
-        except KeyboardInterrupt as interrupt:
-            note(f"interrupted: what is done is kept; `vrekit resume {request.dataset}` goes on from there")
-            raise typer.Exit(143 if isinstance(interrupt, _TerminatedError) else 130) from None
         except (LockedError, VideoError) as failure:
             if error is not None:
                 print_error(error.message, error.hint)
             error = failure
     return reports, error
-
-
-class _TerminatedError(KeyboardInterrupt):
-    """SIGTERM: what schedulers and container runtimes send some seconds before SIGKILL."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end an export as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise _TerminatedError
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers, and it gets the signals
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Silent:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, note, print_json
 
 
@@ -28,7 +29,8 @@ def gc(
 
     from vrekit.engine.gc import collect_garbage
 
-    report = collect_garbage(dataset, older_than=timedelta(hours=older_than), dry_run=dry_run)
+    with goes_on():
+        report = collect_garbage(dataset, older_than=timedelta(hours=older_than), dry_run=dry_run)
     if as_json:
         print_json(report.to_json())
         return

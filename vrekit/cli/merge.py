@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, wants_progress
 from vrekit.cli.units import parse_bytes
 
 if TYPE_CHECKING:
-    from vrekit.engine.merge.run import MergeReport
+    from vrekit.engine.merge.report import MergeReport
 
 
 class OnConflict(StrEnum):
@@ -89,12 +90,8 @@ def run_merge(sources: list[Path], output: Path, *, as_json: bool, no_progress: 
     """Merge with a live display where it makes sense, and print the report; exit 1 when a dry run finds conflicts."""
     from vrekit.engine.merge.run import merge as do_merge
 
-    try:
-        with byte_listener(no_progress) as listener:
-            report = do_merge(sources, output, listener=listener, **options)
-    except KeyboardInterrupt:
-        note("interrupted: what is copied is kept; the same command again goes on from there")
-        raise typer.Exit(130) from None
+    with goes_on(), byte_listener(no_progress) as listener:
+        report = do_merge(sources, output, listener=listener, **options)
     if as_json:
         print_json(report.to_json())
     else:
@@ -112,7 +109,7 @@ def byte_listener(no_progress: bool, doing: str = "copying") -> Any:
     """
     from contextlib import nullcontext
 
-    from vrekit.engine.merge.run import MergeListener
+    from vrekit.engine.merge.report import MergeListener
 
     if not wants_progress(no_progress):
         return nullcontext(MergeListener())

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrekit.cli.export import WriterName
+from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, note, print_json, table
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def materialize(
     from vrekit.engine.materialize import materialize as run_materialize
 
     read = read_subset(subset)
-    with open_dataset(dataset) as opened:
+    with goes_on(), open_dataset(dataset) as opened:
         report = run_materialize(read, opened, output, writer=writer.value if writer else None)
     if as_json:
         print_json(asdict(report))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vrekit.cli.export import Profile
+from vrekit.cli.interrupts import goes_on
 from vrekit.cli.merge import byte_listener
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, table
 from vrekit.cli.units import parse_bytes
@@ -60,21 +61,17 @@ def transcode(
     for change in plan_changes(read_manifest(dataset), names, **options).values():
         if change.loss in (Loss.NEW, Loss.AGAIN):
             note(f"{change.name}: {change.before} → {change.after} is {change.note}")
-    try:
-        with byte_listener(no_progress, "transcoding") as listener:
-            report = run_transcode(
-                dataset,
-                output,
-                **options,
-                names=names,
-                threads=threads,
-                memory_bytes=parse_bytes(memory, "--memory"),
-                dry_run=dry_run,
-                listener=listener,
-            )
-    except KeyboardInterrupt:
-        note("interrupted: what is done is kept; the same command again goes on from there")
-        raise typer.Exit(130) from None
+    with goes_on(), byte_listener(no_progress, "transcoding") as listener:
+        report = run_transcode(
+            dataset,
+            output,
+            **options,
+            names=names,
+            threads=threads,
+            memory_bytes=parse_bytes(memory, "--memory"),
+            dry_run=dry_run,
+            listener=listener,
+        )
     if as_json:
         print_json(report.to_json())
     else:

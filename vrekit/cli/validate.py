@@ -1,10 +1,12 @@
 """`vrekit validate`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ def validate(
     from vrekit.catalog.validate import validate as run_validate
     from vrekit.engine.repair import repair as run_repair
 
-    report = run_validate(dataset, decode=decode)
-    repaired = run_repair(dataset, report.problems) if repair and report.problems else None
+    with goes_on() if repair else nullcontext():
+        report = run_validate(dataset, decode=decode)
+        repaired = run_repair(dataset, report.problems) if repair and report.problems else None
     if as_json:
         print_json(report.to_json() | ({} if repaired is None else {"repair": repaired.to_json()}))
     else:

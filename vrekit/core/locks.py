@@ -47,6 +47,8 @@ class OwnedFile:
             return False
 
     def release(self) -> None:
-        """Remove the lock file and give up ownership."""
-        self.path.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        """Remove the lock file and give up ownership; again does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            self.path.unlink(missing_ok=True)
+            os.close(descriptor)

@@ -16,6 +16,7 @@ from vrekit.catalog.subset import Names, Subset, verify
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.schema import SampleRow
+from vrekit.engine.merge.origin import is_untouched
 from vrekit.engine.payload_source import PayloadSource
 from vrekit.writers.base import Cell, CellWriter, Clip, Payload, Sample
 from vrekit.writers.opener import open_writer
@@ -112,7 +113,7 @@ def _check(subset: Subset, dataset: Dataset, output: Path, writer: str | None) -
         raise UsageError("the subset is empty: there is nothing to copy")
     if output.resolve() == dataset.folder.resolve():
         raise UsageError(f"{output} is the dataset itself", hint="choose another folder with -o")
-    if not (output / MANIFEST_NAME).exists() and output.exists() and (output.is_file() or any(output.iterdir())):
+    if not (output / MANIFEST_NAME).exists() and not is_untouched(output):
         raise UsageError(f"{output} exists and is no dataset", hint="choose a new or empty folder with -o")
     found = verify(subset, dataset)
     if not found.is_good:

@@ -1,6 +1,5 @@
 """Committed shards: whose cell they are in, and writing one anew without some of its rows."""
 
-import os
 import re
 from pathlib import Path
 
@@ -69,8 +68,10 @@ def rewrite_shard(
         new = _new_shard(folder, manifest, sidecar, kept)
         new.commit(lambda _: None)
     sidecar.unlink()
-    fsync_folder(sidecar.parent)
-    sidecar.with_suffix(".tar").unlink(missing_ok=True)
+    try:
+        fsync_folder(sidecar.parent)
+    finally:  # Ctrl-C too
+        sidecar.with_suffix(".tar").unlink(missing_ok=True)
     return None if new is None else new.tar.with_suffix(".parquet")
 
 
@@ -108,7 +109,7 @@ def member_name(row: dict[str, object], manifest: Manifest) -> str:
 
 def _free_path(folder: Path, name: str) -> Path:
     candidate, count = name, 0
-    while os.path.lexists(folder / f"{candidate}.parquet") or os.path.lexists(folder / f"{candidate}.tar"):
+    while (folder / f"{candidate}.parquet").exists():  # a tar alone was never committed: it is replaced
         count += 1
         candidate = f"{name}-{count}"
     return folder / f"{candidate}.tar"

@@ -142,7 +142,7 @@ def _is_stored(table: LanceTable, fragment: "lance.LanceFragment") -> bool:
     """Return whether the table has the rows of a fragment: it was committed before, whole, or merged into another."""
     (first,) = fragment.to_table(columns=["video_id", "frame_index", "run_id"], limit=1).to_pylist()
     cell = Cell(first["video_id"], "", first["frame_index"], first["frame_index"])
-    return any(row.run_id == first["run_id"] for row in table.stored(cell))
+    return first["run_id"] in table.stored(cell)["run_id"].to_pylist()
 
 
 def _copy_file(source: Path, target: Path, advance: Advance) -> None:

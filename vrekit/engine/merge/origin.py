@@ -9,11 +9,13 @@ from typing import Any, Self
 from vrekit import __version__
 from vrekit.catalog.runs import now_iso
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import write_atomic
+from vrekit.core.files import is_temporary, write_atomic
 from vrekit.engine.merge.manifests import Layout, OnConflict
 from vrekit.engine.merge.sources import Source
 
 ORIGIN_NAME = "origin.json"
+LOCK_NAME = ".merge.lock"  # held while a process makes the dataset
+_LOCKS = (LOCK_NAME, ".lock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,13 @@ class Origin:
     def finished(self) -> Self:
         """Return the origin of a merge that ends now."""
         return replace(self, finished_at=now_iso())
+
+
+def is_untouched(output: Path) -> bool:
+    """Return whether nothing is there yet but, at most, what a call leaves that was killed at its very start."""
+    if not output.exists():
+        return True
+    return output.is_dir() and all(entry.name in _LOCKS or is_temporary(entry) for entry in output.iterdir())
 
 
 def read_origin(folder: Path) -> Origin | None:

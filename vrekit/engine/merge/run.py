@@ -8,15 +8,10 @@
 So an interrupted merge is no dataset yet, and the same call goes on with it.
 """
 
-import logging
-import re
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from vrekit.catalog.card import write_card
 from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest, write_manifest
@@ -30,79 +25,18 @@ from vrekit.core.locks import OwnedFile
 from vrekit.engine.merge.extras import copy_runs, copy_statistics
 from vrekit.engine.merge.lance_target import copy_fragments, finish_tables
 from vrekit.engine.merge.manifests import Combined, Conflict, Layout, OnConflict, combine
-from vrekit.engine.merge.origin import ORIGIN_NAME, Origin, read_origin
+from vrekit.engine.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
 from vrekit.engine.merge.packing import member_sizes, pack
+from vrekit.engine.merge.report import MergeListener, MergeReport
 from vrekit.engine.merge.rows import SURVEY_COLUMNS, VideoRows, read_video_rows
 from vrekit.engine.merge.samples import write_samples
 from vrekit.engine.merge.sources import open_sources
+from vrekit.engine.merge.tar_copy import commit_shards
 from vrekit.engine.merge.tar_target import TEMPORARY_SUFFIX, NewShard, new_shard
 from vrekit.writers.opener import open_writer
 
-logger = logging.getLogger(__name__)
-
-LOCK_NAME = ".merge.lock"
 _MAX_CONFLICTS_SHOWN = 20
-_TELL_SECONDS = 0.1
 _KEPT_ROWS = 500_000  # in memory from the first look at them, about 150 MB
-_THREADS = 3  # one waits for the disk while others copy
-
-
-class MergeListener:
-    """Receives the events of one merge, all from the thread that called it."""
-
-    def started(self, total_bytes: int) -> None:
-        """Copying begins; so many payload bytes are to be copied."""
-
-    def advanced(self, count: int) -> None:
-        """Some more bytes are copied, or were found copied already."""
-
-    def checking(self) -> None:
-        """Everything is copied and is read back now."""
-
-
-@dataclass(slots=True, kw_only=True)
-class MergeReport:
-    """What a merge did, or with `dry_run` would do.
-
-    Attributes:
-        output: Folder of the result.
-        sources: Folders of the sources.
-        writer: Storage of the result.
-        videos: Number of videos.
-        rows: Metadata rows of the result.
-        payload_bytes: Bytes of its payloads.
-        duplicates: Rows left out because another source has the same payload for the same frame.
-        superseded: Rows left out because they are failures of frames that are stored.
-        conflicts: Where the sources disagree; solved by `on_conflict` unless that is `error`.
-        renamed: Videos that the result has under the name of another source: `folder: name → name`.
-        unfinished: Sources with open shards of an interrupted export, which are not copied: `folder: count`.
-        shards: Shards or fragments written by this call.
-        kept_whole: Those of them that equal a shard or fragment of a source.
-        already: Shards that an interrupted merge had finished.
-        elapsed_seconds: Wall-clock time of this call.
-        was_finished: Whether the output was complete before the call.
-    """
-
-    output: Path
-    sources: list[Path]
-    writer: str
-    videos: int = 0
-    rows: int = 0
-    payload_bytes: int = 0
-    duplicates: int = 0
-    superseded: int = 0
-    conflicts: list[Conflict] = field(default_factory=list)
-    renamed: list[str] = field(default_factory=list)
-    unfinished: list[str] = field(default_factory=list)
-    shards: int = 0
-    kept_whole: int = 0
-    already: int = 0
-    elapsed_seconds: float = 0.0
-    was_finished: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return asdict(self) | {"output": str(self.output), "sources": [str(folder) for folder in self.sources]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,11 +167,7 @@ def _check_finished(output: Path, before: Origin | None, origin: Origin) -> Orig
 
 
 def _check_target(output: Path, before: Origin | None, origin: Origin) -> None:
-    if not output.exists():
-        return
-    # killed before it had written more than this
-    ours = re.compile(rf"{re.escape(LOCK_NAME)}|\.{re.escape(ORIGIN_NAME)}\.\d+\.tmp")
-    if output.is_dir() and all(ours.fullmatch(entry.name) for entry in output.iterdir()):
+    if is_untouched(output):
         return
     if before is None:
         raise UsageError(f"{output} is not empty", hint="choose a new folder with -o")
@@ -286,7 +216,10 @@ def _copy(work: _Work) -> None:
     combined, report = work.combined, work.report
     work.listener.started(work.survey.total_bytes)
     if combined.is_tar_to_tar:
-        _copy_tars(work)
+        tars = commit_shards(_new_shards(work), work.listener.advanced, link=work.link, sync=work.sync)
+        report.shards += tars.written
+        report.kept_whole += tars.kept_whole
+        report.already += tars.already
     else:
         if combined.manifest.writer == "lance":
             copied = copy_fragments(work.output, combined, work.survey.left_out, work.listener.advanced)
@@ -300,35 +233,6 @@ def _copy(work: _Work) -> None:
             write_samples(rows, video_id, combined, writer, done, work.listener.advanced)
 
 
-def _copy_tars(work: _Work) -> None:
-    """Copy shard by shard in a few threads; bytes are counted by them and told by this one."""
-    stop = threading.Event()
-    copied = _Counter(stop)
-    pending: set[Future[_Committed]] = set()
-
-    def drain(limit: int) -> None:
-        nonlocal pending
-        while len(pending) > limit:
-            done, pending = wait(pending, timeout=_TELL_SECONDS, return_when=FIRST_COMPLETED)
-            for future in done:
-                committed = future.result()
-                work.report.already += committed.already
-                work.report.shards += not committed.already
-                work.report.kept_whole += committed.whole
-            work.listener.advanced(copied.take())
-
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="vrekit-merge") as pool:
-        try:
-            for new in _new_shards(work):
-                drain(2 * _THREADS)
-                pending.add(pool.submit(_commit_shard, new, work, copied))
-            drain(0)
-        except BaseException:
-            stop.set()  # what is being copied is given up, not finished first
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
 def _new_shards(work: _Work) -> Iterator[NewShard]:
     manifest = work.combined.manifest
     for video_id in manifest.videos:
@@ -340,38 +244,6 @@ def _new_shards(work: _Work) -> Iterator[NewShard]:
             rows, video_id, shard_frames=manifest.shard_frames, shard_size_bytes=manifest.shard_size_bytes
         ):
             yield new_shard(work.output, work.combined, rows, shard)
-
-
-class _Counter:
-    """Bytes that the copying threads report; they stop when the main thread does."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        self._stop = stop
-        self._lock = threading.Lock()
-        self._count = 0
-
-    def add(self, count: int) -> None:
-        if self._stop.is_set():
-            raise InterruptedError("the merge was stopped")
-        with self._lock:
-            self._count += count
-
-    def take(self) -> int:
-        with self._lock:
-            count, self._count = self._count, 0
-        return count
-
-
-class _Committed(NamedTuple):
-    already: bool
-    whole: bool
-
-
-def _commit_shard(new: NewShard, work: _Work, copied: _Counter) -> _Committed:
-    if new.is_committed():
-        copied.add(new.members.total_bytes)
-        return _Committed(already=True, whole=False)
-    return _Committed(already=False, whole=new.commit(copied.add, link=work.link, sync=work.sync))
 
 
 def _finish(work: _Work, origin: Origin) -> None:

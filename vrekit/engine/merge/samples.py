@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vrekit.catalog.samples import Progress
@@ -78,7 +79,7 @@ def write_samples(
     payloads = {
         source.number: SourcePayloads(source, mine, manifest.stored_names)
         for source in combined.order
-        if len(mine := table.filter(pa.compute.equal(table[SOURCE], source.number)))
+        if len(mine := table.filter(pc.equal(table[SOURCE], source.number)))
     }
     cell = table["frame_index"].to_numpy() // manifest.shard_frames
     for start, stop in stretches(cell, group):
@@ -129,11 +130,14 @@ def clips_of_cell(
 
 
 def _is_done(table: pa.Table, done: Progress, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which rows the result has: stored ones, and failures that are on record there."""
     frame, name = table["frame_index"].to_numpy(), numbers_of(table["representation"], names)
+    is_stored = pc.equal(table["status"], "ok").to_numpy()
     is_done = np.zeros(len(frame), np.bool_)
     for at, one in enumerate(names):
-        mine = name == at
-        is_done[mine] = np.isin(frame[mine], done.done_frames(one))
+        for status, known in ((is_stored, done.done_frames(one)), (~is_stored, done.failed_frames(one))):
+            mine = status & (name == at)
+            is_done[mine] = np.isin(frame[mine], known)
     return is_done
 
 

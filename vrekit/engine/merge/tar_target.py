@@ -64,16 +64,20 @@ class NewShard:
         temporary = self.tar.with_name(f".{self.tar.name}{TEMPORARY_SUFFIX}")
         sidecar = self.tar.with_suffix(".parquet")
         sidecar.unlink(missing_ok=True)
-        if not (link and whole is not None and self._linked(whole, temporary, advance)):
-            write_tar(self.members, temporary, advance, sync=sync)
-        with storage_errors(self.tar):
-            os.replace(temporary, self.tar)
-            if sync:
-                fsync_folder(self.tar.parent)
-                write_atomic(sidecar, sidecar_bytes(self.table))
-            else:
-                temporary.write_bytes(sidecar_bytes(self.table))
-                os.replace(temporary, sidecar)
+        try:
+            if not (link and whole is not None and self._linked(whole, temporary, advance)):
+                write_tar(self.members, temporary, advance, sync=sync)
+            with storage_errors(self.tar):
+                os.replace(temporary, self.tar)
+                if sync:
+                    fsync_folder(self.tar.parent)
+                    write_atomic(sidecar, sidecar_bytes(self.table))
+                else:
+                    temporary.write_bytes(sidecar_bytes(self.table))
+                    os.replace(temporary, sidecar)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         return whole is not None
 
     def _linked(self, whole: Path, temporary: Path, advance: Advance) -> bool:

@@ -31,9 +31,9 @@ from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.merge.extras import copy_runs, copy_statistics
 from vrekit.engine.merge.manifests import Combined
-from vrekit.engine.merge.origin import Origin, read_origin
+from vrekit.engine.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
+from vrekit.engine.merge.report import MergeListener
 from vrekit.engine.merge.rows import SURVEY_COLUMNS, payload_numbers, read_video_rows
-from vrekit.engine.merge.run import LOCK_NAME, MergeListener
 from vrekit.engine.merge.sources import Source, open_sources
 from vrekit.engine.pipeline import usable_cpus
 from vrekit.engine.transcode.changes import Change, plan_changes
@@ -173,7 +173,7 @@ def _checked_target(job: _Job) -> Origin | None:
     """Return what the output says it is made from; None if it is new."""
     output, before = job.output, read_origin(job.output)
     if before is None:
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        if not is_untouched(output):
             raise UsageError(f"{output} is not empty", hint="choose a new folder with -o")
         return None
     job.report.was_finished = (output / MANIFEST_NAME).exists()

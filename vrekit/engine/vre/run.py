@@ -9,9 +9,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vrekit import __version__
 from vrekit.catalog.card import write_card
 from vrekit.catalog.manifest import (
@@ -26,15 +23,15 @@ from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, ne
 from vrekit.catalog.samples import Progress, read_progress
 from vrekit.core.errors import UsageError
 from vrekit.core.files import storage_errors, write_atomic
-from vrekit.core.names import check_representation_name, check_video_id, video_id_from_path
+from vrekit.core.names import check_representation_name
 from vrekit.core.schema import SampleRow
-from vrekit.core.spec import RepresentationSpec, digest, image_owner
+from vrekit.core.spec import RepresentationSpec, image_owner
+from vrekit.engine.merge.origin import is_untouched
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES
 from vrekit.engine.vre.folder import FrameRecord, VreFolder, VreRun, read_vre_folder
 from vrekit.engine.vre.kinds import check_kinds, read_vre_config
 from vrekit.engine.vre.payloads import BadFileError, Encoded, Part, parts_of, safe_name
-from vrekit.video.base import VideoInfo
-from vrekit.video.opener import open_source
+from vrekit.engine.vre.video import VreVideo
 from vrekit.writers.base import Cell, Payload, Sample
 from vrekit.writers.opener import open_writer
 
@@ -114,7 +111,7 @@ def import_vre(request: VreRequest) -> VreReport:
     folder = read_vre_folder(request.source)
     report = VreReport(output=request.output, video_id="", skipped=list(folder.problems))
     parts, records = _parts(request, folder, report)
-    video = _Video.find(request, folder, parts)
+    video = VreVideo.find(folder, parts, path=request.video, video_id=request.video_id)
     report.video_id = video.video_id
     manifest = _register(request, video, records)
     run = new_run(video.video_id, _described(request), devices=set())
@@ -123,6 +120,9 @@ def import_vre(request: VreRequest) -> VreReport:
     try:
         _write(request, manifest, video, parts, run.run_id, report)
         status = "done"
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
     finally:
         totals = {name: RepresentationTotals(computed=count) for name, count in report.stored.items()}
         failures = [{"video_id": video.video_id, **failure} for failure in report.failures[:_MAX_FAILURES]]
@@ -198,78 +198,9 @@ def _record(part: Part, entry: Mapping[str, Any], folder: VreFolder) -> Represen
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Video:
-    """The video VRE read; `pts` gives presentation times by frame number, NaN where unknown."""
-
-    video_id: str
-    info: VideoInfo
-    pts: Mapping[int, float]
-
-    @classmethod
-    def find(cls, request: VreRequest, folder: VreFolder, parts: Sequence[Part]) -> "_Video":
-        frames = sorted({frame for part in parts for frame in (*part.files, *part.records)})
-        arguments = folder.runs[-1].arguments if folder.runs else {}
-        named = request.video or str(arguments.get("video_path") or folder.path.resolve().name)
-        video_id = check_video_id(request.video_id or video_id_from_path(named))
-        if request.video is not None:
-            with open_source(request.video) as source:
-                existing = source.frame_indices
-                times = source.pts_seconds(existing)
-                _check_frames(request.video, existing, parts)
-                return cls(video_id, source.info, dict(zip(existing.tolist(), times.tolist(), strict=True)))
-        fps = _fps(arguments)
-        height, width = _size(arguments, parts)
-        info = VideoInfo(
-            uri=str(arguments.get("video_path") or folder.path.resolve()),
-            fingerprint=_fingerprint(arguments, folder.path),
-            source="file" if arguments.get("video_path") else "arrays",
-            frame_count=frames[-1] + 1,
-            height=height,
-            width=width,
-            fps=fps,
-            duration_seconds=None if fps is None else (frames[-1] + 1) / fps,
-        )
-        # VRE reads video at a constant rate: its frame i is the one shown at i / fps.
-        return cls(video_id, info, {} if fps is None else {frame: frame / fps for frame in frames})
-
-
-def _check_frames(video: str, existing: NDArray[np.int64], parts: Sequence[Part]) -> None:
-    numbers = np.array(sorted({frame for part in parts for frame in part.files}), np.int64)
-    unknown = numbers[~np.isin(numbers, existing)]
-    if len(unknown):
-        raise UsageError(
-            f"VRE has frame {unknown[0]}, but {video} has no such frame ({len(existing)} frames)",
-            hint="is it the video that VRE read?",
-        )
-
-
-def _fps(arguments: Mapping[str, Any]) -> float | None:
-    try:
-        fps = float(arguments.get("video_fps") or "nan")
-    except (TypeError, ValueError):
-        return None
-    return fps if math.isfinite(fps) and fps > 0 else None
-
-
-def _size(arguments: Mapping[str, Any], parts: Sequence[Part]) -> tuple[int, int]:
-    """Return (height, width) of the video: VRE noted `(frames, height, width, 3)`; else those of the largest array."""
-    numbers = [int(number) for number in re.findall(r"\d+", str(arguments.get("video_shape") or ""))]
-    if len(numbers) == 4:
-        return numbers[1], numbers[2]
-    sides = [(part.spec.size_of("H") or 0, part.spec.size_of("W") or 0) for part in parts]
-    return max(sides, key=math.prod)
-
-
-def _fingerprint(arguments: Mapping[str, Any], folder: Path) -> str:
-    """Return what stands for the fingerprint when the video itself is not at hand: a digest of what VRE noted."""
-    known = {name: arguments[name] for name in ("video_path", "video_shape", "video_fps") if name in arguments}
-    return f"0-{digest(known or {'folder': str(folder.resolve())})}"
-
-
-def _register(request: VreRequest, video: _Video, records: Mapping[str, RepresentationRecord]) -> Manifest:
+def _register(request: VreRequest, video: VreVideo, records: Mapping[str, RepresentationRecord]) -> Manifest:
     output = request.output
-    if not (output / MANIFEST_NAME).exists() and output.exists() and (output.is_file() or any(output.iterdir())):
+    if not (output / MANIFEST_NAME).exists() and not is_untouched(output):
         raise UsageError(f"{output} is not empty and is no vrekit dataset", hint="choose a new folder with -o")
     with manifest_lock(output):
         if (output / MANIFEST_NAME).exists():
@@ -300,7 +231,7 @@ def _described(request: VreRequest) -> dict[str, Any]:
 
 
 def _write(
-    request: VreRequest, manifest: Manifest, video: _Video, parts: Sequence[Part], run_id: str, report: VreReport
+    request: VreRequest, manifest: Manifest, video: VreVideo, parts: Sequence[Part], run_id: str, report: VreReport
 ) -> None:
     writer = open_writer(request.output, manifest)
     writer.sweep(video.video_id)
@@ -340,7 +271,7 @@ def _todo(parts: Sequence[Part], before: Progress) -> dict[int, list[Part]]:
 def _samples(
     frames: Mapping[int, Sequence[Part]],
     manifest: Manifest,
-    video: _Video,
+    video: VreVideo,
     run_id: str,
     before: Progress,
     report: VreReport,
@@ -385,7 +316,7 @@ def _encode(part: Part, frame: int) -> Encoded:
 
 
 def _payload(
-    part: Part, frame: int, future: "Future[Encoded]", manifest: Manifest, video: _Video, run_id: str
+    part: Part, frame: int, future: "Future[Encoded]", manifest: Manifest, video: VreVideo, run_id: str
 ) -> Payload:
     record = part.records.get(frame, FrameRecord(None, None))
     pts = video.pts.get(frame, math.nan)
