@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.engine.test_export import decoded, file_hashes, payloads
+from tests.video.video_clips import clip
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
 from vrekit.catalog.samples import read_samples
@@ -389,7 +390,7 @@ def test_a_dry_run_says_what_and_writes_nothing(source: Path, tmp_path: Path) ->
         ({"profile": "trainig"}, "did you mean 'training'"),
         ({"codecs": {"rgb": "jpgg"}}, "rgb: unknown codec 'jpgg'"),
         ({"codecs": {"rgb": "auto"}}, "rgb: codec 'auto' is for exports"),
-        ({"codecs": {"rgb": "video"}}, "rgb: clips of video are copied"),
+        ({"codecs": {"rgb": "video"}}, "rgb: clips of video are not made by transcoding"),
         ({"codecs": {"rgb": "jpg"}, "names": ["flow"]}, "'rgb' gets a codec, but is not among"),
         ({"names": ["nothing"], "profile": "archive"}, "stores no representation 'nothing'"),
     ],
@@ -439,5 +440,72 @@ def test_clips_of_video_are_copied(make_request: MakeRequest, tmp_path: Path, cl
     assert not validate(tmp_path / "new").problems
     frames = [FrameDataset(folder, ["rgb"])[17]["rgb"].numpy() for folder in (source, tmp_path / "new")]
     np.testing.assert_array_equal(*frames)
-    with pytest.raises(UsageError, match="rgb: clips of video are copied"):
-        transcode(source, tmp_path / "still", codecs={"rgb": "jpg"})
+    assert "--codec rgb=jpg" in report.parts["rgb"].change.note
+
+
+@pytest.mark.parametrize("writer", ["webdataset", "lance"])
+def test_clips_of_video_become_pictures_when_asked(
+    make_request: MakeRequest, tmp_path: Path, clip_mp4: Path, writer: str
+) -> None:
+    config = "representations:\n  rgb: {type: color/rgb, codec: video}\n  hsv: {type: color/hsv, deps: [rgb]}\n"
+    source = exported(make_request, config, video=str(clip_mp4), writer=writer, only=("rgb",), shard_frames=16)
+    report = transcode(source, tmp_path / "new", codecs={"rgb": "png"}, memory_bytes=1 << 20)
+    assert (report.encoded, report.copied, report.rows) == (40, 0, 40)
+    assert (report.parts["rgb"].change.note, report.parts["rgb"].payloads) == ("exact", 40)
+    stills = FrameDataset(tmp_path / "new", ["rgb"]).batch(np.arange(40))
+    clips = FrameDataset(source, ["rgb"]).batch(np.arange(40))
+    np.testing.assert_array_equal(stills["rgb"], clips["rgb"])
+    assert stills["pts_seconds"].tolist() == clips["pts_seconds"].tolist()
+    rows = read_samples(tmp_path / "new", columns=("payload_index", "codec", "run_id"))
+    assert rows["payload_index"].null_count == 40
+    assert set(rows["codec"].to_pylist()) == {"png"}
+    assert set(rows["run_id"].to_pylist()) == set(read_samples(source, columns=("run_id",))["run_id"].to_pylist())
+    assert not validate(tmp_path / "new").problems
+    lossy = transcode(source, tmp_path / "lossy", codecs={"rgb": "jpg"})
+    assert lossy.parts["rgb"].change.note.startswith("lossy (largest error: unbounded")
+    assert 0 < lossy.parts["rgb"].errors["mean_squared_error"] < 60
+
+
+def test_frames_that_failed_beside_a_clip_stay_failed(make_request: MakeRequest, tmp_path: Path) -> None:
+    path = tmp_path / "cut.mp4"
+    data = clip("h264_faststart.mp4").read_bytes()
+    path.write_bytes(data[: len(data) * 6 // 10])
+    source = exported(make_request, "representations: {rgb: {type: color/rgb, codec: video}}", video=str(path))
+    known = [row for row in rows_of(source).values() if row["status"] == "ok"]
+    assert 10 < len(known) < len(rows_of(source))
+    report = transcode(source, tmp_path / "new", codecs={"rgb": "rgb-delta"})
+    assert (report.encoded, report.failed) == (len(known), len(rows_of(source)) - len(known))
+    found = rows_of(tmp_path / "new")
+    assert {key: (row["status"], row["error"]) for key, row in found.items()} == {
+        key: (row["status"], row["error"]) for key, row in rows_of(source).items()
+    }
+    new, old = (FrameDataset(folder, ["rgb"]) for folder in (tmp_path / "new", source))
+    np.testing.assert_array_equal(new.batch(np.arange(len(new)))["rgb"], old.batch(np.arange(len(old)))["rgb"])
+
+
+@pytest.mark.parametrize("after", [1, 17, 39])
+def test_clips_on_their_way_to_pictures_go_on_where_they_stopped(
+    make_request: MakeRequest, tmp_path: Path, clip_mp4: Path, after: int
+) -> None:
+    config = "representations: {rgb: {type: color/rgb, codec: video}}"
+    source = exported(make_request, config, video=str(clip_mp4), shard_frames=16)
+    whole = transcode(source, tmp_path / "whole", codecs={"rgb": "png"})
+
+    class Stopping(MergeListener):
+        frames = size = 0
+
+        def advanced(self, count: int) -> None:
+            self.frames += 1
+            self.size += count
+            if self.frames == after:
+                raise Stopped
+
+    with pytest.raises(Stopped):
+        transcode(source, tmp_path / "new", codecs={"rgb": "png"}, listener=Stopping())
+    counting = Stopping()
+    counting.frames = -1000
+    report = transcode(source, tmp_path / "new", codecs={"rgb": "png"}, listener=counting)
+    assert report.encoded < 40 or after == 1
+    assert counting.size == whole.bytes_before
+    assert file_hashes(tmp_path / "new", "shards/*/*.tar") == file_hashes(tmp_path / "whole", "shards/*/*.tar")
+    assert not validate(tmp_path / "new").problems

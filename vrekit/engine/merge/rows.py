@@ -54,8 +54,7 @@ class VideoRows:
     @property
     def payload_bytes(self) -> int:
         """Bytes of all payloads; one that frames share counts once."""
-        first = payload_numbers(self.table) == np.arange(self.table.num_rows)
-        return int(_filled(self.table["byte_size"])[first].sum())
+        return payload_bytes(self.table)
 
 
 def read_video_rows(combined: Combined, video_id: str, columns: Sequence[str] | None = None) -> VideoRows:
@@ -151,6 +150,12 @@ def payload_numbers(table: pa.Table) -> NDArray[np.int64]:
         )
         numbers[in_clip] = in_clip[first[clip.reshape(-1)]]
     return numbers
+
+
+def payload_bytes(table: pa.Table) -> int:
+    """Return the bytes of all payloads of some rows; one that frames share counts once."""
+    first = payload_numbers(table) == np.arange(table.num_rows)
+    return int(_filled(table["byte_size"])[first].sum())
 
 
 def numbers_of(column: pa.ChunkedArray, values: Iterable[str]) -> NDArray[np.int64]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.codecs.auto import loss_of
-from vrekit.codecs.base import Codec
+from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.presets import PRESETS, error_of
 from vrekit.codecs.profiles import Option, is_auto
@@ -108,13 +108,14 @@ def plan_changes(
         record = manifest.representations[name]
         option = codecs.get(name)
         in_clips = clip_codec(record.codec) is not None
-        if clip_codec(option) is not None or (in_clips and option is not None):
+        if clip_codec(option) is not None:
             raise UsageError(
-                f"{name}: clips of video are copied, and neither made nor unmade",
+                f"{name}: clips of video are not made by transcoding",
                 hint="export this one with the codec you want, and take the others along with -r",
             )
         if option is None and (profile is None or in_clips or record.spec.type == IMAGE_TYPE):
-            changes[name] = _unchanged(record)
+            note = f"copied (`--codec {name}=jpg` makes pictures of clips)" if in_clips and profile else "copied"
+            changes[name] = _unchanged(record, note)
             continue
         if option is None and lossy is not None:
             option = "lossy" if lossy else "lossless"
@@ -125,10 +126,10 @@ def plan_changes(
     return changes
 
 
-def _unchanged(record: RepresentationRecord) -> Change:
+def _unchanged(record: RepresentationRecord, note: str = "copied") -> Change:
     codec = str((record.codec or {}).get("id"))
     return Change(
-        name=record.spec.name, before=codec, after=codec, record=record, recoder=None, loss=Loss.NONE, note="copied"
+        name=record.spec.name, before=codec, after=codec, record=record, recoder=None, loss=Loss.NONE, note=note
     )
 
 
@@ -139,7 +140,7 @@ def _change(
         raise UsageError("codec 'auto' is for exports", hint="`vrekit codecs bench` measures codecs on your data")
     if record.spec.type == IMAGE_TYPE:
         raise UsageError("pictures are not transcoded", hint="`vrekit export … --images png` into the new dataset")
-    source = codec_from_config(record.codec or {})
+    source = clip_codec(record.codec) or codec_from_config(record.codec or {})
     target, choice, error = _target(record, source, option, profile, frame_size)
     if _stages(target) == _stages(source):
         return _unchanged(record)
@@ -178,7 +179,11 @@ class _Target(NamedTuple):
 
 
 def _target(
-    record: RepresentationRecord, source: Codec, option: Option | None, profile: str, frame_size: tuple[int, int] | None
+    record: RepresentationRecord,
+    source: Codec | ClipCodec,
+    option: Option | None,
+    profile: str,
+    frame_size: tuple[int, int] | None,
 ) -> _Target:
     spec = record.spec
     one_way = [stage for stage in source.array_stages if stage.one_way] if isinstance(source, PipelineCodec) else []
@@ -207,7 +212,7 @@ def _usual_error(codec: Codec, choice: Mapping[str, Any], spec: OutputSpec, stor
     return error_of(name)
 
 
-def _stages(codec: Codec) -> object:
+def _stages(codec: Codec | ClipCodec) -> object:
     config = codec.config()
     return config.get("stages", config)
 

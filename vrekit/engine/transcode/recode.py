@@ -1,13 +1,13 @@
 """One payload from one codec to another, through the values that both agree on, checked before it is handed on."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.codecs.base import Codec
+from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.measure import compare
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.stage import ArrayStage
@@ -38,11 +38,11 @@ class Recoder:
     would have given.
     """
 
-    def __init__(self, source: Codec, target: Codec, spec: OutputSpec) -> None:
+    def __init__(self, source: Codec | ClipCodec, target: Codec, spec: OutputSpec) -> None:
         """Plan the way from `source` to `target`.
 
         Args:
-            source: Codec of the stored payloads.
+            source: Codec of the stored payloads; frames of clips are decoded elsewhere, and handed to `encode`.
             target: Codec of the new ones.
             spec: What decoding gives.
 
@@ -53,7 +53,8 @@ class Recoder:
         self._target = target
         self._spec = spec
         self._shared: tuple[ArrayStage, ...] = ()
-        self._decoder, self._encoder = source, target
+        self._decoder: Codec | ClipCodec = source
+        self._encoder = target
         if isinstance(source, PipelineCodec) and isinstance(target, PipelineCodec):
             self._shared = _shared_stages(source, target)
             skipped = len(self._shared)
@@ -95,19 +96,32 @@ class Recoder:
         layout = (dtype, shape)
         for stage in self._shared:
             layout = stage.encoded_layout(*layout)
-        values = self._decoder.decode(data, dtype=layout[0], shape=layout[1])
+        if isinstance(self._source, ClipCodec) or isinstance(self._decoder, ClipCodec):
+            raise TypeError("clips are decoded as a whole")
+        recoded = self.encode(self._decoder.decode(data, dtype=layout[0], shape=layout[1]))
+        if self._shared and self.target_loses:
+            values = self._source.decode(data, dtype=dtype, shape=shape)
+            back = self._target.decode(recoded.data, dtype=dtype, shape=shape)
+            recoded = replace(recoded, errors=compare(values, back, self._spec, self._spec))
+        return recoded
+
+    def encode(self, values: NDArray[Any]) -> Recoded:
+        """Return what the source's codec gave in the target's form.
+
+        Raises:
+            CodecError: If it does not fit the target's codec, or would not come back.
+        """
         started = time.perf_counter()
         new = self._encoder.encode(values)
         seconds = time.perf_counter() - started
-        back = self._encoder.decode(new, dtype=layout[0], shape=layout[1])
-        if not self.target_loses:
-            if not _same(values, back):
-                raise CodecError(f"codec {self._target.id!r} did not give back what it was given: {layout}")
-            return Recoded(new, seconds)
-        if self._shared:
-            values = self._source.decode(data, dtype=dtype, shape=shape)
-            back = self._target.decode(new, dtype=dtype, shape=shape)
-        return Recoded(new, seconds, compare(values, back, self._spec, self._spec))
+        back = self._encoder.decode(new, dtype=values.dtype, shape=values.shape)
+        if self.target_loses:
+            return Recoded(new, seconds, {} if self._shared else compare(values, back, self._spec, self._spec))
+        if not _same(values, back):
+            raise CodecError(
+                f"codec {self._target.id!r} did not give back what it was given: {values.dtype} {values.shape}"
+            )
+        return Recoded(new, seconds)
 
 
 def _shared_stages(source: PipelineCodec, target: PipelineCodec) -> tuple[ArrayStage, ...]:

@@ -10,15 +10,16 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vrekit.catalog.samples import read_samples
+from vrekit.codecs.base import ClipDecoder
+from vrekit.codecs.registry import clip_codec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
 from vrekit.engine.merge.manifests import Combined
 from vrekit.engine.merge.packing import stretches
-from vrekit.engine.merge.rows import VideoRows
+from vrekit.engine.merge.rows import VideoRows, payload_bytes, payload_numbers
 from vrekit.engine.merge.samples import SourcePayloads, clips_of_cell, frame_chunks, sample_row
 from vrekit.engine.transcode.changes import Change
 from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
@@ -26,7 +27,11 @@ from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
 # What a frame in flight takes for each of its raw bytes: the values, what comes back, and room for the codecs' own.
 _MEMORY_FACTOR = 4
 
+_DECODED_AT_ONCE = 16
+
 Key = tuple[int, str]
+# rows of one frame, and what they have: payloads, or pixels where these come out of a clip
+_Frame = tuple[list[dict[str, Any]], Mapping[Key, bytes | NDArray[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class SampleWriter:
         self._threads = threads
         self._memory_bytes = memory_bytes
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vrekit-transcode")
+        stored = combined.order[0].manifest.representations
+        self._clip_codecs = {name: codec for name in changes if (codec := clip_codec(stored[name].codec)) is not None}
 
     def close(self) -> None:
         """End the threads; what they have not begun is dropped."""
@@ -95,7 +102,7 @@ class SampleWriter:
         done = _keys(read_samples(self._output, columns=("frame_index", "representation"), video_ids=[video_id]))
         left = np.array([key not in done for key in _ordered_keys(rows.table)], np.bool_)
         if not left.all():
-            advance(int(pc.sum(rows.table["byte_size"].filter(pa.array(~left))).as_py() or 0))
+            advance(payload_bytes(rows.table.filter(pa.array(~left))))
         table, group = rows.table.filter(pa.array(left)), rows.group[left]
         payloads = SourcePayloads(self._combined.order[0], table, manifest.stored_names)
         cell: NDArray[np.int64] = table["frame_index"].to_numpy() // manifest.shard_frames
@@ -104,13 +111,16 @@ class SampleWriter:
             place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
             inside = table.slice(start, stop - start)
             with self._writer.open_cell(place) as open_cell:
-                if inside["payload_index"].null_count < len(inside):
+                is_in_clips = inside["payload_index"].null_count < len(inside)
+                # clips have groups of their own
+                if is_in_clips and not self._recodes({"representation": inside["representation"][0].as_py()}):
                     for clip in clips_of_cell(inside, open_cell.recovered, {0: payloads}, self._combined):
                         open_cell.append_clip(clip)
                         copied(sum(row.status == "ok" for row in clip.rows))
                         advance(len(clip.data or b""))
                     continue
-                frames = self._frames(inside, open_cell, payloads, video_id, advance)
+                read = self._frames_of_clips if is_in_clips else self._frames
+                frames = read(inside, open_cell, payloads, video_id, advance)
                 for one in self._in_new_form(frames, video_id):
                     open_cell.append(one.sample)
                     finished(one)
@@ -123,7 +133,7 @@ class SampleWriter:
         payloads: SourcePayloads,
         video_id: str,
         advance: Callable[[int], None],
-    ) -> Iterator[tuple[list[dict[str, Any]], dict[Key, bytes]]]:
+    ) -> Iterator[_Frame]:
         """Yield the rows of each frame that are not recovered, and their payloads."""
         recovered = cell.recovered
         for chunk in frame_chunks(table):
@@ -136,9 +146,38 @@ class SampleWriter:
                 keys = [(frame, row["representation"]) for row in mine]
                 yield mine, {key: data.pop(key) for key in keys if key in data}
 
-    def _in_new_form(
-        self, frames: Iterator[tuple[list[dict[str, Any]], dict[Key, bytes]]], video_id: str
-    ) -> Iterator[Finished]:
+    def _frames_of_clips(
+        self,
+        table: pa.Table,
+        cell: CellWriter,
+        payloads: SourcePayloads,
+        video_id: str,
+        advance: Callable[[int], None],
+    ) -> Iterator[_Frame]:
+        """Yield the rows of each frame that are not recovered, and their pixels; a clip counts with its first frame."""
+        recovered = cell.recovered
+        known = zip(table["frame_index"].to_pylist(), table["representation"].to_pylist(), strict=True)
+        left = table.filter(pa.array([name not in recovered.get(frame, {}) for frame, name in known], pa.bool_()))
+        advance(payload_bytes(table) - payload_bytes(left))
+        numbers = payload_numbers(left).tolist()
+        decoder: tuple[int, ClipDecoder] | None = None
+        for number, some in groupby(enumerate(left.to_pylist()), key=lambda item: numbers[item[0]]):
+            of_clip = list(some)
+            name = of_clip[0][1]["representation"]
+            if number < 0:
+                yield from (([row], {}) for _, row in of_clip)
+                continue
+            if decoder is None or decoder[0] != number:
+                (data,) = payloads.read(video_id, [of_clip[0][1]]).values()
+                decoder = number, self._clip_codecs[name].open_decoder(data)
+            for start in range(0, len(of_clip), _DECODED_AT_ONCE):
+                batch = of_clip[start : start + _DECODED_AT_ONCE]
+                positions = np.array([row["payload_index"] for _, row in batch], np.int64)
+                for (at, row), pixels in zip(batch, decoder[1].read(positions), strict=True):
+                    still = {**row, "payload_index": None, "byte_size": row["byte_size"] if at == number else 0}
+                    yield [still], {(row["frame_index"], name): pixels}
+
+    def _in_new_form(self, frames: Iterator[_Frame], video_id: str) -> Iterator[Finished]:
         """Yield the frames in order, while the threads are at work on those behind them."""
         pending: deque[Future[Finished]] = deque()
         try:
@@ -158,7 +197,9 @@ class SampleWriter:
 
     # -- worker threads ----------------------------------------------------------------------------------------
 
-    def _frame(self, video_id: str, rows: Sequence[dict[str, Any]], data: Mapping[Key, bytes]) -> Finished:
+    def _frame(
+        self, video_id: str, rows: Sequence[dict[str, Any]], data: Mapping[Key, bytes | NDArray[Any]]
+    ) -> Finished:
         parts = []
         errors: dict[str, Mapping[str, float]] = {}
         for row in rows:
@@ -167,7 +208,10 @@ class SampleWriter:
             kept = replace(sample_row(row), config_hash=change.record.config_hash)
             if payload is not None and change.recoder is not None:
                 try:
-                    recoded = change.recoder.recode(payload, np.dtype(row["dtype"]), tuple(row["shape"]))
+                    if isinstance(payload, bytes):
+                        recoded = change.recoder.recode(payload, np.dtype(row["dtype"]), tuple(row["shape"]))
+                    else:
+                        recoded = change.recoder.encode(payload)
                 except CodecError as error:
                     key = sample_key(video_id, row["frame_index"])
                     raise CodecError(
@@ -179,6 +223,8 @@ class SampleWriter:
                 kept = replace(kept, codec=change.after, encode_seconds=recoded.encode_seconds)
                 if change.recoder.target_loses:
                     errors[change.name] = recoded.errors
+            if payload is not None and not isinstance(payload, bytes):
+                raise TypeError("pixels of a clip are always encoded")
             parts.append(Payload(kept, change.record.suffix or "", payload))
         if self._combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together
             parts.sort(key=lambda part: part.row.run_id)
