@@ -38,7 +38,7 @@ def tar_and_rows(folder: Path, number: int) -> tuple[Path, list[dict[str, object
 
 
 @pytest.mark.parametrize(
-    "damage", ["payload", "header", "truncated", "tar-gone", "sidecar", "stray-member", "undecodable"]
+    "damage", ["payload", "header", "truncated", "tar-gone", "sidecar", "no-end", "stray-member", "undecodable"]
 )
 def test_repair_and_resume_give_back_what_was_there(make_request: MakeRequest, damage: str) -> None:
     request = make_request()
@@ -61,6 +61,9 @@ def test_repair_and_resume_give_back_what_was_there(make_request: MakeRequest, d
         tar.unlink()
     elif damage == "sidecar":
         flip(tar.with_suffix(".parquet"), -3)
+    elif damage == "no-end":
+        tar.write_bytes(tar.read_bytes()[:-1024])
+        lost = 0
     elif damage == "stray-member":
         _add_member(tar)
         lost = 0

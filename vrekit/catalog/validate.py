@@ -40,6 +40,9 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     return report
 
 
+_END_OF_ARCHIVE = bytes(1024)
+
+
 def check_shards(folder: Path, checker: PayloadChecker) -> None:
     """Check every row and payload of a dataset's tars, and report what belongs to nobody."""
     for sidecar in find_sidecars(folder):
@@ -104,6 +107,10 @@ def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], str]:
         with tarfile.open(tar, "r:") as archive:
             for member in archive:
                 members[member.name] = (member.offset_data, member.size)
+        with tar.open("rb") as file:  # tarfile does not mind, others warn or refuse
+            file.seek(-min(len(_END_OF_ARCHIVE), tar.stat().st_size), os.SEEK_END)
+            if file.read() != _END_OF_ARCHIVE:
+                return members, "it has no end-of-archive blocks"
     except (tarfile.TarError, OSError, EOFError) as error:
         return members, str(error)
     return members, ""
