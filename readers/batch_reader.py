@@ -13,6 +13,7 @@ from vrekit.core.frames import Output
 from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import FrameIndex, Layout
 from vrekit.readers.open_batch import Arrays, OpenBatch, empty_tensor, fallback_layout, fill_value, to_torch
+from vrekit.readers.pages import PagePool
 from vrekit.readers.payloads import PayloadReader
 from vrekit.readers.stored_reader import OnError, StoredReader
 from vrekit.readers.subset import Missing
@@ -49,6 +50,7 @@ class BatchReader:
         self._missing = missing
         self._stored, virtual = computing_order(manifest, names)
         self._clips = ClipReader()
+        self._pages = PagePool()
         self._reader = StoredReader(
             manifest,
             index,
@@ -102,7 +104,7 @@ class BatchReader:
                 arrays[name] = list[NDArray[Any] | None]([None] * len(rows))
             else:
                 layout = self.index.layouts[self.index.columns[name].layout[rows[0]]]
-                tensors[name] = empty_tensor((len(rows), *layout.shape), layout.dtype)
+                tensors[name] = empty_tensor((len(rows), *layout.shape), layout.dtype, self._pages)
                 arrays[name] = tensors[name].numpy()
         return OpenBatch(rows, arrays, tensors, np.zeros(len(rows), np.bool_))
 

@@ -2,7 +2,6 @@
 
 import mmap
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +13,11 @@ from torch.utils.data import get_worker_info
 from vrekit.core.errors import DatasetError
 from vrekit.core.spec import OutputSpec
 from vrekit.readers.columns import Layout
+from vrekit.readers.pages import PagePool
 
 Arrays = NDArray[Any] | list[NDArray[Any] | None]
 
-# glibc gives memory of more than this back to the system when it is freed, so every such batch touches new pages.
+# glibc gives memory of more than this back to the system when it is freed.
 _NEW_PAGES_BYTES = 32 << 20
 
 
@@ -56,8 +56,14 @@ class OpenBatch:
         return OpenBatch(self.rows[keep], arrays, tensors, np.zeros(len(keep), np.bool_))
 
 
-def empty_tensor(shape: Sequence[int], dtype: DTypeLike) -> torch.Tensor:
-    """Return a tensor to decode a batch into; its values are undefined."""
+def empty_tensor(shape: Sequence[int], dtype: DTypeLike, pages: PagePool) -> torch.Tensor:
+    """Return a tensor to decode a batch into; its values are undefined.
+
+    Args:
+        shape: Shape of the batch.
+        dtype: numpy dtype of the batch.
+        pages: Lends the memory of large batches.
+    """
     dtype = np.dtype(dtype)
     size_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
@@ -66,11 +72,7 @@ def empty_tensor(shape: Sequence[int], dtype: DTypeLike) -> torch.Tensor:
         storage = torch.UntypedStorage._new_shared(size_bytes)  # type: ignore[no-untyped-call]  # torch's stubs
         return torch.empty(0, dtype=torch_dtype).set_(storage).view(*shape)
     if size_bytes > _NEW_PAGES_BYTES and hasattr(mmap, "MADV_HUGEPAGE"):
-        # Pages of 2 MiB instead of 4 KiB: the kernel's share of reading large frames falls to a third.
-        pages = mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        with suppress(OSError):  # a kernel without them: the pages are small then
-            pages.madvise(mmap.MADV_HUGEPAGE)
-        return torch.from_numpy(np.frombuffer(pages, dtype).reshape(shape))
+        return torch.from_numpy(pages.array(size_bytes).view(dtype).reshape(shape))
     return torch.empty(*shape, dtype=torch_dtype)
 
 

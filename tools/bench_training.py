@@ -1,11 +1,12 @@
 """Time reading a dataset of the `training` profile beside one of the files that data loaders usually read.
 
-    OMP_NUM_THREADS=1 python -m tools.bench_training [--frames 40] [--rounds 9] [--arrays ARRAYS]
+    OMP_NUM_THREADS=1 python -m tools.bench_training [--frames 40] [--rounds 9] [--arrays ARRAYS | --folder FOLDER]
 
 Both hold rgb, depth, normals and class ids of the same frames: by default of the demo video at 960x540 with its exact
-truth (`tools.make_demo`), else of the arrays `rgb`, `depth_metric`, `normals` and `argmax19` (`.npy`) in a folder,
-moved sideways a little from frame to frame. The usual files are JPEG of quality 90 with colour at half size (what
-OpenCV and Pillow write), float16 in zstd, 8-bit PNG and PNG.
+truth (`tools.make_demo`); or of the arrays `rgb`, `depth_metric`, `normals` and `argmax19` (`.npy`) in a folder, moved
+sideways a little from frame to frame; or of a folder with the frames themselves, one `.npy` each, in `rgb/`,
+`truth/depth/`, `truth/normals/`, `truth/classes/`. The usual files are JPEG of quality 90 with colour at half size
+(what OpenCV and Pillow write), float16 in zstd, 8-bit PNG and PNG.
 
 The reader is vrekit's own, `FrameDataset.batch` with 8 frames, so that both sides pay for checksums and collation;
 they take turns, and the median over the rounds counts. Single thread, warm page cache, CPU milliseconds a sample.
@@ -86,18 +87,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=40, help="frames of each dataset; default 40")
     parser.add_argument("--rounds", type=int, default=9, help="times that each is read; default 9")
-    parser.add_argument("--arrays", type=Path, help="folder of .npy files to use instead of the demo video")
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--arrays", type=Path, help="folder of .npy files, one a kind, instead of the demo video")
+    source.add_argument("--folder", type=Path, help="folder with rgb/ and truth/, one .npy file a frame")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if options.arrays is not None:
+        truth = folder / "truth"
+        if options.folder is not None:
+            video, truth = options.folder / "rgb", options.folder / "truth"
+        elif options.arrays is not None:
             video = make_frames(options.arrays, folder, options.frames)
         else:
             video = make_demo(folder, DemoOptions(seconds=options.frames / 25, width=960, height=540))
-        usual = make_dataset(video, folder / "truth", folder / "usual", USUAL, "balanced")
-        training = make_dataset(video, folder / "truth", folder / "training", {}, "training")
+        usual = make_dataset(video, truth, folder / "usual", USUAL, "balanced")
+        training = make_dataset(video, truth, folder / "training", {}, "training")
         report(usual, training, options.rounds)
 
 

@@ -1,9 +1,10 @@
-"""Memory of large batches: pages of its own for each, that live exactly as long as anything looks at them."""
+"""Memory of large batches: nothing else gets it while anything looks at it, and the next batch does afterwards."""
 
 import gc
 import mmap
 import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import torch
 from tests.readers.reader_dataset import DEPTH, LABEL, RGB, make_array
 from vrekit.readers import FrameDataset, make_loader, open_batch
 from vrekit.readers.open_batch import empty_tensor
+from vrekit.readers.pages import PagePool
 
 SPECS = {"rgb": RGB, "depth": DEPTH, "label": LABEL}
 
@@ -46,7 +48,7 @@ pytestmark = pytest.mark.skipif(not hasattr(mmap, "MADV_HUGEPAGE"), reason="huge
 )
 def test_every_dtype_and_shape(mappings: "weakref.WeakSet[Any]", dtype: str) -> None:
     for shape in ((1,), (3, 0), (2, 3, 5), (7, 1025, 3)):
-        tensor = empty_tensor(shape, dtype)
+        tensor = empty_tensor(shape, dtype, PagePool())
         assert len(mappings) == (0 not in shape)
         assert tensor.shape == shape
         assert tensor.is_contiguous()
@@ -59,7 +61,8 @@ def test_every_dtype_and_shape(mappings: "weakref.WeakSet[Any]", dtype: str) -> 
 
 def test_small_batches_take_ordinary_memory(mappings: "weakref.WeakSet[Any]", monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_batch, "_NEW_PAGES_BYTES", 32 << 20)
-    small, large = empty_tensor((32 << 20,), "uint8"), empty_tensor(((32 << 20) + 1,), "uint8")
+    pool = PagePool()
+    small, large = (empty_tensor((size,), "uint8", pool) for size in (32 << 20, (32 << 20) + 1))
     assert len(mappings) == 1
     assert small.numel() + 1 == large.numel()
 
@@ -84,17 +87,67 @@ def test_whatever_is_kept_of_a_batch_stays_as_it_is(frames_folder: Path, mapping
         np.testing.assert_array_equal(np.asarray(view), values)
 
 
-def test_memory_goes_back_with_the_last_view(frames_folder: Path, mappings: "weakref.WeakSet[Any]") -> None:
+def test_memory_is_used_again_after_the_last_view(frames_folder: Path, mappings: "weakref.WeakSet[Any]") -> None:
     dataset = FrameDataset(frames_folder, ["rgb"])
-    batch = dataset[0:4]
+    batch = dataset[8:12]
     view = batch["rgb"].numpy()[1]
     del batch
     gc.collect()
-    assert len(mappings) == 1
-    assert view.any()
+    other = dataset[12:16]
+    assert len(mappings) == 2
+    np.testing.assert_array_equal(view, expected("rgb", 1))
+    place = view.base.ctypes.data if view.base is not None else 0
     del view
     gc.collect()
+    again = dataset[16:20]
+    assert len(mappings) == 2
+    assert place <= again["rgb"].data_ptr() <= place + other["rgb"].nbytes
+    np.testing.assert_array_equal(again["rgb"][3], expected("rgb", 11))
+    np.testing.assert_array_equal(other["rgb"][3], expected("rgb", 7))
+    del again, other, dataset
+    gc.collect()
     assert not len(mappings)
+
+
+def test_a_batch_that_outlives_its_dataset(frames_folder: Path, mappings: "weakref.WeakSet[Any]") -> None:
+    batch = FrameDataset(frames_folder, ["rgb"])[8:12]
+    gc.collect()
+    np.testing.assert_array_equal(batch["rgb"][2], expected("rgb", 2))
+    del batch
+    gc.collect()
+    assert not len(mappings)
+
+
+def test_what_is_kept_is_bounded_in_bytes(mappings: "weakref.WeakSet[Any]") -> None:
+    pool = PagePool(max_kept_bytes=10_000)
+    arrays = [pool.array(4000) for _ in range(5)]
+    assert pool.kept_bytes == 0
+    del arrays
+    assert pool.kept_bytes == 8000
+    assert len(mappings) == 2
+    small = pool.array(900)  # too small for 4000 bytes
+    assert pool.kept_bytes == 8000
+    fitting = pool.array(1500)
+    assert (len(fitting), pool.kept_bytes, len(mappings)) == (1500, 4000, 3)
+    del small, fitting
+    assert pool.kept_bytes == 8900
+    assert len(pickle.dumps(pool)) < 300
+
+
+def test_threads_never_share_pages() -> None:
+    pool = PagePool()
+
+    def borrow(number: int) -> bool:
+        for turn in range(300):
+            array = pool.array(5000)
+            array[:] = (number + turn) % 256
+            if (array != (number + turn) % 256).any():
+                return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(borrow, range(8)))
+    assert 1 <= pool.kept_bytes // 5000 <= 8
 
 
 def test_batches_can_be_changed_pickled_and_shared(frames_folder: Path, mappings: "weakref.WeakSet[Any]") -> None:
@@ -133,6 +186,5 @@ def test_a_loader_keeps_no_batch_and_changes_none(
 def test_pinned_batches_are_copies(frames_folder: Path, mappings: "weakref.WeakSet[Any]") -> None:
     batches = list(make_loader(frames_folder, batch_size=4, shuffle=False, pin_memory=True))
     gc.collect()
-    assert not len(mappings)
     assert all(batch["rgb"].is_pinned() for batch in batches)
     np.testing.assert_array_equal(batches[2]["rgb"][0], expected("rgb", 0))
