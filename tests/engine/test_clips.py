@@ -325,7 +325,7 @@ def test_a_rotation_that_the_container_loses_is_named(
     def upright(path: str, stream_index: int, container: str, target: Path) -> None:
         run_ffmpeg("-i", str(clip("h264_bframes.mp4")), "-c", "copy", "-frames:v", "1", str(target))
 
-    monkeypatch.setattr("vrekit.engine.clips.start_of_stream", upright)  # newer FFmpegs keep it in mkv, too
+    monkeypatch.setattr("vrekit.engine.clip_checks.start_of_stream", upright)  # newer FFmpegs keep it in mkv, too
     with pytest.raises(VideoError, match=r"turned by -?90 degrees, which this FFmpeg does not keep in mkv"):
         export(make_request(config=config("{id: video, container: mkv}"), video=str(rotated(90))))
 

@@ -5,26 +5,22 @@ is closed; then it is decoded again and compared with what came in, before any r
 that no cut shows as they came in are encoded without loss, in clips of their own.
 """
 
-import contextlib
 import logging
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.codecs.base import ClipCodec, ClipDecoder, ClipEncoder
-from vrekit.core.checksum import crc32
+from vrekit.codecs.base import ClipCodec, ClipEncoder
 from vrekit.core.errors import CodecError, MissingDependencyError, VideoError
-from vrekit.core.schema import SampleRow
+from vrekit.engine.clip_checks import ClipFrame, Difference, check_container, first_difference
 from vrekit.engine.uncut import LEAD_INS, UncutFrame, encode_uncut
 from vrekit.video.base import VideoInfo
 from vrekit.video.files import FileSource
-from vrekit.video.remux import RemuxedClip, Remuxer, start_of_stream
+from vrekit.video.remux import RemuxedClip, Remuxer
 from vrekit.writers.base import Clip
 
 logger = logging.getLogger(__name__)
@@ -33,23 +29,6 @@ logger = logging.getLogger(__name__)
 MAX_CLIP_BYTES = 128 << 20
 DEFAULT_FPS = 25.0  # of clips encoded from a source without a clock
 _FRAMES_AT_ONCE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class ClipFrame:
-    """One frame on its way into a clip.
-
-    Attributes:
-        row: Its metadata row without the payload's place; that of a failure if it has no pixels.
-        checksum: CRC-32 of its pixels, None when it failed.
-        pixels: uint8 (H, W, 3) when they are to be encoded.
-        by_decoder: It failed because the source did not decode.
-    """
-
-    row: SampleRow
-    checksum: int | None = None
-    pixels: NDArray[np.uint8] | None = None
-    by_decoder: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +180,7 @@ class ClipBuilder:
         """Return a clip that was encoded, once it is known to hold what was put in."""
         every: NDArray[np.int64] = np.arange(len(good), dtype=np.int64)
         none = np.empty(0, np.int64)
-        different = self._first_difference(RemuxedClip(data, every, none, none), good, is_whole=True)
+        different = first_difference(self._maker.codec, RemuxedClip(data, every, none, none), good, is_whole=True)
         if different is not None:
             return _Part(good, reason=f"the encoded clip does not hold what was put in: {different.reason}")
         return _Part(good, data, every)
@@ -226,13 +205,13 @@ class ClipBuilder:
         parts = (good[:start], good[start:stop], good[stop:])
         return [one for part in parts if part for one in self._cut_all(part, remuxer)]
 
-    def _cut(self, good: Sequence[ClipFrame], remuxer: Remuxer) -> "_Part | _Difference":
+    def _cut(self, good: Sequence[ClipFrame], remuxer: Remuxer) -> "_Part | Difference":
         """Return one clip, or where the last try went wrong."""
         frames = np.array([frame.row.frame_index for frame in good], np.int64)
-        different = _Difference(0, "")
+        different = Difference(0, "")
         for lead_in in LEAD_INS:
             clip = remuxer.cut(frames, self._maker.codec.suffix, lead_in=lead_in)
-            found = self._first_difference(clip, good)
+            found = first_difference(self._maker.codec, clip, good)
             if found is None:
                 return _Part(good, clip.data, clip.positions)
             logger.info("cut at frame %d with %d more key frames: %s", frames[0], lead_in, found.reason)
@@ -287,76 +266,6 @@ class ClipBuilder:
             parts.append(_Part(good[done:], reason=reason))
         return parts
 
-    def _first_difference(
-        self, clip: RemuxedClip, good: Sequence[ClipFrame], *, is_whole: bool = False
-    ) -> "_Difference | None":
-        """Return what of a clip is not what it should be, None when all frames are there and exact if they must be.
-
-        Args:
-            clip: The clip.
-            good: The frames.
-            is_whole: The clip must have no other frames.
-        """
-        try:
-            decoder = self._maker.codec.open_decoder(clip.data)
-        except CodecError as error:
-            return _Difference(0, error.message)
-        if decoder.frame_count < len(good) or (is_whole and decoder.frame_count != len(good)):
-            return _Difference(0, f"it has {decoder.frame_count} frames, expected {len(good)}")
-        found = self._difference_between(0, len(good), clip, good, decoder)
-        if found is not None:
-            return found
-        # Decoding is tried from each key frame, too: the last first, so that the decoder has to seek to each. One frame
-        # tells; behind the key frame of an open group it takes all of the group.
-        starts = [*np.searchsorted(clip.positions, clip.keys).tolist(), len(good)]
-        for number in range(len(clip.keys))[::-1]:
-            at, end = starts[number], starts[number + 1]
-            if at == end:
-                continue
-            key = clip.keys[number : number + 1]
-            rewinds = decoder.rewinds
-            with contextlib.suppress(CodecError):  # whatever it is, it shows again below
-                decoder.read(key)
-            is_start = decoder.rewinds > rewinds
-            different = self._difference_between(at, end if key in clip.open_keys else at + 1, clip, good, decoder)
-            if different is None and is_start:
-                reason = f"decoders cannot start at the key frame before frame {good[at].row.frame_index + 1}"
-                different = _Difference(at, reason, is_start=True)
-            found = different or found
-        return found
-
-    def _difference_between(
-        self, first: int, end: int, clip: RemuxedClip, good: Sequence[ClipFrame], decoder: ClipDecoder
-    ) -> "_Difference | None":
-        for start in range(first, end, _FRAMES_AT_ONCE):
-            stop = min(start + _FRAMES_AT_ONCE, end)
-            try:
-                pixels = decoder.read(clip.positions[start:stop])
-            except CodecError as error:
-                return self._first_undecodable(clip.data, clip.positions, start, error.message)
-            for at, decoded in enumerate(pixels, start):
-                reason = self._difference(good[at], decoded)
-                if reason is not None:
-                    return _Difference(at, reason)
-        return None
-
-    def _first_undecodable(self, data: bytes, positions: NDArray[np.int64], start: int, reason: str) -> "_Difference":
-        decoder = self._maker.codec.open_decoder(data)
-        for at in range(start, len(positions)):
-            try:
-                decoder.read(positions[at : at + 1])
-            except CodecError as error:
-                return _Difference(at, error.message)
-        return _Difference(start, reason)
-
-    def _difference(self, frame: ClipFrame, decoded: NDArray[np.uint8]) -> str | None:
-        number = frame.row.frame_index
-        if decoded.shape != frame.row.shape:
-            return f"frame {number} is {decoded.shape}, expected {frame.row.shape}"
-        if self._maker.codec.is_exact and pixels_checksum(decoded) != frame.checksum:
-            return f"frame {number} decodes to other pixels"
-        return None
-
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -366,41 +275,3 @@ class _Part:
     data: bytes | None = None
     positions: NDArray[np.int64] | None = None
     reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Difference:
-    """Which of a clip's frames is the first that is not what it should be, and why.
-
-    Attributes:
-        at: Place among the frames.
-        reason: For a message.
-        is_start: Read from the front of the clip it is right, but decoders cannot start at its key frame.
-    """
-
-    at: int
-    reason: str
-    is_start: bool = False
-
-
-def pixels_checksum(pixels: NDArray[np.uint8]) -> int:
-    """Return the CRC-32 of a picture's pixels."""
-    return crc32(np.ascontiguousarray(pixels).data)
-
-
-def check_container(codec: ClipCodec, info: VideoInfo) -> None:
-    """Raise VideoError unless the container of `codec`, which copies packets, takes the source with its rotation."""
-    with tempfile.TemporaryDirectory(prefix="vrekit_clip_") as folder:
-        path = Path(folder) / f"start.{codec.suffix}"
-        start_of_stream(info.uri, info.stream_index or 0, codec.suffix, path)
-        try:
-            with FileSource(path) as source:
-                kept = source.info.rotation_degrees
-        except VideoError:  # an edit list hides the first packet: the first cut will tell
-            return
-    if (kept - info.rotation_degrees) % 360:
-        raise VideoError(
-            f"{info.uri}: it is turned by {info.rotation_degrees:g} degrees, which this FFmpeg does not keep in "
-            f"{codec.suffix}",
-            hint="`codec: video` takes mp4, which does",
-        )

@@ -13,7 +13,7 @@ from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.core.errors import ComputeError, VrekitError
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.schema import SampleRow
-from vrekit.engine.clips import ClipFrame, pixels_checksum
+from vrekit.engine.clip_checks import ClipFrame, pixels_checksum
 from vrekit.graph.build import Graph, Node
 from vrekit.representations.base import LearnedRepresentation
 from vrekit.representations.resize import resize_output

@@ -28,7 +28,7 @@ from vrekit.core.files import is_temporary
 from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
-from vrekit.engine.clips import check_container
+from vrekit.engine.clip_checks import check_container
 from vrekit.engine.pipeline import Pipeline, usable_cpus
 from vrekit.engine.plan import Plan, make_plan
 from vrekit.engine.progress import ProgressListener

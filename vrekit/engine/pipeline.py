@@ -21,7 +21,8 @@ from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ComputeError, LockedError
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import OutputSpec
-from vrekit.engine.clips import ClipBuilder, ClipFrame, ClipMaker, FinishedClip
+from vrekit.engine.clip_checks import ClipFrame
+from vrekit.engine.clips import ClipBuilder, ClipMaker, FinishedClip
 from vrekit.engine.compute import BatchProcessor, Computed
 from vrekit.engine.feeder import FedBatch, Feeder, ahead
 from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
