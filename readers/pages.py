@@ -49,6 +49,8 @@ class PagePool:
 
     def take_back(self, pages: "_Pages") -> None:
         """Keep pages for the next batch; the ones that are unused for longest make room."""
+        if pages.size_bytes > self._max_kept_bytes:
+            return  # all others would make room in vain
         self._unused.append(pages)
         with suppress(IndexError):
             while self.kept_bytes > self._max_kept_bytes:

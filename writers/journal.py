@@ -21,6 +21,7 @@ import pyarrow as pa
 from pyarrow import json as arrow_json
 
 from vrekit.core.checksum import crc32
+from vrekit.core.errors import DatasetError
 from vrekit.core.files import storage_errors
 from vrekit.core.schema import SAMPLES_SCHEMA
 
@@ -201,6 +202,8 @@ def _blocks(descriptor: int, end: int) -> Iterator[bytes]:
     at, rest = 0, b""
     while at < end:
         block = _read(descriptor, min(_BLOCK_BYTES, end - at), at)
+        if not block:
+            raise DatasetError("a journal was cut short while it was read", hint="does another program change it?")
         at += len(block)
         whole, newline, left = block.rpartition(b"\n")
         if newline:

@@ -1,10 +1,12 @@
 """Items are the rows of boxes, points, sensor values and captions, exactly once each, and queries can use them."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ from vrekit.catalog.items import ITEMS_FOLDER, items_schema, items_table
 from vrekit.catalog.query import Query, select
 from vrekit.cli.app import app
 from vrekit.config.loader import load_config
-from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.errors import DatasetError, StorageError, UsageError
 from vrekit.core.spec import Kind, OutputSpec
 from vrekit.engine.export import export
 from vrekit.engine.items import list_items
@@ -240,3 +242,93 @@ def test_the_command(out: Path) -> None:
     result = runner.invoke(app, ["items", str(out), "rgb"])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("error: 'rgb' ")
+
+
+def test_column_names_that_queries_cannot_tell_apart(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (source / "case.yaml").write_text(CONFIG.replace("x1, y1, x2, y2, score, item", "x, X, Key, key_, Item, item"))
+    config = load_config(source / "case.yaml")
+    wanted = tuple(one for one in config.representations if one.name == "boxes")
+    export(
+        ExportRequest(
+            video=str(source / "car.npy"),
+            dataset=out,
+            representations=wanted,
+            config_folder=source,
+            frames=parse_frames("0..4"),
+        )
+    )
+    with open_dataset(out) as dataset:
+        list_items(dataset)
+    found = rows(out, "SELECT * FROM items ORDER BY frame_index, item")
+    names = ("x", "X_", "Key_", "key__", "Item_", "item__")
+    expected = [tuple(row) for frame in range(4) for row in boxes_of(frame).tolist()]
+    assert [tuple(row[name] for name in names) for row in found] == expected
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "the second"])
+def test_a_damaged_list_disturbs_no_other_query(out: Path, damage: str) -> None:
+    with open_dataset(out) as dataset:
+        list_items(dataset, ["gps"])
+        list_items(dataset, ["caption"])
+    path = next((out / ITEMS_FOLDER).rglob("caption*" if damage == "the second" else "gps*"))
+    path.write_bytes(b"" if damage == "empty" else path.read_bytes()[:-100])
+    assert rows(out, "SELECT count(*) AS n FROM frames") == [{"n": FRAMES}]
+    with open_dataset(out) as dataset:
+        assert len(select(dataset, Query(where="frame_index < 3")).keys()) == 3
+        with pytest.raises(DatasetError, match=path.name) as caught:
+            dataset.sql("SELECT count(*) FROM Items")
+    assert "vrekit items" in str(caught.value.hint)
+    path.unlink()
+    with open_dataset(out) as dataset:
+        list_items(dataset)
+    assert rows(out, "SELECT count(DISTINCT key) AS n FROM ITEMS") == [{"n": FRAMES}]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_no_item_is_listed_twice_when_writing_breaks_off(
+    out: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    write, calls = pq.ParquetWriter.write_table, []
+
+    def breaks_off(self: pq.ParquetWriter, table: pa.Table) -> None:
+        write(self, table)
+        calls.append(table)
+        if len(calls) == 1:
+            raise error
+
+    with open_dataset(out) as dataset:
+        assert len(dataset.sql("SELECT 1 FROM frames")) == FRAMES  # the index is there
+        monkeypatch.setattr("vrekit.catalog.items._ROW_GROUP_BYTES", 1)
+        monkeypatch.setattr(pq.ParquetWriter, "write_table", breaks_off)
+        with pytest.raises((KeyboardInterrupt, StorageError)):
+            list_items(dataset, ["gps"])
+        assert not list((out / ITEMS_FOLDER).rglob(".*"))
+        report = list_items(dataset, ["gps"])
+    assert report.already == (32 if isinstance(error, KeyboardInterrupt) else 0)
+    assert rows(out, "SELECT count(*) AS n, count(DISTINCT key) AS keys FROM items") == [{"n": FRAMES, "keys": FRAMES}]
+
+
+def test_columns_that_two_representations_have_keep_their_values(tmp_path: Path, source: Path) -> None:
+    for name, dtype in (("whole", np.int32), ("real", np.float32)):
+        (source / name).mkdir(exist_ok=True)
+        for frame in range(2):
+            np.save(source / name / f"{frame:06d}.npy", np.array([[16777217, frame]], dtype))
+    entry = "{type: external/files, params: {path: %s, kind: points, columns: [x, y]}}"
+    text = f"representations:\n  whole: {entry % 'whole'}\n  real: {entry % 'real'}\n"
+    (source / "two.yaml").write_text(text)
+    request = ExportRequest(
+        video=str(source / "car.npy"),
+        dataset=tmp_path / "out",
+        representations=load_config(source / "two.yaml").representations,
+        config_folder=source,
+        frames=parse_frames("0..2"),
+    )
+    export(request)
+    with open_dataset(tmp_path / "out") as dataset:
+        list_items(dataset)
+    found = rows(tmp_path / "out", "SELECT representation, x, y FROM items WHERE frame_index = 1 ORDER BY 1")
+    assert found == [
+        {"representation": "real", "x": 16777216.0, "y": 1.0},
+        {"representation": "whole", "x": 16777217.0, "y": 1.0},
+    ]

@@ -326,6 +326,25 @@ representations:
     assert not validate(request.dataset).problems
 
 
+@pytest.mark.parametrize("writer", ["webdataset", "lance"])
+def test_a_failure_whose_reason_is_no_valid_text(make_request: MakeRequest, tmp_path: Path, writer: str) -> None:
+    reader = tmp_path / "reader.py"
+    reader.write_text(
+        "import numpy as np\n"
+        "from vrekit.representations.base import Kind, Output, OutputSpec, Representation\n"
+        "class Reader(Representation):\n"
+        "    def output_spec(self, height, width, dependencies):\n"
+        "        return OutputSpec(kind=Kind.TABLE, dtype='float64', shape=(1,), axes='D', columns=('mean',))\n"
+        "    def compute(self, batch, dependencies):\n"
+        "        if 3 in batch.indices:\n"
+        "            raise ValueError('no file /data/\\udcff.npy')\n"
+        "        return Output(data=np.zeros((len(batch.indices), 1)))\n"
+    )
+    request = make_request(config="representations: {read: {type: '" + f"{reader}:Reader" + "'}}", writer=writer)
+    report = export(request)
+    assert {failure["error"] for failure in report.failures} == {"ValueError: no file /data/\\udcff.npy"}
+
+
 def test_dependents_of_a_failed_frame_say_so(make_request: MakeRequest, user_types: Path, tmp_path: Path) -> None:
     second = tmp_path / "second.py"
     second.write_text(

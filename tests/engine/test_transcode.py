@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
@@ -14,9 +15,10 @@ from tests.engine.test_export import decoded, file_hashes, payloads
 from tests.video.video_clips import clip
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
+from vrekit.catalog.samples import find_sidecars, read_samples, read_sidecar, sidecar_bytes
 from vrekit.catalog.validate import validate
 from vrekit.codecs.registry import codec_from_config
+from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, CodecError, ConflictError, LockedError, UsageError
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume
@@ -481,6 +483,23 @@ def test_frames_that_failed_beside_a_clip_stay_failed(make_request: MakeRequest,
     }
     new, old = (FrameDataset(folder, ["rgb"]) for folder in (tmp_path / "new", source))
     np.testing.assert_array_equal(new.batch(np.arange(len(new)))["rgb"], old.batch(np.arange(len(old)))["rgb"])
+
+
+def test_a_clip_that_does_not_decode_is_named(make_request: MakeRequest, tmp_path: Path, clip_mp4: Path) -> None:
+    config = "representations: {rgb: {type: color/rgb, codec: video}}"
+    source = exported(make_request, config, video=str(clip_mp4), shard_frames=16)
+    sidecar = find_sidecars(source)[1]
+    rows = read_sidecar(sidecar)
+    first, offset, size = (rows[name][0].as_py() for name in ("frame_index", "byte_offset", "byte_size"))
+    tar = bytearray(sidecar.with_suffix(".tar").read_bytes())
+    tar[offset : offset + size] = bytes(size)
+    sidecar.with_suffix(".tar").write_bytes(tar)
+    checksums = pa.repeat(pa.scalar(crc32(bytes(size)), pa.uint32()), len(rows))  # so written: no checksum tells
+    at = rows.column_names.index("checksum")
+    sidecar.write_bytes(sidecar_bytes(rows.set_column(at, rows.schema.field(at), checksums)))
+    with pytest.raises(CodecError, match=rf"/{first:08d}\.rgb: its clip does not decode: ") as caught:
+        transcode(source, tmp_path / "new", codecs={"rgb": "png"})
+    assert f"vrekit validate {source} --repair" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("after", [1, 17, 39])

@@ -147,7 +147,8 @@ def test_threads_never_share_pages() -> None:
 
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(borrow, range(8)))
-    assert 1 <= pool.kept_bytes // 5000 <= 8
+    # a thread has two while it borrows; one more comes where two reach for the same
+    assert 1 <= pool.kept_bytes // 5000 <= 32
 
 
 def test_batches_can_be_changed_pickled_and_shared(frames_folder: Path, mappings: "weakref.WeakSet[Any]") -> None:
@@ -188,3 +189,14 @@ def test_pinned_batches_are_copies(frames_folder: Path, mappings: "weakref.WeakS
     gc.collect()
     assert all(batch["rgb"].is_pinned() for batch in batches)
     np.testing.assert_array_equal(batches[2]["rgb"][0], expected("rgb", 0))
+
+
+def test_memory_too_large_to_keep_drives_out_nothing(mappings: "weakref.WeakSet[Any]") -> None:
+    pool = PagePool(max_kept_bytes=3 << 20)
+    kept = [pool.array(1 << 20) for _ in range(3)]
+    del kept
+    assert pool.kept_bytes == 3 << 20
+    large = pool.array((3 << 20) + 1)
+    del large
+    assert pool.kept_bytes == 3 << 20
+    assert len(mappings) == 3

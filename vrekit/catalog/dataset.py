@@ -73,7 +73,8 @@ class Dataset:
                 "runs": _runs(self.folder),
                 **{name: where for name, where in indexed.items() if isinstance(where, pa.Table)},
             },
-            views={**_VIEWS, "items": items_view(self.folder, self.manifest)},
+            views=_VIEWS,
+            late_views={"items": lambda: items_view(self.folder, self.manifest)},
             names=TABLES,
         )
 

@@ -8,7 +8,7 @@ caption has one. `vrekit items` writes the files (see `vrekit.engine.items`); th
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from vrekit.core.spec import Kind, OutputSpec
 
 ITEMS_FOLDER = "items"
 _ROWS = (Kind.BOXES, Kind.POINTS, Kind.TABLE)
-# Columns of the SQL table; a representation's own column of such a name gets a `_` at its end.
+# Columns of the SQL table before those of the representations.
 ITEMS_COLUMNS: Mapping[str, str] = {
     "key": "VARCHAR",
     "video_id": "VARCHAR",
@@ -49,7 +49,7 @@ def items_schema(stored: OutputSpec) -> pa.Schema:
     else:
         names = stored.columns or tuple(f"column_{at}" for at in range(stored.shape[-1] or 0))
         kind = pa.from_numpy_dtype(np.dtype(stored.dtype))
-        fields = [pa.field(name + "_" * (name in ITEMS_COLUMNS), kind) for name in names]
+        fields = [pa.field(name, kind) for name in _distinct(names)]
     return pa.schema(
         [
             pa.field("video_id", pa.string(), nullable=False),
@@ -57,6 +57,18 @@ def items_schema(stored: OutputSpec) -> pa.Schema:
             pa.field("items", pa.list_(pa.field("item", pa.struct(fields), nullable=False)), nullable=False),
         ]
     )
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, with `_` at the end of those that SQL, where case does not count, takes for an earlier one."""
+    taken = set(ITEMS_COLUMNS)
+    found = []
+    for name in names:
+        while name.lower() in taken:
+            name += "_"
+        taken.add(name.lower())
+        found.append(name)
+    return found
 
 
 def items_table(stored: OutputSpec, video_id: str, frames: Sequence[int], arrays: Sequence[NDArray[Any]]) -> pa.Table:
@@ -150,10 +162,10 @@ class ItemsWriter:
             self._flush()
 
     def _flush(self) -> None:
-        if self._waiting:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if waiting:  # forgotten before it is written: Ctrl-C in between must not have it written twice
             with storage_errors(self._path):
-                self._writer.write_table(pa.concat_tables(self._waiting))
-            self._waiting, self._waiting_bytes = [], 0
+                self._writer.write_table(pa.concat_tables(waiting))
 
     def commit(self) -> None:
         """Put the file in its place; durable on return."""
@@ -170,7 +182,8 @@ class ItemsWriter:
 
     def abort(self) -> None:
         """Leave the file as it was."""
-        self._writer.close()
+        with suppress(OSError):  # a full disk has no room for the footer
+            self._writer.close()
         self._temporary.unlink(missing_ok=True)
 
 
@@ -178,17 +191,35 @@ def items_view(folder: Path, manifest: Manifest) -> str:
     """Return the SELECT behind the table `items`: one row an item, with the columns of every representation."""
     from vrekit.catalog.sandbox import sql_literal  # imports DuckDB
 
-    parts = []
+    listed: dict[str, str] = {}
+    kinds: dict[str, set[pa.DataType]] = {}
     for name, record in manifest.representations.items():
         if record.is_virtual or not holds_items(record.stored) or not (folder / ITEMS_FOLDER).is_dir():
             continue
         paths = [items_path(folder, video_id, name, record) for video_id in manifest.videos]
         files = ", ".join(sql_literal(str(path.resolve())) for path in paths if path.exists())
         if files:
-            parts.append(
+            listed[name] = (
                 "SELECT format('{}/{:08d}', video_id, frame_index) AS key, video_id, frame_index, "
                 f"{sql_literal(name)} AS representation, unnest(range(len(items))) AS item, "
                 f"unnest(items, max_depth := 2) FROM read_parquet([{files}])"
             )
+            for field in _fields(record):
+                kinds.setdefault(field.name.lower(), set()).add(field.type)
+    parts = []
+    for name, select in listed.items():
+        # DuckDB would make a FLOAT of an integer and a float32, which rounds
+        columns = [field.name for field in _fields(manifest.representations[name])]
+        mixed = ['"' + one.replace('"', '""') + '"' for one in columns if _is_mixed(kinds[one.lower()])]
+        casts = ", ".join(f"{column}::DOUBLE AS {column}" for column in mixed)
+        parts.append(f"SELECT * REPLACE ({casts}) FROM ({select})" if casts else select)
     nothing = ", ".join(f"NULL::{kind} AS {name}" for name, kind in ITEMS_COLUMNS.items())
     return " UNION ALL BY NAME ".join(parts) or f"SELECT {nothing} WHERE false"
+
+
+def _fields(record: RepresentationRecord) -> list[pa.Field]:
+    return list(items_schema(record.stored).field("items").type.value_type)
+
+
+def _is_mixed(kinds: set[pa.DataType]) -> bool:
+    return len(kinds) > 1 and not any(pa.types.is_string(kind) for kind in kinds)

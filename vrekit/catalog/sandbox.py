@@ -8,7 +8,7 @@ Python's variables is visible. Tables exist in memory only, so there is nothing 
 import difflib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -33,6 +33,8 @@ class Sandbox:
         files: Table name → Parquet file inside the folder.
         tables: Table name → Arrow table.
         views: Table name → SELECT over these.
+        late_views: Table name → returns such a SELECT; asked for when a query first names the table, so that what
+            is wrong with it, or takes long, does not concern other queries.
         names: The tables that messages speak of.
     """
 
@@ -43,9 +45,11 @@ class Sandbox:
         files: Mapping[str, Path],
         tables: Mapping[str, pa.Table],
         views: Mapping[str, str],
+        late_views: Mapping[str, Callable[[], str]],
         names: Sequence[str],
     ) -> None:
         self._names = list(names)
+        self._late_views = dict(late_views)
         # With the slash, so that `data/` does not open `data-private/`, too.
         allowed = _literal(os.path.join(folder.resolve(), ""))
         self._connection = duckdb.connect(config={"python_enable_replacements": "false"})
@@ -76,9 +80,15 @@ class Sandbox:
         """
         self.check_one_select(sql)
         try:
+            self._make_late_views(sql)
             return self._connection.sql(sql)
         except duckdb.Error as error:
             self._raise(error, sql)
+
+    def _make_late_views(self, sql: str) -> None:
+        for name in self._late_views.keys() & {word.lower() for word in _WORD.findall(sql)}:
+            self._connection.execute(f"CREATE VIEW {name} AS {self._late_views[name]()}")
+            del self._late_views[name]
 
     def fetch(self, sql: str) -> pa.Table:
         """Return the result of a SELECT as an Arrow table; errors as in `relation`."""
@@ -94,7 +104,7 @@ class Sandbox:
 
     def columns(self, table: str) -> list[str]:
         """Return the names of a table's columns."""
-        return list(self._connection.sql(f"SELECT * FROM {table} LIMIT 0").columns)
+        return list(self.relation(f"SELECT * FROM {table} LIMIT 0").columns)
 
     def close(self) -> None:
         """Free the connection."""
@@ -125,6 +135,11 @@ class Sandbox:
             ) from error
         if isinstance(error, (duckdb.OutOfMemoryException, duckdb.IOException)):
             raise DatasetError(f"the query failed: {text}") from error
+        if isinstance(error, duckdb.InvalidInputException) and ".parquet'" in text:
+            raise DatasetError(
+                f"the query failed: {text}",
+                hint="if it is a list of items, delete it and run `vrekit items` again: it only repeats payloads",
+            ) from error
         if match := _MISSING_COLUMN.search(str(error)):
             used = [name for name in self._names if name in _WORD.findall(sql)] or self._names
             raise UnknownColumnError(match.group(1), {name: self.columns(name) for name in used}) from error

@@ -310,5 +310,6 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip() or "no message"
+    # what cannot be stored as text: the name of a file that is not UTF-8
+    text = str(error).strip().encode(errors="backslashreplace").decode() or "no message"
     return text if isinstance(error, VrekitError) else f"{type(error).__name__}: {text}"

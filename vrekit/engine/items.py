@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.items import ItemsWriter, holds_items, items_path, items_schema, items_table, listed_frames
 from vrekit.catalog.manifest import Manifest
-from vrekit.core.errors import CodecError, DatasetError, UsageError
+from vrekit.catalog.sandbox import sql_literal
+from vrekit.core.errors import CodecError, DatasetError, StorageError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
-from vrekit.engine.payload_source import PayloadSource, stored_frames
+from vrekit.engine.payload_source import PayloadSource
 from vrekit.engine.pipeline import usable_cpus
 from vrekit.engine.stats import StatsProgress
 
@@ -116,7 +117,8 @@ def list_items(
     started = time.perf_counter()
     progress = progress or StatsProgress()
     chosen = choose_representations(dataset.manifest, names)
-    plans = [_Plan(dataset, video_id, name) for video_id in dataset.manifest.videos for name in chosen]
+    stored = _stored_frames(dataset, chosen)
+    plans = [_Plan(dataset, *place, frames) for place, frames in stored.items()]
     progress.started(sum(len(plan.todo) for plan in plans))
     failures: list[str] = []
     items = dict.fromkeys(chosen, 0)
@@ -132,16 +134,29 @@ def list_items(
     )
 
 
+def _stored_frames(dataset: Dataset, names: Sequence[str]) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """Return the stored frames by (video, representation), rising; with one query, as there may be many of both."""
+    listed = ", ".join(sql_literal(name) for name in names)
+    table = dataset.sandbox.fetch(
+        "SELECT video_id, representation, array_agg(frame_index ORDER BY frame_index) AS frames FROM samples "
+        f"WHERE status = 'ok' AND representation IN ({listed}) GROUP BY ALL ORDER BY ALL"
+    )
+    places = zip(table["video_id"].to_pylist(), table["representation"].to_pylist(), strict=True)
+    return {
+        place: np.asarray(frames.values.to_numpy(), np.int64)
+        for place, frames in zip(places, table["frames"], strict=True)
+    }
+
+
 class _Plan:
     """The frames of one video and representation that are stored and not listed."""
 
-    def __init__(self, dataset: Dataset, video_id: str, name: str) -> None:
+    def __init__(self, dataset: Dataset, video_id: str, name: str, stored: NDArray[np.int64]) -> None:
         self.name = name
         self._dataset = dataset
         self._video_id = video_id
         self._record = dataset.manifest.representations[name]
         self._path = items_path(dataset.folder, video_id, name, self._record)
-        stored = stored_frames(dataset, video_id, name)
         self.todo: NDArray[np.int64] = np.setdiff1d(stored, listed_frames(self._path))
         self.already = len(stored) - len(self.todo)
 
@@ -161,8 +176,13 @@ class _Plan:
                 writer.add(table)
                 count += len(table["items"].combine_chunks().flatten())
                 progress.advanced(len(frames))
-        finally:  # also when it is interrupted: what is read is kept
-            writer.commit()
+        except StorageError:
+            writer.abort()  # half a row group may be in the file
+            raise
+        except BaseException:
+            writer.commit()  # what is read is kept
+            raise
+        writer.commit()
         return count
 
     def _decoded(

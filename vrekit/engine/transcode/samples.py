@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -169,11 +170,14 @@ class SampleWriter:
                 continue
             if decoder is None or decoder[0] != number:
                 (data,) = payloads.read(video_id, [of_clip[0][1]]).values()
-                decoder = number, self._clip_codecs[name].open_decoder(data)
+                with _undecodable(of_clip[0][1], payloads.source.folder):
+                    decoder = number, self._clip_codecs[name].open_decoder(data)
             for start in range(0, len(of_clip), _DECODED_AT_ONCE):
                 batch = of_clip[start : start + _DECODED_AT_ONCE]
                 positions = np.array([row["payload_index"] for _, row in batch], np.int64)
-                for (at, row), pixels in zip(batch, decoder[1].read(positions), strict=True):
+                with _undecodable(batch[0][1], payloads.source.folder):
+                    decoded = decoder[1].read(positions)
+                for (at, row), pixels in zip(batch, decoded, strict=True):
                     still = {**row, "payload_index": None, "byte_size": row["byte_size"] if at == number else 0}
                     yield [still], {(row["frame_index"], name): pixels}
 
@@ -234,6 +238,19 @@ class SampleWriter:
             sum(self._recodes(row) for row in rows if row["status"] == "ok"),
             errors,
         )
+
+
+@contextmanager
+def _undecodable(row: Mapping[str, Any], folder: Path) -> Iterator[None]:
+    """Say which clip does not decode: that of this row."""
+    try:
+        yield
+    except CodecError as error:
+        raise CodecError(
+            f"{sample_key(row['video_id'], row['frame_index'])}.{row['representation']}: its clip does not decode: "
+            f"{error.message}",
+            hint=f"`vrekit validate {folder} --repair` moves damaged samples aside",
+        ) from error
 
 
 def _ordered_keys(table: pa.Table) -> list[Key]:
