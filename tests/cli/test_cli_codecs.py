@@ -48,6 +48,8 @@ def test_the_table_of_profiles(run: Run) -> None:
         assert data.partition(",")[0] in result.stdout  # long ones are folded
     line = next(line for line in result.stdout.splitlines() if "integer maps" in line)
     assert "npy.zst (level: 9) *" in line
+    jpg = 'jpg (quality: 90, subsampling: "420", fast_upsampling: true) *'  # as YAML wants it
+    assert jpg in {row["training"]["codec"] + " *" for row in json.loads(run("codecs", "--json").stdout)}
     assert line.rstrip().endswith("exact")
 
 
@@ -80,6 +82,7 @@ def test_the_first_example_in_the_docs_runs(
     assert result.exit_code == 0, result.output
     records = read_manifest(tmp_path / "out").representations
     ids = {name: (record.codec or {})["id"] for name, record in records.items()}
+    assert records["seg"].stored.shape == (32, 48)
     flow = ids.pop("flow")  # whatever was best for so small a picture
     assert flow in {"flow-delta", "flow-jxl", "flow-kitti", "pco", "npy.zst", "npy"}
     assert ids == {
@@ -90,6 +93,30 @@ def test_the_first_example_in_the_docs_runs(
         "seg": "indices-npy.zst",
         "again": "channels-first+step+delta+byteplanes+npy+zstd",
     }
+
+
+def test_bench_of_captions_without_a_byte(run: Run, clip_npy: Path, tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").write_text('frame,caption\n0,""\n5,"a car"\n14,""\n', encoding="utf-8")
+    config = tmp_path / "captions.yaml"
+    params = "{path: captions.csv, frame_column: frame, columns: [caption]}"
+    config.write_text(f"representations:\n  text: {{type: external/table, params: {params}}}\n")
+    result = run("codecs", "bench", "--video", clip_npy, "-r", "text", "-c", config, "--frames", 2, "--json")
+    assert result.exit_code == 0, result.output
+    (text,) = json.loads(result.stdout)["results"]
+    assert (text["label"], text["stored_bytes"], text["smaller_than_npz"]) == ("txt", 0, None)
+
+
+def test_bench_counts_only_frames_that_did_not_fail(run: Run, clip_npy: Path, tmp_path: Path) -> None:
+    (tmp_path / "depth").mkdir()
+    np.save(tmp_path / "depth" / "000014.npy", np.ones((8, 8), np.float32))
+    config = tmp_path / "depth.yaml"
+    config.write_text("representations:\n  d: {type: external/files, params: {path: depth, kind: depth, unit: m}}\n")
+    common = ("codecs", "bench", "--video", clip_npy, "-r", "d", "-c", config, "--frames", 3, "--rounds", 1)
+    data = json.loads(run(*common, "--json").stdout)
+    assert (data["frames"], data["failed_frames"]) == ([14], [0, 29])
+    result = run(*common)
+    assert "256 B a frame, 1 frame " in result.stdout.replace("\n", " ")
+    assert "d failed on frames 0, 29, which are left out" in result.output
 
 
 def test_bench(run: Run, clip_npy: Path, config: Path) -> None:

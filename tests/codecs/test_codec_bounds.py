@@ -95,6 +95,14 @@ def test_values_outside_are_refused_with_a_hint(
     assert caught.value.hint
 
 
+@pytest.mark.parametrize("name", ["flow-delta", "flow-kitti", "mm-delta", "normals-delta"])
+def test_values_that_overflow_when_scaled_are_refused_without_a_warning(name: str) -> None:
+    array = np.zeros((3, 4, 2))
+    array[1, 2, 1] = np.finfo(np.float64).max
+    with pytest.raises(CodecError, match=r"values 0\.0\.\.1\.79\d+e\+308 are outside"):
+        codec_from_config(name).encode(array)
+
+
 def test_normals_that_are_no_unit_vectors_are_refused() -> None:
     normals = np.zeros((2, 2, 3), np.float32)
     normals[0, 0] = [0.5, 0, 0]

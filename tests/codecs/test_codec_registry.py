@@ -14,7 +14,7 @@ from vrekit.codecs.base import Codec
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.presets import PRESETS
 from vrekit.codecs.profiles import PROFILES, TABLE, Choice, row_of
-from vrekit.codecs.registry import codec_for, codec_from_config, codec_names, default_codec
+from vrekit.codecs.registry import clip_codec, codec_for, codec_from_config, codec_names, default_codec
 from vrekit.codecs.stages.npy import Npy
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import Kind, OutputSpec
@@ -86,6 +86,10 @@ def test_options_and_one_way_stages_decide_whether_a_codec_is_exact() -> None:
         ({"stages": ["npy"], "level": 3}, "no option 'level'", "into its stage"),
         ({"stages": "npy"}, "expected a list", None),
         ({"level": 3}, "needs an 'id'", None),
+        ({"id": ["png"]}, r"needs an 'id'.*\['png'\]", None),
+        ({"id": 7, "stages": ["npy"]}, "the id of a codec is 7, expected text", None),
+        ({"id": "jpg", "subsampling": 420}, "subsampling is 420, expected str", 'write "420"'),
+        ({"id": "mm-delta", "step": "1e-3"}, "step is '1e-3', expected float", "write 0.001"),
     ],
 )
 def test_mistakes_are_named(config: Any, message: str, hint: str | None) -> None:
@@ -93,6 +97,10 @@ def test_mistakes_are_named(config: Any, message: str, hint: str | None) -> None
         codec_from_config(config)
     if hint:
         assert hint in (caught.value.hint or "")
+
+
+def test_a_clip_codec_is_not_what_an_id_that_is_no_text_names() -> None:
+    assert clip_codec({"id": ["png"]}) is None
 
 
 def test_options_reach_their_stage_and_are_all_stored() -> None:

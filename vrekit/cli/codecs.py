@@ -121,8 +121,13 @@ def _print_bench(found: "CodecBench") -> None:
     ]
     raw = human_bytes(npz.raw_bytes / max(1, npz.frames))
     shape = "x".join("?" if length is None else str(length) for length in found.spec.shape)
-    title = f"{found.representation} ({found.data}): {found.spec.dtype} {shape}, {raw} a frame, {count} frames"
+    frames = f"{count} frame{'s' * (count > 1)}"
+    title = f"{found.representation} ({found.data}): {found.spec.dtype} {shape}, {raw} a frame, {frames}"
     columns = ["codec", "bytes", "× smaller than npz", "encode MB/s", "decode MB/s", "fidelity", "default of"]
     table(columns, rows, title=title)
+    if found.failed_frames:
+        listing = ", ".join(map(str, found.failed_frames))
+        many = len(found.failed_frames) > 1
+        note(f"{found.representation} failed on frame{'s' * many} {listing}, which {'are' if many else 'is'} left out")
     for label, reason in found.refused.items():
         note(f"{label} does not take these frames: {reason}")

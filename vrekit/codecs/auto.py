@@ -1,5 +1,6 @@
 """`codec: auto`: the smallest codec for the data at hand among those that decode fast enough."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -70,10 +71,10 @@ def fitting_codecs(spec: OutputSpec, *, store_as: str | None = None) -> list[Can
 
 
 def option_text(option: Option) -> str:
-    """Return a codec's name and options for people."""
+    """Return a codec's name and options for people; the values are as YAML wants them."""
     if isinstance(option, str):
         return option
-    options = ", ".join(f"{name}: {value}" for name, value in option.items() if name != "id")
+    options = ", ".join(f"{name}: {json.dumps(value)}" for name, value in option.items() if name != "id")
     return f"{option['id']} ({options})" if options else str(option["id"])
 
 

@@ -89,9 +89,9 @@ def clip_codec(option: CodecConfig | str | None) -> ClipCodec | None:
     """
     config: Mapping[str, Any] = {"id": option} if isinstance(option, str) else option or {}
     name = config.get("id")
-    if "stages" in config or name not in CLIP_CODECS:
+    if "stages" in config or not isinstance(name, str) or name not in CLIP_CODECS:
         return None
-    codec = _with_options(CLIP_CODECS.load(str(name)), config)
+    codec = _with_options(CLIP_CODECS.load(name), config)
     if not isinstance(codec, ClipCodec):
         raise UsageError(f"codec {name!r} is {type(codec).__name__}, expected a ClipCodec")
     return codec
@@ -185,6 +185,8 @@ def _build(option: CodecConfig | str, spec: OutputSpec | None) -> Codec:
         unknown = sorted(set(config) - {"id", "stages"})
         if unknown:
             raise UsageError(f"a codec with stages takes no option {unknown[0]!r}", hint="put it into its stage")
+        if name is not None and not isinstance(name, str):
+            raise UsageError(f"the id of a codec is {name!r}, expected text")
         return _pipeline(config["stages"], {}, spec, name)
     if not isinstance(name, str):
         raise UsageError(f"a codec config needs an 'id' or 'stages', got {config!r}")

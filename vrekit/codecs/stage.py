@@ -191,7 +191,19 @@ def _typed(value: Any, hint: Any, what: str) -> Any:
         if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
             return value
     expected = " or ".join(getattr(option, "__name__", str(option)) for option in options)
-    raise UsageError(f"{what} is {value!r}, expected {expected}")
+    raise UsageError(f"{what} is {value!r}, expected {expected}", hint=_yaml_hint(value, options))
+
+
+def _yaml_hint(value: Any, options: tuple[Any, ...]) -> str | None:
+    """Return how to write a value that YAML takes for another type: `420` is a number, `1e-3` is text."""
+    if str in options and isinstance(value, int) and not isinstance(value, bool):
+        return f'in YAML, write "{value}" with the quotes'
+    if float in options and isinstance(value, str):
+        try:
+            return f"YAML takes this for text: write {float(value)!r}"
+        except ValueError:
+            return None
+    return None
 
 
 def fits(condition: bool, stage: Stage, dtype: np.dtype[Any], shape: Shape, expected: str, hint: str = "") -> None:

@@ -92,7 +92,7 @@ def measured_codecs(
         chosen = choose_codec(
             node.spec.codec or "auto",
             node.resized,
-            arrays[name],
+            list(arrays[name].values()),
             profile=request.profile,
             store_as=node.spec.store_as,
         )

@@ -28,7 +28,8 @@ class CodecBench:
         representation: Its name.
         spec: What goes into the codecs.
         data: Row of the table of profiles that it belongs to.
-        frames: Frame numbers.
+        frames: Numbers of the frames that were measured.
+        failed_frames: Those on which the representation failed.
         npz: `np.savez_compressed` on the same frames.
         results: Measurements, smallest first.
         default_of: Label of a measurement → profiles that take that codec by default.
@@ -39,6 +40,7 @@ class CodecBench:
     spec: OutputSpec
     data: str
     frames: tuple[int, ...]
+    failed_frames: tuple[int, ...]
     npz: Measurement
     results: tuple[Measurement, ...]
     default_of: Mapping[str, tuple[str, ...]]
@@ -51,11 +53,12 @@ class CodecBench:
             "spec": self.spec.to_json(),
             "data": self.data,
             "frames": list(self.frames),
+            "failed_frames": list(self.failed_frames),
             "npz": self.npz.to_json(),
             "results": [
                 one.to_json()
                 | {
-                    "smaller_than_npz": self.npz.stored_bytes / one.stored_bytes,
+                    "smaller_than_npz": self.npz.stored_bytes / one.stored_bytes if one.stored_bytes else None,
                     "default_of": list(self.default_of.get(one.label, ())),
                 }
                 for one in self.results
@@ -99,7 +102,8 @@ def bench_codecs(
             raise UsageError(f"{name} is virtual (store: false): it is never encoded")
         existing = source.frame_indices
         chosen = existing[np.unique(np.linspace(0, len(existing) - 1, frames).astype(np.int64))].tolist()
-        arrays = sample_arrays(graph, source, [name], chosen)[name]
+        computed = sample_arrays(graph, source, [name], chosen)[name]
+    arrays = list(computed.values())
     if not arrays:
         raise ComputeError(f"{name} failed on all of the frames {', '.join(map(str, chosen))}")
     spec, store_as = node.resized, node.spec.store_as
@@ -122,7 +126,8 @@ def bench_codecs(
         representation=name,
         spec=spec,
         data=row_of(spec),
-        frames=tuple(chosen),
+        frames=tuple(computed),
+        failed_frames=tuple(frame for frame in chosen if frame not in computed),
         npz=measure_npz([np.asarray(array) for array in arrays], rounds=rounds),
         results=tuple(sorted(results, key=lambda one: one.stored_bytes)),
         default_of=default_of,

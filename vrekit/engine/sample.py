@@ -14,8 +14,8 @@ from vrekit.video.base import VideoSource
 
 def sample_arrays(
     graph: Graph, source: VideoSource, names: Sequence[str], frames: Iterable[int]
-) -> dict[str, list[NDArray[Any]]]:
-    """Return what would go into the codecs of some representations, one array a frame; frames that fail are left out.
+) -> dict[str, dict[int, NDArray[Any]]]:
+    """Return what would go into the codecs of some representations, by frame; frames that fail are left out.
 
     Args:
         graph: Where the representations are.
@@ -31,14 +31,14 @@ def sample_arrays(
     )
     decode = any(type(node.instance).uses_frames for node in nodes)
     processor = BatchProcessor(graph)
-    found: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
+    found: dict[str, dict[int, NDArray[Any]]] = {name: {} for name in names}
     try:
         for frame in frames:
             fed = Feeder(source, context=context).read(np.array([frame], np.int64), decode=decode)
             computed = processor.compute(fed.batch, order, {}, fed.failures)
             for name in names:
                 if frame in computed[name].arrays:
-                    found[name].append(processor.stored_form(name, computed[name], frame))
+                    found[name][frame] = processor.stored_form(name, computed[name], frame)
     finally:
         processor.close()
     return found

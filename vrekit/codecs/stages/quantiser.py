@@ -110,9 +110,10 @@ def quantise(
         CodecError: If a value is outside of the codes, or NaN without a code for it.
     """
     # float64: in float32, the product alone can be off by a thousandth of a step
-    scaled = np.asarray(np.multiply(array, 1.0 / divisor, dtype=np.float64))
-    if origin:
-        scaled -= origin / divisor
+    with np.errstate(over="ignore"):  # infinity is outside of the codes, which is said below
+        scaled = np.asarray(np.multiply(array, 1.0 / divisor, dtype=np.float64))
+        if origin:
+            scaled -= origin / divisor
     np.rint(scaled, out=scaled)
     if scaled.size == 0:
         return scaled.astype(dtype)

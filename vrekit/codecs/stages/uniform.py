@@ -21,7 +21,7 @@ class Uniform(Quantiser):
     Attributes:
         minimum: Value of code 0.
         maximum: Value of code top.
-        bits: 1 .. 16.
+        bits: 2 .. 16.
         nan: Whether the last code stands for NaN; without it NaN is refused.
     """
 
