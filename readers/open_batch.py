@@ -17,8 +17,8 @@ from vrekit.readers.pages import PagePool
 
 Arrays = NDArray[Any] | list[NDArray[Any] | None]
 
-# glibc gives memory of more than this back to the system when it is freed.
-_NEW_PAGES_BYTES = 32 << 20
+# glibc gives larger memory back to the system when it is freed: always above 32 MB, below if it lies last in the heap.
+_NEW_PAGES_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
