@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.items import ItemsWriter, holds_items, items_path, items_schema, items_table, listed_frames
 from vrekit.catalog.manifest import Manifest
-from vrekit.catalog.sandbox import sql_literal
 from vrekit.core.errors import CodecError, DatasetError, StorageError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
-from vrekit.engine.payload_source import PayloadSource
+from vrekit.engine.payload_source import PayloadSource, stored_frames
 from vrekit.engine.pipeline import usable_cpus
 from vrekit.engine.stats import StatsProgress
 
@@ -117,7 +116,7 @@ def list_items(
     started = time.perf_counter()
     progress = progress or StatsProgress()
     chosen = choose_representations(dataset.manifest, names)
-    stored = _stored_frames(dataset, chosen)
+    stored = stored_frames(dataset, chosen)
     plans = [_Plan(dataset, *place, frames) for place, frames in stored.items()]
     progress.started(sum(len(plan.todo) for plan in plans))
     failures: list[str] = []
@@ -132,20 +131,6 @@ def list_items(
         failures=tuple(failures),
         elapsed_seconds=time.perf_counter() - started,
     )
-
-
-def _stored_frames(dataset: Dataset, names: Sequence[str]) -> dict[tuple[str, str], NDArray[np.int64]]:
-    """Return the stored frames by (video, representation), rising; with one query, as there may be many of both."""
-    listed = ", ".join(sql_literal(name) for name in names)
-    table = dataset.sandbox.fetch(
-        "SELECT video_id, representation, array_agg(frame_index ORDER BY frame_index) AS frames FROM samples "
-        f"WHERE status = 'ok' AND representation IN ({listed}) GROUP BY ALL ORDER BY ALL"
-    )
-    places = zip(table["video_id"].to_pylist(), table["representation"].to_pylist(), strict=True)
-    return {
-        place: np.asarray(frames.values.to_numpy(), np.int64)
-        for place, frames in zip(places, table["frames"], strict=True)
-    }
 
 
 class _Plan:

@@ -19,13 +19,18 @@ from vrekit.readers.index import FrameIndex
 from vrekit.readers.payloads import open_payloads
 
 
-def stored_frames(dataset: Dataset, video_id: str, name: str) -> NDArray[np.int64]:
-    """Return the frames of a video that a representation is stored for, rising."""
+def stored_frames(dataset: Dataset, names: Sequence[str]) -> dict[tuple[str, str], NDArray[np.int64]]:
+    """Return the stored frames by (video, representation), rising; with one query, as there may be many of both."""
+    listed = ", ".join(sql_literal(name) for name in names)
     table = dataset.sandbox.fetch(
-        f"SELECT frame_index FROM samples WHERE video_id = {sql_literal(video_id)} "
-        f"AND representation = {sql_literal(name)} AND status = 'ok' ORDER BY frame_index"
+        "SELECT video_id, representation, array_agg(frame_index ORDER BY frame_index) AS frames FROM samples "
+        f"WHERE status = 'ok' AND representation IN ({listed}) GROUP BY ALL ORDER BY ALL"
     )
-    return np.asarray(table["frame_index"].to_numpy(), np.int64)
+    places = zip(table["video_id"].to_pylist(), table["representation"].to_pylist(), strict=True)
+    return {
+        place: np.asarray(frames.values.to_numpy(), np.int64)
+        for place, frames in zip(places, table["frames"], strict=True)
+    }
 
 
 class PayloadSource:

@@ -118,7 +118,8 @@ def compute_statistics(
     started = time.perf_counter()
     progress = progress or StatsProgress()
     chosen = choose_sources(dataset.manifest, sources or {})
-    plans = [_plan(dataset, video_id, chosen) for video_id in dataset.manifest.videos]
+    stored = stored_frames(dataset, list(chosen.values()))
+    plans = [_plan(dataset, video_id, chosen, stored) for video_id in dataset.manifest.videos]
     progress.started(sum(len(plan.frames) for plan in plans))
     failures: list[str] = []
     with ThreadPoolExecutor(threads or usable_cpus()) as pool:
@@ -185,19 +186,21 @@ def _fits(source: str, record: RepresentationRecord) -> bool:
     return "H" in stored.axes
 
 
-def _plan(dataset: Dataset, video_id: str, sources: Mapping[str, str]) -> _Plan:
+def _plan(
+    dataset: Dataset, video_id: str, sources: Mapping[str, str], stored: Mapping[tuple[str, str], NDArray[np.int64]]
+) -> _Plan:
     known = read_statistics(dataset.folder, video_id)
-    todo, stored = {}, _NO_FRAMES
+    todo, every = {}, _NO_FRAMES
     for source, name in sources.items():
-        frames = stored_frames(dataset, video_id, name)
-        stored = np.union1d(stored, frames)
+        frames = stored.get((video_id, name), _NO_FRAMES)
+        every = np.union1d(every, frames)
         if known.sources.get(source, name) == name:
             measured = known.table.filter(known.table[_MARKS[source]].is_valid())
             frames = np.setdiff1d(frames, measured["frame_index"].to_numpy())
         if len(frames):
             todo[source] = frames
     plan = _Plan(video_id, todo, 0)
-    return replace(plan, already=len(np.setdiff1d(stored, plan.frames)))
+    return replace(plan, already=len(np.setdiff1d(every, plan.frames)))
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------
