@@ -60,6 +60,17 @@ def rgb_rows(folder: Path) -> list[dict[str, object]]:
     return [row for row in read_samples(folder).to_pylist() if row["representation"] == "rgb"]
 
 
+def damage_clip(folder: Path, *, frame: int) -> None:
+    """Flip a bit of the clip with a frame."""
+    index = FrameIndex.from_table(read_samples(folder), ["rgb"])
+    read = open_payloads(folder, read_manifest(folder), index).read
+    payload = bytes(read(np.array([frame]), ["rgb"])["rgb"][0] or b"")
+    (path,) = [path for path in folder.rglob("*") if path.is_file() and payload in path.read_bytes()]
+    data = bytearray(path.read_bytes())
+    data[data.index(payload) + len(payload) // 2] ^= 1
+    path.write_bytes(data)
+
+
 def assert_holds(folder: Path, frames: NDArray[np.uint8]) -> None:
     dataset = FrameDataset(folder, ["rgb"])
     for frame, pixels in zip(dataset.index.frame_index, dataset.batch(np.arange(len(dataset)))["rgb"], strict=True):
@@ -401,13 +412,7 @@ def test_a_flipped_byte_is_found_by_validate_and_by_readers(
     export(request)
     report = validate(request.dataset)
     assert (report.problems, report.payloads) == ([], 3)
-    index = FrameIndex.from_table(read_samples(request.dataset), ["rgb"])
-    read = open_payloads(request.dataset, read_manifest(request.dataset), index).read
-    payload = bytes(read(np.array([20]), ["rgb"])["rgb"][0] or b"")
-    (path,) = [path for path in request.dataset.rglob("*") if path.is_file() and payload in path.read_bytes()]
-    data = bytearray(path.read_bytes())
-    data[data.index(payload) + len(payload) // 2] ^= 1
-    path.write_bytes(data)
+    damage_clip(request.dataset, frame=20)
     (problem,) = validate(request.dataset).problems
     assert (problem.code, problem.frame_index, problem.representation) == ("checksum", 14, "rgb")
     dataset = FrameDataset(request.dataset, ["rgb"])
@@ -491,13 +496,7 @@ def test_repair_takes_out_the_whole_clip_and_resume_makes_it_again(
 ) -> None:
     request = make_request(config=config(), video=str(clip_mp4), shard_frames=14, writer=writer)
     export(request)
-    index = FrameIndex.from_table(read_samples(request.dataset), ["rgb"])
-    read = open_payloads(request.dataset, read_manifest(request.dataset), index).read
-    payload = bytes(read(np.array([20]), ["rgb"])["rgb"][0] or b"")
-    (path,) = [path for path in request.dataset.rglob("*") if path.is_file() and payload in path.read_bytes()]
-    data = bytearray(path.read_bytes())
-    data[data.index(payload) + len(payload) // 2] ^= 1
-    path.write_bytes(data)
+    damage_clip(request.dataset, frame=20)
     report = repair(request.dataset, validate(request.dataset).problems)
     assert (report.samples, report.left) == (["clip/00000014.rgb.mp4"], [])
     assert [row["frame_index"] for row in rgb_rows(request.dataset)] == [*range(14), *range(28, 40)]
