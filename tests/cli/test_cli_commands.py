@@ -146,7 +146,7 @@ def test_ctrl_c_loses_nothing_and_exits_130(tmp_path: Path, config: Path) -> Non
         time.sleep(0.02)
         assert process.poll() is None
     os.kill(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
     assert "interrupted: what is done is kept" in errors
     assert "Traceback" not in errors

@@ -88,7 +88,7 @@ def test_two_processes_make_one_dataset(run: Run, clip_npy: Path, config: Path, 
         for frames in ("0..15", "15..")
     ]
     for half in halves:
-        _, errors = half.communicate(timeout=60)
+        _, errors = half.communicate(timeout=120)
         assert half.returncode == 0, errors
     checked = json.loads(run("validate", tmp_path / "out", "--json").stdout)
     assert (checked["ok"], checked["payloads"]) == (True, 60)
@@ -178,7 +178,7 @@ def test_signals_end_an_export_cleanly(
     for one in signals:
         process.send_signal(one)
         time.sleep(0.01)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     assert process.returncode in ((130, 143) if code is None else (code,))
     assert errors.startswith("interrupted: what is done is kept")
     assert "Traceback" not in errors

@@ -42,7 +42,7 @@ def interrupted(
     for one in signals:
         process.send_signal(one)
         time.sleep(0.005)
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=120)
     return process.returncode, errors
 
 
@@ -206,7 +206,7 @@ def test_a_signal_that_comes_in_a_destructor_is_not_lost(tmp_path: Path) -> None
         "    time.sleep(30)\n"
         "typer.run(main)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stderr) == (143, "interrupted\n")
 
 
@@ -219,8 +219,8 @@ def test_an_error_of_the_clean_up_is_told(tmp_path: Path) -> None:
         "from vrekit.core.errors import StorageError\n"
         "@command\n"
         "def main():\n"
-        "    Path('paused').touch()\n"
         "    try:\n"
+        "        Path('paused').touch()\n"
         "        time.sleep(30)\n"
         "    finally:\n"
         "        raise StorageError('no space left')\n"
@@ -230,5 +230,5 @@ def test_an_error_of_the_clean_up_is_told(tmp_path: Path) -> None:
     while not (tmp_path / "paused").exists():
         time.sleep(0.01)
     process.terminate()
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=120)
     assert (process.returncode, errors) == (1, "error: no space left\n")

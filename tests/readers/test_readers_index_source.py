@@ -321,5 +321,5 @@ def test_opening_imports_no_pandas(folder: Path, tmp_path: Path) -> None:
     for one in (folder, bare):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", code, str(one)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
         assert done.stdout == "False\n"
