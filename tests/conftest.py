@@ -1,5 +1,6 @@
 """Fixtures that many tests share: small real videos made with FFmpeg, and arrays."""
 
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,12 @@ representations:
   canny: {type: edges/canny, codec: npy.zst}
   flow: {type: flow/dis, params: {preset: ultrafast}, codec: npy.zst}
 """
+
+
+def pytest_configure() -> None:
+    """Have commands started by tests heed SIGINT: what a script starts in the background inherits that it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
