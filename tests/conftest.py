@@ -22,7 +22,7 @@ representations:
 
 
 def pytest_configure() -> None:
-    """Have commands started by tests heed SIGINT: what a script starts in the background inherits that it is ignored."""
+    """Have commands that tests start heed SIGINT: what a script runs in the background inherits that it is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

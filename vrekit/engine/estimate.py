@@ -14,8 +14,8 @@ from vrekit.engine.clips import ClipBuilder, ClipMaker
 from vrekit.engine.compute import BatchProcessor
 from vrekit.engine.export import Preparation, prepare
 from vrekit.engine.feeder import Feeder
-from vrekit.engine.pipeline import spec_bytes
 from vrekit.engine.request import ExportRequest
+from vrekit.engine.resources import spec_bytes
 from vrekit.representations.base import LearnedRepresentation
 
 SAMPLED_FRAMES = 4

@@ -29,10 +29,11 @@ from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.clip_checks import check_container
-from vrekit.engine.pipeline import Pipeline, usable_cpus
+from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.plan import Plan, make_plan
 from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES, ExportRequest
+from vrekit.engine.resources import usable_cpus
 from vrekit.engine.runlog import run_log
 from vrekit.engine.stored import StoredOutputs
 from vrekit.graph.build import Graph, build_graph, with_image_specs

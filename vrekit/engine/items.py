@@ -18,7 +18,7 @@ from vrekit.catalog.manifest import Manifest
 from vrekit.core.errors import CodecError, DatasetError, StorageError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
 from vrekit.engine.payload_source import PayloadSource, stored_frames
-from vrekit.engine.pipeline import usable_cpus
+from vrekit.engine.resources import usable_cpus
 from vrekit.engine.stats import StatsProgress
 
 _FRAMES_AT_ONCE = 32

@@ -6,7 +6,6 @@ and the calling thread appends finished batches in order. What is in flight is b
 
 import logging
 import math
-import os
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,71 +15,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.catalog.runs import MAX_FAILURES_LISTED, RepresentationTotals
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ComputeError, LockedError
 from vrekit.core.schema import SampleRow
-from vrekit.core.spec import OutputSpec
 from vrekit.engine.clip_checks import ClipFrame
 from vrekit.engine.clips import ClipBuilder, ClipMaker, FinishedClip
 from vrekit.engine.compute import BatchProcessor, Computed
 from vrekit.engine.feeder import FedBatch, Feeder, ahead
 from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
 from vrekit.engine.progress import ProgressListener
+from vrekit.engine.resources import batch_frames
 from vrekit.engine.stored import StoredOutputs
+from vrekit.engine.tally import Tally
 from vrekit.graph.build import Graph
 from vrekit.video.base import VideoSource
 from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
 
 logger = logging.getLogger(__name__)
-
-MAX_BATCH_FRAMES = 16
-_RAGGED_BYTES = 1 << 16  # what a ragged output is reckoned at
-
-
-@dataclass(slots=True)
-class Tally:
-    """What happened so far, by representation."""
-
-    totals: dict[str, RepresentationTotals] = field(default_factory=dict)
-    failures: list[dict[str, object]] = field(default_factory=list)
-    streaks: dict[str, int] = field(default_factory=dict)
-    last_errors: dict[str, str | None] = field(default_factory=dict)
-
-    def add(self, row: SampleRow, *, stored_bytes: int, by_decoder: bool) -> None:
-        """Count one frame of one representation.
-
-        Args:
-            row: Its metadata.
-            stored_bytes: Size of its payload; of a payload that frames share, count it with one of them.
-            by_decoder: It failed because of the video.
-        """
-        name = row.representation
-        before = self.totals.get(name, RepresentationTotals())
-        self.totals[name] = RepresentationTotals(
-            computed=before.computed + (row.status == "ok"),
-            failed=before.failed + (row.status == "failed"),
-            compute_seconds=before.compute_seconds + (row.compute_seconds or 0.0),
-            encode_seconds=before.encode_seconds + (row.encode_seconds or 0.0),
-            raw_bytes=before.raw_bytes + (row.raw_bytes or 0),
-            stored_bytes=before.stored_bytes + stored_bytes,
-        )
-        if row.status == "ok":
-            self.streaks[name] = 0
-            return
-        logger.warning("frame %d: %s failed: %s", row.frame_index, name, row.error)
-        if not by_decoder:  # a damaged stretch of video is no reason to stop
-            self.streaks[name] = self.streaks.get(name, 0) + 1
-            self.last_errors[name] = row.error
-        if len(self.failures) < MAX_FAILURES_LISTED:
-            self.failures.append(
-                {
-                    "video_id": row.video_id,
-                    "frame_index": row.frame_index,
-                    "representation": name,
-                    "error": row.error,
-                }
-            )
 
 
 @dataclass(slots=True)
@@ -117,27 +68,6 @@ class _Finishing:
     name: str
     clips: Future[list[FinishedClip]] | None
     is_last: bool  # of its cell
-
-
-def batch_frames(graph: Graph, names: list[str], frame_bytes: int, *, threads: int, memory_bytes: int) -> int:
-    """Return how many frames go through the graph together, so that all batches in flight fit `memory_bytes`.
-
-    In flight at once are one batch a worker, one waiting, one decoded ahead and one being decoded.
-    """
-    per_frame = frame_bytes + sum(spec_bytes(graph.nodes[name].memory) for name in names)
-    return max(1, min(MAX_BATCH_FRAMES, memory_bytes // (per_frame * (threads + 3))))
-
-
-def spec_bytes(spec: OutputSpec) -> int:
-    """Return the bytes of one frame in memory; ragged ones are reckoned at 64 KiB."""
-    if spec.is_ragged or spec.dtype == "str":
-        return _RAGGED_BYTES
-    return math.prod(side or 0 for side in spec.shape) * np.dtype(spec.dtype).itemsize
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

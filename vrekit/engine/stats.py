@@ -28,7 +28,7 @@ from vrekit.core.names import did_you_mean, sample_key
 from vrekit.core.spec import Kind, image_owner
 from vrekit.engine.measures import Appearance, appearance, class_histogram, depth_range, motion
 from vrekit.engine.payload_source import PayloadSource, stored_frames
-from vrekit.engine.pipeline import usable_cpus
+from vrekit.engine.resources import usable_cpus
 
 _KINDS = {"color": Kind.COLOR, "depth": Kind.DEPTH, "indices": Kind.INDICES}
 # A row has a value here when it was measured on that input.

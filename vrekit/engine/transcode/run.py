@@ -35,7 +35,7 @@ from vrekit.engine.merge.origin import LOCK_NAME, Origin, is_untouched, read_ori
 from vrekit.engine.merge.report import MergeListener
 from vrekit.engine.merge.rows import SURVEY_COLUMNS, payload_numbers, read_video_rows
 from vrekit.engine.merge.sources import Source, open_sources
-from vrekit.engine.pipeline import usable_cpus
+from vrekit.engine.resources import usable_cpus
 from vrekit.engine.transcode.changes import Change, plan_changes
 from vrekit.engine.transcode.report import RepresentationReport, TranscodeReport
 from vrekit.engine.transcode.samples import Finished, SampleWriter
