@@ -93,7 +93,7 @@ def test_another_export_that_chose_meanwhile_was_first(
             export(make_request(AUTO, video=str(clip_mp4)))
         return chosen
 
-    monkeypatch.setattr("vrekit.engine.export.measured_codecs", while_measuring)
+    monkeypatch.setattr("vrekit.engine.preparation.measured_codecs", while_measuring)
     assert export(make_request(AUTO)).computed_frames == 3 * 30
     assert len(calls) == 2
     assert codec_ids(make_request().dataset) == {"rgb": "webp", "hsv": "npy.zst", "canny": "npy.zst"}

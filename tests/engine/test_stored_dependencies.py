@@ -38,7 +38,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append(path)
         return open_source(path, **options)
 
-    monkeypatch.setattr("vrekit.engine.export.open_source", counted)
+    monkeypatch.setattr("vrekit.engine.preparation.open_source", counted)
     return calls
 
 

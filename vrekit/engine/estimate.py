@@ -12,8 +12,8 @@ from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.core.schema import SampleRow
 from vrekit.engine.clips import ClipBuilder, ClipMaker
 from vrekit.engine.compute import BatchProcessor
-from vrekit.engine.export import Preparation, prepare
 from vrekit.engine.feeder import Feeder
+from vrekit.engine.preparation import Preparation, prepare
 from vrekit.engine.request import ExportRequest
 from vrekit.engine.resources import spec_bytes
 from vrekit.representations.base import LearnedRepresentation

@@ -5,41 +5,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vrekit import __version__
-from vrekit.catalog.card import write_card
-from vrekit.catalog.manifest import (
-    MANIFEST_NAME,
-    Manifest,
-    RepresentationRecord,
-    manifest_lock,
-    read_manifest,
-    write_manifest,
-)
+from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import RepresentationTotals, RunRecord, new_run, read_runs, write_run
-from vrekit.catalog.samples import read_progress
-from vrekit.codecs.base import ClipCodec
-from vrekit.core.errors import ConflictError, DatasetError, UsageError, VideoError
-from vrekit.core.files import is_temporary
-from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
-from vrekit.core.spec import RepresentationSpec, image_owner
-from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
-from vrekit.engine.clip_checks import check_container
+from vrekit.core.errors import DatasetError
 from vrekit.engine.pipeline import Pipeline
-from vrekit.engine.plan import Plan, make_plan
+from vrekit.engine.preparation import Preparation, prepare
 from vrekit.engine.progress import ProgressListener
-from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES, ExportRequest
+from vrekit.engine.request import ExportRequest
 from vrekit.engine.resources import usable_cpus
 from vrekit.engine.runlog import run_log
 from vrekit.engine.stored import StoredOutputs
-from vrekit.graph.build import Graph, build_graph, with_image_specs
-from vrekit.video.base import VideoInfo, VideoSource
-from vrekit.video.fingerprint import fingerprint
-from vrekit.video.opener import open_source
+from vrekit.video.base import VideoSource
 from vrekit.writers.base import DatasetWriter
 from vrekit.writers.opener import open_writer
 
@@ -81,31 +58,6 @@ class ExportReport:
     def failed_frames(self) -> int:
         """Frames × representations that failed in this run."""
         return sum(totals.failed for totals in self.totals.values())
-
-
-@dataclass(slots=True)
-class Preparation:
-    """Everything known before the first frame is computed; `source` is opened only when something must be decoded."""
-
-    request: ExportRequest
-    manifest: Manifest
-    graph: Graph
-    video_id: str
-    info: VideoInfo
-    plan: Plan
-    names: list[str]
-    source: VideoSource | None
-
-    def open(self) -> VideoSource:
-        """Return the frame source, opening it if that was not needed so far."""
-        if self.source is None:
-            self.source = _open(self.request, self.info)
-        return self.source
-
-    def close(self) -> None:
-        """Close the source, if it is open."""
-        if self.source is not None:
-            self.source.close()
 
 
 def export(
@@ -172,213 +124,6 @@ def recorded_requests(dataset: Path) -> list[ExportRequest]:
     if not requests:
         raise DatasetError(f"{dataset} has no runs to resume", hint="`vrekit export VIDEO -o DATASET` starts one")
     return list(requests.values())
-
-
-def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool = False) -> Preparation:
-    """Open the video as far as needed, build the graph, check it against the dataset and plan the work.
-
-    Args:
-        request: What to export.
-        retry_failed: Plan failed frames again.
-        write: Register the video and the representations in the dataset, making it when it is not there.
-    """
-    video_id = check_video_id(request.video_id or video_id_from_path(request.video))
-    known = read_manifest(request.dataset) if (request.dataset / MANIFEST_NAME).exists() else None
-    _check_target(request.dataset)
-    source: VideoSource | None = None
-    info = _known_info(request, known, video_id, must_exist=not retry_failed)
-    if info is None:
-        source = _open(request)
-        info = source.info
-    try:
-        specs = with_image_specs(_checked_only(request), request.images)
-        graph = _graph(request, info, with_known_codecs(specs, known))
-        names = _names_to_store(request, graph)
-        _check_clips(graph, names, info)
-        if known is None or video_id not in known.videos or not known.representations.keys() >= set(names):
-            _check_containers(graph, names, info)
-        choices: dict[str, Mapping[str, Any]] = {}
-        if undecided := names_to_measure(graph, names, with_models=write):
-            wanted, source = _wanted_frames(request, info, source)
-            source = source or _open(request, info)
-            choices = measured_codecs(graph, undecided, source, wanted, request)
-            graph = _graph(request, info, with_codecs(with_known_codecs(specs, known), choices))
-        records = _records(graph, request)
-        if write:
-            with manifest_lock(request.dataset):
-                fresh = read_manifest(request.dataset) if (request.dataset / MANIFEST_NAME).exists() else None
-                if choices and fresh != known:  # another export may have chosen meanwhile: the first one counts
-                    graph = _graph(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
-                    records = _records(graph, request)
-                manifest = _merged(request, fresh, video_id, info, records)
-                if manifest != fresh:
-                    write_manifest(request.dataset, manifest)
-                    write_card(request.dataset, manifest)
-        else:
-            manifest = _merged(request, known, video_id, info, records)
-        wanted, source = _wanted_frames(request, info, source)
-        plan = make_plan(
-            video_id=video_id,
-            wanted=wanted,
-            names=names,
-            progress=read_progress(request.dataset, video_id),
-            manifest=manifest,
-            retry_failed=retry_failed,
-        )
-    except BaseException:
-        if source is not None:
-            source.close()
-        raise
-    return Preparation(request, manifest, graph, video_id, info, plan, names, source)
-
-
-def _graph(request: ExportRequest, info: VideoInfo, specs: Sequence[RepresentationSpec]) -> Graph:
-    return build_graph(
-        specs,
-        height=info.height,
-        width=info.width,
-        folders=request.folders,
-        profile=request.profile,
-        position=request.position,
-    )
-
-
-def _open(request: ExportRequest, known: VideoInfo | None = None) -> VideoSource:
-    """Open the video; one the dataset knows with the stream and the clock it has there."""
-    if known is None:
-        return open_source(request.video, stream_index=request.stream_index, fps=request.fps)
-    if not Path(request.video).exists():
-        raise VideoError(f"{request.video} does not exist", hint=_MOVED)
-    fps = None if known.source == "file" else known.fps
-    return open_source(request.video, stream_index=known.stream_index, fps=fps)
-
-
-_MOVED = "if it was moved, export it again from where it is now: what is stored stays"
-
-
-def _check_target(dataset: Path) -> None:
-    if not dataset.exists():
-        return
-    if not dataset.is_dir():
-        raise UsageError(f"{dataset} is a file; -o needs a folder", hint="choose another folder with -o")
-    foreign = any(entry.name != ".lock" and not is_temporary(entry) for entry in dataset.iterdir())
-    # Looked at last: another process may be making this very dataset, and writes its manifest first.
-    if foreign and not (dataset / MANIFEST_NAME).exists():
-        raise UsageError(
-            f"{dataset} is not empty and is no vrekit dataset",
-            hint="choose a new folder with -o, so that nothing of yours gets mixed with the dataset",
-        )
-
-
-def _known_info(request: ExportRequest, known: Manifest | None, video_id: str, *, must_exist: bool) -> VideoInfo | None:
-    """Return the video's facts from the dataset when it is the same one: that saves opening a decoder."""
-    info = known.videos.get(video_id) if known is not None else None
-    if info is None:
-        return None
-    if not Path(request.video).exists():
-        if not must_exist:
-            return info
-        raise VideoError(f"{request.video} does not exist", hint=_MOVED)
-    same_stream = request.stream_index is None or request.stream_index == info.stream_index
-    same_clock = request.fps is None or request.fps == info.fps
-    return info if same_stream and same_clock and fingerprint(Path(request.video)) == info.fingerprint else None
-
-
-def _checked_only(request: ExportRequest) -> Sequence[RepresentationSpec]:
-    names = [spec.name for spec in request.representations]
-    for name in request.only:
-        if name not in names:
-            raise UsageError(
-                f"the config has no representation {name!r}{did_you_mean(name, names)}",
-                hint=f"it has {', '.join(names)}",
-            )
-    return request.representations
-
-
-def _names_to_store(request: ExportRequest, graph: Graph) -> list[str]:
-    stored = [name for name, node in graph.nodes.items() if node.codec is not None]
-    if not request.only:
-        return stored
-    return [name for name in stored if (image_owner(name) or name) in request.only]
-
-
-def _check_clips(graph: Graph, names: Sequence[str], info: VideoInfo) -> None:
-    for name in names:
-        codec = graph.nodes[name].codec
-        if isinstance(codec, ClipCodec) and codec.copies_source and info.source != "file":
-            raise UsageError(
-                f"{name}: codec {codec.id!r} without `encode` copies the packets of a video file; {info.uri} is none",
-                hint=f"`codec: {{id: {codec.id}, encode: ffv1}}` keeps frames exactly; h264, hevc and av1 lose detail",
-            )
-
-
-def _check_containers(graph: Graph, names: Sequence[str], info: VideoInfo) -> None:
-    for name in names:
-        codec = graph.nodes[name].codec
-        if isinstance(codec, ClipCodec) and codec.copies_source:
-            check_container(codec, info)
-
-
-def _records(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRecord]:
-    wanted = set(request.only) or set(graph.nodes)
-    return {
-        name: RepresentationRecord(
-            spec=node.spec,
-            identity=node.identity,
-            memory=node.memory,
-            stored=node.stored,
-            codec=None if node.codec is None else node.codec.config(),
-            suffix=None if node.codec is None else node.codec.suffix,
-            clips=isinstance(node.codec, ClipCodec),
-        )
-        for name, node in graph.nodes.items()
-        if (image_owner(name) or name) in wanted
-    }
-
-
-def _merged(
-    request: ExportRequest,
-    known: Manifest | None,
-    video_id: str,
-    info: VideoInfo,
-    records: Mapping[str, RepresentationRecord],
-) -> Manifest:
-    if known is None:
-        known = Manifest(
-            writer=request.writer or "webdataset",
-            layout=request.layout or "sample",
-            shard_frames=request.shard_frames or DEFAULT_SHARD_FRAMES,
-            shard_size_bytes=request.shard_size_bytes or DEFAULT_SHARD_SIZE_BYTES,
-            created_with=__version__,
-        )
-    for name in ("writer", "layout", "shard_frames", "shard_size_bytes"):
-        asked, has = getattr(request, name), getattr(known, name)
-        if asked is not None and asked != has:
-            raise ConflictError(
-                f"the dataset has {name.replace('_', ' ')} {has}, asked for {asked}",
-                hint="leave the option away, or choose another output with -o",
-            )
-    merged = known.with_video(video_id, info).with_representations(records)
-    for name, record in records.items():
-        lacking = [one for one in record.spec.dependencies if one not in merged.representations]
-        if record.is_virtual and lacking:
-            raise UsageError(
-                f"{name} is virtual (store: false) and computed on read from {' and '.join(lacking)}, "
-                "which the dataset would not hold",
-                hint=f"export that too (-r {','.join([*lacking, name])}), or set `store: true` for {name}",
-            )
-    return merged
-
-
-def _wanted_frames(
-    request: ExportRequest, info: VideoInfo, source: VideoSource | None
-) -> tuple[NDArray[np.int64], VideoSource | None]:
-    selection = request.frames
-    if source is None and (info.source != "file" or selection.fps is not None):
-        source = _open(request, info)
-    existing = np.arange(info.frame_count, dtype=np.int64) if source is None else source.frame_indices
-    pts = source.pts_seconds(existing) if source is not None and selection.fps is not None else None
-    return selection.select(existing, pts), source
 
 
 def _run(prepared: Preparation, listener: ProgressListener, started: float) -> ExportReport:
