@@ -392,7 +392,7 @@ def test_a_dry_run_says_what_and_writes_nothing(source: Path, tmp_path: Path) ->
         ({"profile": "trainig"}, "did you mean 'training'"),
         ({"codecs": {"rgb": "jpgg"}}, "rgb: unknown codec 'jpgg'"),
         ({"codecs": {"rgb": "auto"}}, "rgb: codec 'auto' is for exports"),
-        ({"codecs": {"rgb": "video"}}, "rgb: clips of video are not made by transcoding"),
+        ({"codecs": {"rgb": "video"}}, "rgb: codec .video. without `encode` copies packets"),
         ({"codecs": {"rgb": "jpg"}, "names": ["flow"]}, "'rgb' gets a codec, but is not among"),
         ({"names": ["nothing"], "profile": "archive"}, "stores no representation 'nothing'"),
     ],

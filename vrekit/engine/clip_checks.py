@@ -18,6 +18,7 @@ from vrekit.video.files import FileSource
 from vrekit.video.remux import RemuxedClip, start_of_stream
 
 _FRAMES_AT_ONCE = 16
+_BYTES_AT_ONCE = 64 << 20  # of pixels; a frame of 8K video is 100 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,11 @@ class Difference:
     at: int
     reason: str
     is_start: bool = False
+
+
+def frames_at_once(frame_bytes: int) -> int:
+    """Return how many frames of this size, in bytes of pixels, are decoded together."""
+    return max(1, min(_FRAMES_AT_ONCE, _BYTES_AT_ONCE // max(1, frame_bytes)))
 
 
 def pixels_checksum(pixels: NDArray[np.uint8]) -> int:
@@ -100,8 +106,9 @@ def first_difference(
 def _difference_between(
     codec: ClipCodec, first: int, end: int, clip: RemuxedClip, good: Sequence[ClipFrame], decoder: ClipDecoder
 ) -> Difference | None:
-    for start in range(first, end, _FRAMES_AT_ONCE):
-        stop = min(start + _FRAMES_AT_ONCE, end)
+    at_once = frames_at_once(good[first].row.raw_bytes or 0) if first < end else 1
+    for start in range(first, end, at_once):
+        stop = min(start + at_once, end)
         try:
             pixels = decoder.read(clip.positions[start:stop])
         except CodecError as error:

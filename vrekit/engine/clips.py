@@ -28,7 +28,6 @@ logger = logging.getLogger(__name__)
 # A reader loads a clip whole before its first frame: a second of 4K footage of a good camera is 12 MB.
 MAX_CLIP_BYTES = 128 << 20
 DEFAULT_FPS = 25.0  # of clips encoded from a source without a clock
-_FRAMES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from vrekit.codecs.base import ClipCodec, ClipEncoder
 from vrekit.core.checksum import crc32
+from vrekit.engine.clip_checks import frames_at_once
 from vrekit.video.base import VideoSource
 from vrekit.video.remux import Remuxer
 
 LEAD_INS = (0, 1, 4)  # key frames before the last possible one that decoding is tried from
-_FRAMES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def encode_uncut(
 ) -> Iterator[tuple[int, bytes]]:
     """Yield clips of consecutive frames, each with their number; it ends early at a frame that cannot be had again.
 
-    No more than 16 frames are in memory at a time.
+    Few frames are in memory at a time.
 
     Args:
         frames: Frames by rising number.
@@ -96,7 +96,8 @@ def _from(first: int, frames: Sequence[UncutFrame], source: VideoSource) -> Iter
     wanted = {frame.number: frame.checksum for frame in frames}
     stop = frames[-1].number + 1
     expected = iter(frame.number for frame in frames)
-    for start, end in pairwise([*range(first, stop, _FRAMES_AT_ONCE), stop]):
+    at_once = frames_at_once(source.info.height * source.info.width * 3)
+    for start, end in pairwise([*range(first, stop, at_once), stop]):
         decoded = source.read(np.arange(start, end))
         for number, pixels in zip(decoded.indices.tolist(), decoded.frames, strict=True):
             if number not in wanted:

@@ -40,7 +40,7 @@ class Change:
         name: Its name.
         before: Id of its codec.
         after: Id of its new codec.
-        record: Its record in the new dataset.
+        record: Its record in the new dataset; without a group where clips are made of what shared its shards.
         recoder: Makes the new payloads; None where they are copied.
         loss: What it loses.
         note: The same for people.
@@ -54,12 +54,27 @@ class Change:
     loss: Loss
     note: str
 
+    def refused(self, key: str, reason: str | None, hint: str | None = None) -> CodecError:
+        """Return the error that says why a frame cannot be had in its new form.
+
+        Args:
+            key: Key of its sample.
+            reason: Why.
+            hint: What would help.
+        """
+        return CodecError(
+            f"{key}.{self.name} from {self.before} to {self.after}: {reason}",
+            hint=f"nothing is lost; choose another codec, such as --codec {self.name}=lossless, and another output"
+            + (f" ({hint})" if hint else ""),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
         return {
             "name": self.name,
             "before": self.before,
             "after": self.after,
+            "codec": dict(self.record.codec or {}),
             "copied": self.recoder is None,
             "loss": str(self.loss),
             "note": self.note,
@@ -108,11 +123,6 @@ def plan_changes(
         record = manifest.representations[name]
         option = codecs.get(name)
         in_clips = clip_codec(record.codec) is not None
-        if clip_codec(option) is not None:
-            raise UsageError(
-                f"{name}: clips of video are not made by transcoding",
-                hint="export this one with the codec you want, and take the others along with -r",
-            )
         if option is None and (profile is None or in_clips or record.spec.type == IMAGE_TYPE):
             note = f"copied (`--codec {name}=jpg` makes pictures of clips)" if in_clips and profile else "copied"
             changes[name] = _unchanged(record, note)
@@ -144,6 +154,12 @@ def _change(
     target, choice, error = _target(record, source, option, profile, frame_size)
     if _stages(target) == _stages(source):
         return _unchanged(record)
+    becomes_clips = isinstance(target, ClipCodec)
+    if isinstance(target, ClipCodec) and target.copies_source:
+        raise UsageError(
+            f"codec {target.id!r} without `encode` copies packets of the source video, which a dataset has not got",
+            hint=f"{{id: {target.id}, encode: ffv1}} keeps every pixel; encode: h264, hevc or av1 lose detail",
+        )
     recoder = Recoder(source, target, record.stored)
     history = list(record.identity.get(HISTORY_KEY, ()))
     if recoder.source_loses:
@@ -165,6 +181,8 @@ def _change(
             identity=identity,
             codec=target.config(),
             suffix=target.suffix,
+            clips=becomes_clips,
+            group=None if becomes_clips and not isinstance(source, ClipCodec) else record.group,
         ),
         recoder=recoder,
         loss=loss,
@@ -173,7 +191,7 @@ def _change(
 
 
 class _Target(NamedTuple):
-    codec: Codec
+    codec: Codec | ClipCodec
     choice: Mapping[str, Any]  # config key that asks for it
     error: str | None  # the largest one in words, None where its options are unusual
 
@@ -194,6 +212,13 @@ def _target(
         whole = PipelineCodec.from_stages((*one_way, *codec.stages), codec.id)
         return _Target(whole, whole.config(), _usual_error(codec, codec.config(), record.stored, None))
     resized = resized_spec(record.memory, spec.output_size, spec.output_dtype, frame_size=frame_size)
+    clips = clip_codec(option)
+    if clips is not None:
+        if spec.store_as:
+            raise UsageError(f"store_as {spec.store_as!r} does not go together with the codec {clips.id!r}")
+        clips.check_takes(resized)
+        options = (f"{name} {value}" for name, value in clips.config().items() if name not in ("id", "container"))
+        return _Target(clips, clips.config(), None if clips.is_exact else f"unbounded; {', '.join(options)}")
     codec = codec_for(option, resized, store_as=spec.store_as, profile=profile)
     choice = option_of(codec, resized, store_as=spec.store_as)
     return _Target(codec, choice, _usual_error(codec, choice, resized, spec.store_as))

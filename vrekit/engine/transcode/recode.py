@@ -38,12 +38,12 @@ class Recoder:
     would have given.
     """
 
-    def __init__(self, source: Codec | ClipCodec, target: Codec, spec: OutputSpec) -> None:
+    def __init__(self, source: Codec | ClipCodec, target: Codec | ClipCodec, spec: OutputSpec) -> None:
         """Plan the way from `source` to `target`.
 
         Args:
             source: Codec of the stored payloads; frames of clips are decoded elsewhere, and handed to `encode`.
-            target: Codec of the new ones.
+            target: Codec of the new ones; clips are made elsewhere, of what `decode` gives.
             spec: What decoding gives.
 
         Raises:
@@ -54,14 +54,14 @@ class Recoder:
         self._spec = spec
         self._shared: tuple[ArrayStage, ...] = ()
         self._decoder: Codec | ClipCodec = source
-        self._encoder = target
+        self._encoder: Codec | ClipCodec = target
         if isinstance(source, PipelineCodec) and isinstance(target, PipelineCodec):
             self._shared = _shared_stages(source, target)
             skipped = len(self._shared)
             self._decoder = PipelineCodec.from_stages(source.stages[skipped:], source.id)
             self._encoder = PipelineCodec.from_stages(target.stages[skipped:], target.id)
-            for codec in (self._decoder, self._encoder):
-                if any(stage.one_way for stage in codec.array_stages):
+            for stages in (source.array_stages[skipped:], target.array_stages[skipped:]):
+                if any(stage.one_way for stage in stages):
                     raise CodecError(
                         f"codec {target.id!r} does not keep the same thing as {source.id!r}",
                         hint="transcoding changes how values are stored; export again to store others",
@@ -82,6 +82,21 @@ class Recoder:
         """Whether the stages that both codecs begin with had lost something, and neither loses it again."""
         return any(not stage.is_exact for stage in self._shared)
 
+    @property
+    def makes_clips(self) -> ClipCodec | None:
+        """The target, where it keeps many frames in one payload."""
+        return self._target if isinstance(self._target, ClipCodec) else None
+
+    def decode(self, data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """Return what the source's codec gives, of this dtype and shape.
+
+        Raises:
+            CodecError: If it does not decode.
+        """
+        if isinstance(self._source, ClipCodec):
+            raise TypeError("clips are decoded as a whole")
+        return self._source.decode(data, dtype=dtype, shape=shape)
+
     def recode(self, data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Recoded:
         """Return the payload in the target's form.
 
@@ -98,6 +113,8 @@ class Recoder:
             layout = stage.encoded_layout(*layout)
         if isinstance(self._source, ClipCodec) or isinstance(self._decoder, ClipCodec):
             raise TypeError("clips are decoded as a whole")
+        if isinstance(self._target, ClipCodec):
+            raise TypeError("clips are encoded as a whole")
         recoded = self.encode(self._decoder.decode(data, dtype=layout[0], shape=layout[1]))
         if self._shared and self.target_loses:
             values = self._source.decode(data, dtype=dtype, shape=shape)
@@ -111,6 +128,8 @@ class Recoder:
         Raises:
             CodecError: If it does not fit the target's codec, or would not come back.
         """
+        if isinstance(self._encoder, ClipCodec):
+            raise TypeError("clips are encoded as a whole")
         started = time.perf_counter()
         new = self._encoder.encode(values)
         seconds = time.perf_counter() - started

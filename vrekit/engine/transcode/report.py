@@ -18,7 +18,8 @@ class RepresentationReport:
         payloads: Stored frames.
         bytes_before: Their bytes in the source.
         bytes_after: Their bytes in the result; None in a dry run.
-        errors: How much values changed, by name (`vrekit.codecs.measure.compare`), where this call encoded with loss.
+        errors: How much values changed, by name (`vrekit.codecs.measure.compare`), where this call encoded with loss;
+            of clips, on some of their frames.
         fidelity: The same in words; `exact` also where no payload was encoded with loss.
     """
 

@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,7 @@ from vrekit.engine.merge.sources import Source, open_sources
 from vrekit.engine.resources import usable_cpus
 from vrekit.engine.transcode.changes import Change, plan_changes
 from vrekit.engine.transcode.report import RepresentationReport, TranscodeReport
-from vrekit.engine.transcode.samples import Finished, SampleWriter
+from vrekit.engine.transcode.samples import SampleWriter
 from vrekit.writers.opener import open_writer
 
 _MAX_PROBLEMS_SHOWN = 20
@@ -52,7 +52,6 @@ class _Job:
         source: The dataset.
         output: Folder of the result.
         combined: The source without what is left out, as a merge sees it.
-        manifest: Of the result.
         changes: By stored representation.
         report: What is found and done.
     """
@@ -60,10 +59,13 @@ class _Job:
     source: Source
     output: Path
     combined: Combined
-    manifest: Manifest
     changes: Mapping[str, Change]
     report: TranscodeReport
-    errors: dict[str, list[Mapping[str, float]]] = field(default_factory=dict)
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return that of the result."""
+        return self.combined.manifest
 
     @property
     def origin(self) -> Origin:
@@ -117,16 +119,10 @@ def transcode(
     started = time.perf_counter()
     (source,) = open_sources([dataset], output)
     changes = plan_changes(source.manifest, names, profile=profile, lossy=lossy, codecs=codecs or {})
-    combined = _combined(source, changes)
-    records = {
-        name: changes[name].record if name in changes else record
-        for name, record in combined.manifest.representations.items()
-    }
     job = _Job(
         source=source,
         output=output,
-        combined=combined,
-        manifest=replace(combined.manifest, representations=records),
+        combined=_combined(source, changes),
         changes=changes,
         report=TranscodeReport(
             source=source.folder,
@@ -159,9 +155,14 @@ def _combined(source: Source, changes: Mapping[str, Change]) -> Combined:
     for name, record in source.manifest.representations.items():  # in dependency order
         if record.is_virtual and set(record.spec.dependencies) <= kept:
             kept.add(name)
-    records = {name: record for name, record in source.manifest.representations.items() if name in kept}
+    records = {
+        name: changes[name].record if name in changes else record
+        for name, record in source.manifest.representations.items()
+        if name in kept
+    }
+    manifest = replace(source.manifest, representations=records, created_with=__version__)
     return Combined(
-        manifest=replace(source.manifest, representations=records, created_with=__version__),
+        manifest=manifest.with_representations({}),  # gives new clips their groups
         order=(source,),
         video_names=({video_id: video_id for video_id in source.manifest.videos},),
         names=(frozenset(kept),),
@@ -219,27 +220,18 @@ def _sizes(table: pa.Table) -> list[tuple[str, int, int]]:
 def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) -> None:
     report = job.report
     listener.started(report.bytes_before)
-
-    def finished(one: Finished) -> None:
-        stored = sum(part.data is not None for part in one.sample.payloads)
-        report.encoded += one.encoded
-        report.copied += stored - one.encoded
-        for name, errors in one.errors.items():
-            job.errors.setdefault(name, []).append(errors)
-
-    def copied(count: int) -> None:
-        report.copied += count
-
     writer = open_writer(job.output, job.manifest)
     samples = SampleWriter(job.combined, job.changes, writer, job.output, threads=threads, memory_bytes=memory_bytes)
     try:
         for video_id in job.manifest.videos:
             writer.sweep(video_id)
-            samples.write(read_video_rows(job.combined, video_id), video_id, finished, copied, listener.advanced)
+            samples.write(read_video_rows(job.combined, video_id), video_id, listener.advanced)
     finally:
         samples.close()
     writer.close()
-    for name, errors in job.errors.items():
+    tally = samples.tally
+    report.encoded, report.copied = tally.encoded, tally.copied
+    for name, errors in tally.errors.items():
         report.parts[name].set_errors(errors)
 
 
