@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vrekit.catalog.dataset import open_dataset
+from vrekit.catalog.query import Query, select
 from vrekit.catalog.samples import read_samples
+from vrekit.catalog.subset import Subset
 from vrekit.engine.export import export
+from vrekit.engine.materialize import materialize
 from vrekit.engine.request import ExportRequest
 
 CONFIG = """
@@ -77,6 +81,37 @@ def test_hugging_face_datasets_loads_the_folder(
     assert len(rows) == 40
     np.testing.assert_array_equal(np.asarray(rows["test_a/00000003"]["rgb.png"]), clip_array[3])
     assert np.asarray(rows["square/00000029"]["canny.npy"]).shape == (32, 48)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hugging_face_datasets_and_a_failed_frame(
+    make_request: Callable[..., ExportRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both ways out that docs/reading.md names."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    (tmp_path / "depth").mkdir()
+    for frame in range(30):
+        if frame != 3:
+            np.save(tmp_path / "depth" / f"{frame}.npy", np.full((32, 48), frame, np.float32))
+    depth = f"{{type: external/files, params: {{path: {tmp_path}/depth, kind: depth}}, codec: npy}}"
+    out = make_request(config=f"representations:\n  rgb: {{type: color/rgb, codec: png}}\n  depth: {depth}\n")
+    assert export(out).failed_frames == 1
+    options: dict[str, Any] = {"split": "train", "cache_dir": str(tmp_path / "cache")}
+    with pytest.raises(ValueError, match="don't share the same prefix or the same types"):
+        datasets.load_dataset(str(out.dataset), **options)
+
+    columns = {"__key__": datasets.Value("string"), "__url__": datasets.Value("string"), "rgb.png": datasets.Image()}
+    columns["depth.npy"] = datasets.List(datasets.List(datasets.Value("float32")))
+    loaded: Any = datasets.load_dataset(str(out.dataset), features=datasets.Features(columns), **options)
+    assert [row["__key__"] for row in loaded if row["depth.npy"] is None] == ["square/00000003"]
+    assert loaded[4]["depth.npy"][31][47] == 4
+
+    with open_dataset(out.dataset) as dataset:
+        whole = Subset.from_selection(select(dataset, Query(where="len(failed) = 0")))
+        materialize(whole, dataset, tmp_path / "whole")
+    assert datasets.load_dataset(str(tmp_path / "whole"), **options).num_rows == 29
 
 
 def test_duckdb_and_numpy_find_a_payload(dataset: Path) -> None:

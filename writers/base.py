@@ -143,4 +143,4 @@ class DatasetWriter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Finish what spans cells (indexes, versions)."""
+        """Finish what spans cells (indexes, versions), of earlier runs too that were killed before they did."""

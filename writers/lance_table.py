@@ -48,13 +48,30 @@ class LanceTable:
     def __init__(self, folder: Path, group: str, representations: Sequence[str]) -> None:
         self.path = table_path(folder, group)
         self.representations = tuple(representations)
-        self.run_ids: set[str] = set()  # runs that this object appended rows for
         self._lock_path = self.path.with_name(f".{group}.lock")
+        self._untidy_path = self.path.with_name(f".{group}.untidy")  # a run id a line
 
     @property
     def exists(self) -> bool:
         """Whether the table has a version."""
         return any(self.path.glob("_versions/*.manifest"))
+
+    def untidy_runs(self) -> set[str]:
+        """Return the runs that appended rows since the table was tidied: those at work, and those that were killed."""
+        try:
+            return set(self._untidy_path.read_text().split("\n")) - {""}
+        except FileNotFoundError:
+            return set()
+
+    def mark_tidy(self) -> None:
+        """Forget the runs that appended rows; call it with the lock held."""
+        self._untidy_path.unlink(missing_ok=True)
+
+    def _mark_untidy(self, run_ids: Collection[str]) -> None:
+        new = set(run_ids) - self.untidy_runs()
+        if new:
+            with self._untidy_path.open("a") as file:
+                file.writelines(f"{run_id}\n" for run_id in sorted(new))
 
     @contextmanager
     def locked(self) -> Iterator["lance.LanceDataset"]:
@@ -129,13 +146,13 @@ class LanceTable:
                     enable_stable_row_ids=True,
                 )
                 known = self.sync(known)
+                self._mark_untidy(run_ids)  # before the commit: whatever comes now, somebody tidies
                 dataset = LanceDataset.commit(
                     str(self.path), LanceOperation.Append(fragments), read_version=dataset.version
                 )
                 self.sync(known)
             for run_id in run_ids:
                 tag(dataset, run_id)
-                self.run_ids.add(run_id)
 
 
 def _stored(dataset: "lance.LanceDataset", cell: Cell) -> pa.Table:

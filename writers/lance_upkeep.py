@@ -19,18 +19,21 @@ MERGE_FROM = 16  # fewer small fragments cost less than rewriting their payloads
 IndexType = Literal["BITMAP", "BTREE"]
 
 
-def tidy(table: LanceTable, run_ids: Collection[str], *, rows: int, size_bytes: int) -> None:
-    """Merge the small fragments these runs wrote, update the indexes and delete old versions; at the end of a run.
+def tidy(table: LanceTable, run_ids: Collection[str] = (), *, rows: int, size_bytes: int) -> None:
+    """Merge the small fragments that runs appended, update the indexes and delete old versions; at the end of a run.
 
-    Fragments that the tag of another run holds are left alone: both forms of them would stay on disk.
+    The runs are those of `untidy_runs`, so also any that were killed before they came to this. Fragments that the tag
+    of another run holds are left alone: both forms of them would stay on disk.
 
     Args:
         table: The table.
-        run_ids: The runs; their tags move to the new version.
+        run_ids: More runs; the tags of all of them move to the new version.
         rows: Frames of a full fragment.
         size_bytes: Bytes of a full fragment.
     """
     with table.locked() as dataset:
+        tags = dataset.tags.list()  # a run that was killed before its first commit has none, and gets none
+        run_ids = {*run_ids, *(run_id for run_id in table.untidy_runs() if tag_name(run_id) in tags)}
         known = table.files()
         merge_small_fragments(dataset, after=_last_held(dataset, run_ids), rows=rows, size_bytes=size_bytes)
         for column in INDEXED_COLUMNS:
@@ -40,6 +43,7 @@ def tidy(table: LanceTable, run_ids: Collection[str], *, rows: int, size_bytes: 
         for run_id in run_ids:
             tag(dataset, run_id)
         dataset.cleanup_old_versions(KEEP_VERSIONS, error_if_tagged_old_versions=False)
+        table.mark_tidy()
 
 
 def create_index(folder: Path, column: str, index_type: IndexType = "BTREE") -> int:

@@ -3,6 +3,7 @@
     lance/<group>.lance                            the table, laid out in vrekit.catalog.lance_samples
     lance/.open/<video_id>/<group>-<cell>.payloads the cell being written (and its .journal and .lock)
     lance/.<group>.lock                            held while the table changes
+    lance/.<group>.untidy                          the runs that appended rows and have not merged and indexed them yet
 
 Lance has no unit smaller than a fragment, and a fragment a batch would end in thousands of files; so an open cell grows
 in a plain file with a journal, as a tar does, and becomes one fragment when it is whole. Commit order: fragment
@@ -60,10 +61,10 @@ class LanceWriter(DatasetWriter):
                 continue
 
     def close(self) -> None:
-        """Merge the small fragments of this run and bring the indexes up to date."""
+        """Merge the small fragments of this run, and of killed ones, and bring the indexes up to date."""
         for table in self._tables.values():
-            if table.run_ids:
-                tidy(table, table.run_ids, rows=self.shard_frames, size_bytes=self.shard_size_bytes)
+            if table.untidy_runs():
+                tidy(table, rows=self.shard_frames, size_bytes=self.shard_size_bytes)
 
 
 class LanceCellWriter(JournaledCellWriter):

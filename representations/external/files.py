@@ -37,7 +37,8 @@ class Files(Representation):
         unit: Unit of the values, such as `m`.
         classes: Class names of logits, probabilities or indices.
         columns: Names of the last axis of boxes and points.
-        axes: Letters of the axes, such as `CHW`; by default HW, HWC, or KC for boxes and points.
+        axes: Letters of the axes, such as `CHW`; by default HW, HWC, or KC for boxes and points. What fits the frame
+            only in the other order is refused.
         key: Name of the array inside `.npz` files.
         scale: Multiply by this, into float32: 0.001 makes metres of a 16-bit image in millimetres.
         missing: What a frame without a file gives: `error` fails it, `invalid` stores a placeholder (NaN, or 0 for
@@ -77,9 +78,17 @@ class Files(Representation):
         """Return the layout of the first file.
 
         Raises:
-            UsageError: If there is no file, or its array does not suit `kind`, `axes` or `columns`.
+            UsageError: If there is no file, or its array does not suit `kind`, `axes`, `columns` or the frame.
         """
-        return self._spec()
+        spec = self._spec()
+        if other := _likelier_axes(spec, self.axes, (height, width)):
+            files = self._files()
+            raise UsageError(
+                f"{files[min(files)]}: shape {spec.shape} read as {spec.axes} is no map of a {height}x{width} frame, "
+                f"but it is one as {other}",
+                hint=f"give params.axes: {other}" + ("" if self.axes else f", or {spec.axes} if that is what it is"),
+            )
+        return spec
 
     def compute(self, batch: FrameBatch, dependencies: Mapping[str, Output]) -> Output:
         """Read the file of each frame.
@@ -188,6 +197,29 @@ class Files(Representation):
         if self.scale is not None:
             array = array.astype(np.float32) * np.float32(self.scale)
         return np.asarray(array)
+
+
+def _likelier_axes(spec: OutputSpec, given: str | None, frame: tuple[int, int]) -> str | None:
+    """Return CHW (or HWC) where an array that is read as HWC (CHW) is a map of the frame in that order only."""
+    if spec.axes not in ("HWC", "CHW") or given == "HWC" or None in spec.shape:
+        return None
+    first, second, last = (size or 0 for size in spec.shape)
+    as_hwc, as_chw = (first, second), (second, last)
+    if spec.axes == "HWC":
+        return "CHW" if _is_map(as_chw, frame, 0.03) and not _may_be_map(as_hwc, frame) else None
+    is_clear = last < min(as_hwc)  # nobody can insist on what is given already, so doubt counts for it
+    return "HWC" if is_clear and _is_map(as_hwc, frame, 0.03) and not _may_be_map(as_chw, frame) else None
+
+
+def _is_map(size: tuple[int, int], frame: tuple[int, int], tolerance: float) -> bool:
+    """Return whether the aspect ratio is that of the frame, but for a pixel or a share of the side."""
+    across, along = size[0] * frame[1], size[1] * frame[0]
+    return abs(across - along) <= max(*frame, tolerance * max(across, along))
+
+
+def _may_be_map(size: tuple[int, int], frame: tuple[int, int]) -> bool:
+    """Return whether it is a map of the frame, its sides rounded far, or squeezed into a square as networks want it."""
+    return size[0] == size[1] or _is_map(size, frame, 0.1)
 
 
 def _load_image(file: Path, *, keep_palette: bool) -> NDArray[Any]:

@@ -22,6 +22,7 @@ from tests.catalog.query_dataset import (
 )
 from vrekit.catalog.dataset import TABLES, open_dataset
 from vrekit.catalog.index import FRAMES_SCHEMA, INDEX_FOLDER, consolidate, frames_of
+from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SAMPLES_SCHEMA, SampleRow, rows_to_table
 
@@ -151,8 +152,10 @@ def test_threads_may_open_it_at_once(tmp_path: Path) -> None:
     assert {path.name for path in (folder / INDEX_FOLDER).iterdir()} == {"frames.parquet", "samples.parquet"}
 
 
-def test_a_damaged_sidecar_is_named(tmp_path: Path) -> None:
-    folder = write_dataset(tmp_path / "out", [make_row("car", 0, "rgb")])
+@pytest.mark.parametrize("count", [1, 30])  # one by one, and side by side
+def test_a_damaged_sidecar_is_named(tmp_path: Path, count: int) -> None:
+    folder = write_dataset(tmp_path / "out", [make_row(f"car{number:02d}", 0, "rgb") for number in range(count)])
+    assert read_samples(folder)["video_id"].to_pylist() == [f"car{number:02d}" for number in range(count)]
     bad = add_sidecar(folder, [make_row("car", 1, "rgb")], "all-00000100-00000199")
     bad.write_bytes(b"PAR1 nonsense PAR1")
     with pytest.raises(DatasetError, match=r"all-00000100-00000199\.parquet is damaged"):

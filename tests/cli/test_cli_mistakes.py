@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,10 @@ import numpy as np
 import pytest
 from typer.testing import Result
 
+from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.validate import validate
+from vrekit.core.errors import DatasetError
+from vrekit.readers import FrameDataset
 
 Run = Callable[..., Result]
 
@@ -163,6 +167,35 @@ def test_not_a_dataset(run: Run, tmp_path: Path, command: str) -> None:
     assert_one_clear_error(run(command, file), "is a file", code=1)
 
 
+@pytest.mark.parametrize("command", ["transcode", "merge", "convert"])
+def test_an_unfinished_dataset_says_what_finishes_it(
+    export: Run, run: Run, tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, half = tmp_path / "out", tmp_path / "half"
+    assert export().exit_code == 0
+    sources = [source]
+    if command == "merge":
+        sources.append(tmp_path / "other")
+        shutil.copytree(source, sources[-1])
+    options = {"transcode": ["--profile", "archive"]}.get(command, [])
+    with monkeypatch.context() as patch:
+        for module in ("merge", "transcode"):
+            patch.setattr(f"vrekit.engine.{module}.run.write_manifest", _interrupt)
+        assert run(command, *sources, "-o", half, *options).exit_code == 130
+    parts = [f"{half} is not a dataset yet: a {command} of {', '.join(map(str, sources))} into it was interrupted"]
+    parts.append(f"hint: the same `vrekit {command} …` again finishes it")
+    for one in (["validate"], ["info"], ["stats"], ["gc"], ["query", "true"]):
+        assert_one_clear_error(run(one[0], half, *one[1:]), *parts, code=1)
+    with pytest.raises(DatasetError, match=f"a {command} of .* was interrupted"):
+        FrameDataset(half)
+    (half / "origin.json").write_text("{")
+    assert_one_clear_error(run("info", half), "is not a dataset (it has no dataset.json)", code=1)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 1}', '{"a": 1}'])
 def test_damaged_manifest(run: Run, tmp_path: Path, text: str) -> None:
     (tmp_path / "dataset.json").write_text(text)
@@ -239,3 +272,68 @@ def test_read_only_disk(tmp_path: Path, clip_npy: Path, good_config: Path) -> No
     assert "read-only" in result.stderr
     assert "hint: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+NOT_UTF8 = os.fsdecode(b"caf\xe9")  # as Latin-1 spells it
+needs_byte_names = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such file names")
+
+
+@needs_byte_names
+@pytest.mark.parametrize("name", [".npy", ".mp4", "/in.npy"])
+def test_a_video_whose_name_is_no_text(
+    run: Run, tmp_path: Path, good_config: Path, clip_npy: Path, clip_mp4: Path, name: str
+) -> None:
+    video, out = tmp_path / f"{NOT_UTF8}{name}", tmp_path / "out"
+    video.parent.mkdir(exist_ok=True)
+    shutil.copy(clip_mp4 if name.endswith("mp4") else clip_npy, video)
+    options = ["--config", good_config]
+    for command in (
+        ["export", "-o", out],
+        ["export", "-o", out, "--dry-run"],
+        ["export", "-o", out, "--video-id", "a"],
+    ):
+        result = run(*command, *options, video)
+        assert_one_clear_error(result, "path is not UTF-8 text", "rename it, or give a link to it (`ln -s`)", code=1)
+        assert not out.exists()
+    assert_one_clear_error(run("codecs", "bench", "--video", video, "-r", "rgb", *options), "is not UTF-8 text", code=2)
+    # the others are exported, and what the hint says helps
+    result = run("export", video, clip_npy, "-o", out, *options)
+    assert_one_clear_error(result, "is not UTF-8 text", code=1)
+    link = tmp_path / f"link{video.suffix}"
+    link.symlink_to(video)
+    assert run("export", link, "-o", out, *options).exit_code == 0
+    assert set(read_manifest(out).videos) == {"square", "link"}
+    assert not validate(out).problems
+
+
+@needs_byte_names
+def test_a_dataset_whose_name_is_no_text(export: Run, run: Run, tmp_path: Path, clip_npy: Path) -> None:
+    out = tmp_path / NOT_UTF8
+    assert_one_clear_error(run("export", clip_npy, "-o", out), f"{tmp_path}", "is not UTF-8 text", code=2)
+    assert not out.exists()
+    assert export().exit_code == 0
+    for command in (["merge"], ["transcode", "--profile", "archive"], ["convert"], ["query", "true", "--save"]):
+        result = run(command[0], tmp_path / "out", *command[1:], *(["-o"] if command[-1] != "--save" else []), out)
+        assert_one_clear_error(result, "is not UTF-8 text", code=2)
+        assert not out.exists()
+    shutil.copytree(tmp_path / "out", out)
+    for name in ("info", "validate", "resume", "stats", "items", "gc"):
+        assert_one_clear_error(run(name, out), "is not UTF-8 text", code=2)
+    assert_one_clear_error(run("merge", tmp_path / "out", out, "-o", tmp_path / "new"), "is not UTF-8 text", code=1)
+    with pytest.raises(DatasetError, match="is not UTF-8 text"):
+        FrameDataset(out)
+    assert not (tmp_path / "new").exists()
+
+
+@needs_byte_names
+def test_a_working_folder_whose_name_is_no_text(
+    export: Run, run: Run, tmp_path: Path, clip_npy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert export().exit_code == 0
+    (tmp_path / NOT_UTF8).mkdir()
+    monkeypatch.chdir(tmp_path / NOT_UTF8)
+    assert_one_clear_error(run("export", clip_npy, "-o", tmp_path / "new"), "is not UTF-8 text", code=2)
+    assert not (tmp_path / "new").exists()
+    shutil.copytree(tmp_path / "out", "in")
+    assert_one_clear_error(run("merge", "in", "-o", tmp_path / "new"), f"{tmp_path}/", "is not UTF-8 text", code=1)
+    assert not (tmp_path / "new" / "dataset.json").exists()

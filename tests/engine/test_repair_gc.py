@@ -4,11 +4,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+import lance
 import pytest
 
 from tests.engine.merge_datasets import file_hashes, make_dataset, member, members_of, rows_of
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.samples import find_sidecars, read_sidecar
+from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics
 from vrekit.catalog.validate import validate
 from vrekit.core.errors import DatasetError
 from vrekit.core.locks import OwnedFile
@@ -16,6 +18,7 @@ from vrekit.engine.export import export, resume
 from vrekit.engine.gc import GcReport, collect_garbage
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.request import ExportRequest
+from vrekit.writers.lance_writer import LanceWriter
 
 MakeRequest = Callable[..., ExportRequest]
 NOW = timedelta(0)
@@ -138,10 +141,42 @@ def test_temporary_files_and_stale_indexes_go(tmp_path: Path) -> None:
     left = folder / "runs" / ".run-x.json.123.tmp"
     left.write_bytes(b"half")
     assert set(whys(collect_garbage(folder)).values()) == {"a stale index"}
+    with open_dataset(folder):
+        pass
+    write_statistics(folder, "car", Statistics(STATISTICS_SCHEMA.empty_table()))
+    assert whys(collect_garbage(folder)) == {"index/frames.parquet": "a stale index"}
     age(left, 30)
     assert whys(collect_garbage(folder)) == {"runs/.run-x.json.123.tmp": "a temporary file"}
     with open_dataset(folder) as dataset:
         assert len(dataset.samples.fetchall()) == 16
+
+
+@pytest.mark.parametrize("how", ["export", "resume", "gc"])
+def test_lance_upkeep_that_was_missed(make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    request = make_request(writer="lance")
+    with monkeypatch.context() as patch:
+        patch.setattr(LanceWriter, "close", _interrupt_close)
+        with pytest.raises(KeyboardInterrupt):
+            export(request)
+    tables = [lance.dataset(str(path)) for path in request.dataset.glob("lance/*.lance")]
+    assert [table.describe_indices() for table in tables] == [[]] * len(tables)
+    if how == "export":
+        assert export(request).run_id is None
+    elif how == "resume":
+        assert [report.run_id for report in resume(request.dataset)] == [None]
+    else:
+        collect_garbage(request.dataset, dry_run=True)
+        assert list(request.dataset.glob("lance/.*.untidy"))
+        collect_garbage(request.dataset)
+    for table in tables:
+        table.checkout_latest()  # type: ignore[no-untyped-call]  # missing in its stub
+        assert [index.name for index in table.describe_indices()] == ["run_id_bitmap", "video_id_bitmap"]
+    assert not list(request.dataset.glob("lance/.*.untidy"))
+    assert not validate(request.dataset).problems
+
+
+def _interrupt_close(self: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_lance_leftovers(tmp_path: Path) -> None:

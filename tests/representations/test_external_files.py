@@ -1,5 +1,6 @@
 """external/files: every file format, numbering, and what goes wrong."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,59 @@ def test_axes_of_planar_logits(tmp_path: Path) -> None:
     assert (spec.size_of("C"), spec.size_of("H"), spec.size_of("W")) == (19, 4, 6)
     with pytest.raises(UsageError, match="does not fit the axes 'HW'"):
         Files(str(tmp_path), Kind.LOGITS, axes="HW").output_spec(1, 1, {})
+
+
+@pytest.mark.parametrize(
+    ("shape", "frame"),
+    [
+        ((150, 540, 960), (540, 960)),  # the frame's own size
+        ((150, 72, 128), (540, 960)),  # a smaller one, with fewer rows than classes
+        ((19, 384, 672), (540, 960)),  # rounded to what a network takes
+        ((19, 38, 68), (540, 960)),  # patches of 14 pixels
+        ((2, 271, 480), (541, 960)),
+        ((3, 64, 64), (512, 512)),
+        ((150, 960, 540), (960, 540)),  # upright
+    ],
+)
+@pytest.mark.parametrize("kind", [Kind.LOGITS, Kind.PROBABILITIES, Kind.FLOW, Kind.NORMALS, Kind.COLOR])
+def test_an_order_that_does_not_fit_the_frame_is_noticed(
+    tmp_path: Path, shape: tuple[int, int, int], frame: tuple[int, int], kind: Kind
+) -> None:
+    np.save(tmp_path / "12.npy", np.zeros(shape, np.uint8))
+    message = rf"12\.npy: shape {re.escape(str(shape))} read as HWC is no map of a {frame[0]}x{frame[1]} frame"
+    with pytest.raises(UsageError, match=message) as error:
+        Files(str(tmp_path), kind).output_spec(*frame, {})
+    assert error.value.hint == "give params.axes: CHW, or HWC if that is what it is"
+    for axes in ("HWC", "CHW"):  # what the hint says is taken
+        assert Files(str(tmp_path), kind, axes=axes).output_spec(*frame, {}).axes == axes
+    np.save(tmp_path / "12.npy", np.zeros((*shape[1:], shape[0]), np.uint8))
+    for given in (None, "HWC"):
+        assert Files(str(tmp_path), kind, axes=given).output_spec(*frame, {}).axes == "HWC"
+    if shape[0] < min(shape[1:]):
+        with pytest.raises(UsageError, match="read as CHW is no map") as error:
+            Files(str(tmp_path), kind, axes="CHW").output_spec(*frame, {})
+        assert error.value.hint == "give params.axes: HWC"
+
+
+@pytest.mark.parametrize(
+    ("shape", "frame"),
+    [
+        ((64, 64, 64), (512, 512)),  # could be either
+        ((48, 48, 64), (480, 640)),  # squeezed into a square, with channels that make up the frame's ratio
+        ((37, 37, 768), (540, 960)),
+        ((100, 200, 113), (540, 960)),  # of another ratio in both orders
+        ((1, 1, 2), (540, 960)),
+        ((0, 0, 3), (540, 960)),
+        ((9, 16, 9), (540, 960)),
+    ],
+)
+def test_an_order_that_may_be_right_is_taken(
+    tmp_path: Path, shape: tuple[int, int, int], frame: tuple[int, int]
+) -> None:
+    np.save(tmp_path / "0.npy", np.zeros(shape, np.float32))
+    for given in (None, "HWC", "CHW"):
+        spec = Files(str(tmp_path), Kind.LOGITS, axes=given).output_spec(*frame, {})
+        assert (spec.axes, spec.shape) == (given or "HWC", shape)
 
 
 def test_missing_frame_fails_or_is_invalid(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from vrekit.catalog.lance_samples import FIELDS, lance_samples, open_table, tabl
 from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import DatasetError, StorageError, UsageError
 from vrekit.core.schema import rows_to_table
+from vrekit.writers import lance_writer
 from vrekit.writers.base import Cell
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import MERGE_FROM, create_index
@@ -206,6 +207,40 @@ def test_indexes(tmp_path: Path) -> None:
     assert "ScalarIndexQuery" in table(tmp_path).scanner(filter="`canny:image:byte_size` < 9").explain_plan()
     with pytest.raises(UsageError, match=r"has a column 'rgb:bytesize' \(did you mean 'rgb:byte_size'\?\)"):
         create_index(tmp_path, "rgb:bytesize")
+
+
+def test_upkeep_that_a_killed_run_missed_is_made_up_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(lance_writer, "tidy", _kill)
+        with pytest.raises(KeyboardInterrupt):
+            write_cells(tmp_path, MERGE_FROM, run_id="run1")
+    assert not table(tmp_path).describe_indices()
+    assert len(table(tmp_path).get_fragments()) == MERGE_FROM
+    make_writer(tmp_path, "lance").close()  # it has nothing to write
+    assert [index.name for index in table(tmp_path).describe_indices()] == ["run_id_bitmap", "video_id_bitmap"]
+    assert len(table(tmp_path).get_fragments()) == 1
+    assert table(tmp_path).tags.list()["run-run1"]["version"] == table(tmp_path).version
+    assert stored_payloads(tmp_path, "lance") == expected_payloads(
+        [64 * number + frame for number in range(MERGE_FROM) for frame in (0, 1)]
+    )
+    monkeypatch.setattr(lance_writer, "tidy", _kill)
+    make_writer(tmp_path, "lance").close()
+
+
+def test_the_next_run_makes_up_for_the_upkeep_of_a_killed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(lance_writer, "tidy", _kill)
+        with pytest.raises(KeyboardInterrupt):
+            write_cells(tmp_path, MERGE_FROM - 1, run_id="run1")
+    write_cells(tmp_path, 1, first=MERGE_FROM - 1, run_id="run2")
+    assert len(table(tmp_path).get_fragments()) == 1
+    assert len({tag["version"] for tag in table(tmp_path).tags.list().values()}) == 1
+    monkeypatch.setattr(lance_writer, "tidy", _kill)
+    make_writer(tmp_path, "lance").close()
+
+
+def _kill(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:

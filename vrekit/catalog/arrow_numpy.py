@@ -36,7 +36,12 @@ def take(table: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
 
 
 def _chunks(column: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
-    return column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    if not isinstance(column, pa.ChunkedArray):
+        return [column]
+    if column.num_chunks > 1:  # shards may be tiny: one copy here is quicker than a look at each
+        whole = column.combine_chunks()
+        column = whole if isinstance(whole, pa.ChunkedArray) else pa.chunked_array([whole])
+    return list(column.chunks)
 
 
 def _numbers(array: pa.Array, dtype: DTypeLike, null: float) -> NDArray[Any]:

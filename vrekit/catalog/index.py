@@ -4,8 +4,9 @@
     index/frames.parquet    one row per (video, frame), FRAMES_SCHEMA; statistics joined in
 
 Rows are sorted by (video_id, frame_index, representation), so that the minima and maxima of the row groups locate a
-video or a frame. Both files are a cache of the shards' own metadata: they carry the digest of what they were made
-from (names, sizes and modification times), are rebuilt when that differs, and may be deleted at any time.
+video or a frame. Both files are a cache of the shards' own metadata: each carries the digest of what it was made from
+(names, sizes and modification times; the statistics count for frames only, so that readers, which need the samples, are
+not slower after `vrekit stats`), is rebuilt when that differs, and may be deleted at any time.
 """
 
 import errno
@@ -61,7 +62,7 @@ class Index:
 
     samples: Path | pa.Table
     frames: Path | pa.Table
-    digest: str
+    digest: str  # of all it is made from
 
     def read_samples(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return rows of the samples table; optionally some columns only."""
@@ -84,12 +85,12 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
-    digest = source_digest(folder, manifest)
+    digests = source_digests(folder, manifest)
     samples, frames = (folder / INDEX_FOLDER / f"{name}.parquet" for name in ("samples", "frames"))
-    if index_digest(samples) == digest and index_digest(frames) == digest:
-        return Index(samples, frames, digest)
+    if index_digest(samples) == digests.samples and index_digest(frames) == digests.frames:
+        return Index(samples, frames, digests.frames)
     try:
-        _write(samples, frames, digest, folder, manifest)
+        _write(samples, frames, digests, folder, manifest)
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
@@ -97,9 +98,9 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
         return Index(
             pa.concat_tables([SAMPLES_SCHEMA.empty_table(), *(part[0] for part in parts)]),
             pa.concat_tables([FRAMES_SCHEMA.empty_table(), *(part[1] for part in parts)]),
-            digest,
+            digests.frames,
         )
-    return Index(samples, frames, digest)
+    return Index(samples, frames, digests.frames)
 
 
 def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table] | None:
@@ -115,7 +116,7 @@ def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> It
     """
     texts = [name for name in columns if pa.types.is_string(SAMPLES_SCHEMA.field(name).type)]
     try:
-        digest = source_digest(folder, manifest)  # it fails where something is deleted at the same time
+        digest = source_digests(folder, manifest).samples  # it fails where something is deleted at the same time
         file = pq.ParquetFile(folder / INDEX_FOLDER / "samples.parquet", read_dictionary=texts)
     except (OSError, pa.ArrowInvalid):
         return None
@@ -136,28 +137,48 @@ def consolidated_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) 
         yield consolidate(table).select(list(columns))
 
 
-def source_digest(folder: Path, manifest: Manifest) -> str:
-    """Return 64 hex digits that change whenever a file the index is made from is added, removed or replaced."""
+@dataclass(frozen=True, slots=True)
+class SourceDigests:
+    """64 hex digits that change whenever a file is added, removed or replaced that a table of the index is made from.
+
+    Attributes:
+        samples: The metadata of the shards.
+        frames: That and the statistics, so everything.
+    """
+
+    samples: str
+    frames: str
+
+
+def source_digests(folder: Path, manifest: Manifest) -> SourceDigests:
+    """Return the digests of what the index of a dataset is made from, as it is now."""
     state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
     if manifest.writer == "webdataset":
         shards = folder / SHARDS_FOLDER
         roots = sorted(Path(entry) for entry in os.scandir(shards) if entry.is_dir()) if shards.is_dir() else []
     else:
         roots = [table / "_versions" for table in find_tables(folder)]
-    for root in [*roots, folder / STATISTICS_FOLDER]:
-        if not root.is_dir():
-            continue
-        lines = []
-        for entry in os.scandir(root):
-            if not entry.name.startswith(".") and entry.name.endswith((".parquet", ".manifest")):
-                status = entry.stat()
-                lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}\n")
-        state.update(f"{root.relative_to(folder).as_posix()}\n{''.join(sorted(lines))}".encode())
-    return state.hexdigest()
+    for root in roots:
+        state.update(_listing(root, folder))
+    samples = state.hexdigest()
+    state.update(_listing(folder / STATISTICS_FOLDER, folder))
+    return SourceDigests(samples, state.hexdigest())
+
+
+def _listing(root: Path, folder: Path) -> bytes:
+    """Return names, sizes and times of the files in one folder that matter; nothing if it is not there."""
+    if not root.is_dir():
+        return b""
+    lines = []
+    for entry in os.scandir(root):
+        if not entry.name.startswith(".") and entry.name.endswith((".parquet", ".manifest")):
+            status = entry.stat()
+            lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}\n")
+    return f"{root.relative_to(folder).as_posix()}\n{''.join(sorted(lines))}".encode()
 
 
 def index_digest(path: Path) -> str | None:
-    """Return the `source_digest` that an index file was made with, None if it is no readable index."""
+    """Return the digest that an index file was made with, None if it is no readable index."""
     try:
         return _digest_of(pq.ParquetFile(path))
     except (OSError, pa.ArrowInvalid):
@@ -172,14 +193,14 @@ def _digest_of(file: pq.ParquetFile) -> str:
 # -- writing -----------------------------------------------------------------------------------------------------
 
 
-def _write(samples: Path, frames: Path, digest: str, folder: Path, manifest: Manifest) -> None:
+def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, manifest: Manifest) -> None:
     samples.parent.mkdir(exist_ok=True)
     token = secrets.token_hex(4)  # several processes and threads may build it at once; the last one stays
     temporaries = [path.with_name(f".{path.name}.{token}.tmp") for path in (samples, frames)]
     try:
         with (
-            _writer(temporaries[0], SAMPLES_SCHEMA, digest) as samples_writer,
-            _writer(temporaries[1], FRAMES_SCHEMA, digest) as frames_writer,
+            _writer(temporaries[0], SAMPLES_SCHEMA, digests.samples) as samples_writer,
+            _writer(temporaries[1], FRAMES_SCHEMA, digests.frames) as frames_writer,
         ):
             for part, part_frames in _parts(folder, manifest):
                 samples_writer.write_table(part, row_group_size=_ROW_GROUP)

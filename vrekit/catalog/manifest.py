@@ -15,11 +15,13 @@ from typing import Any, Self
 
 from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.files import storage_errors, write_atomic
+from vrekit.core.names import NOT_UTF8_HINT, is_utf8
 from vrekit.core.schema import FORMAT_VERSION
 from vrekit.core.spec import OutputSpec, RepresentationSpec, digest
 from vrekit.video.base import VideoInfo
 
 MANIFEST_NAME = "dataset.json"
+ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
 WRITERS = ("lance", "webdataset")
 
 
@@ -278,16 +280,15 @@ def read_manifest(folder: Path) -> Manifest:
     """Return the manifest of the dataset in `folder`.
 
     Raises:
-        DatasetError: If there is none, it is damaged, or a newer vrekit wrote it.
+        DatasetError: If there is none, it is damaged, or a newer vrekit wrote it; or its name is not UTF-8.
     """
     path = folder / MANIFEST_NAME
+    if not is_utf8(folder):
+        raise DatasetError(f"{folder} is not UTF-8 text", hint=NOT_UTF8_HINT)
     try:
         data = json.loads(path.read_bytes())
     except FileNotFoundError:
-        what = "is not a dataset (it has no dataset.json)" if folder.is_dir() else "does not exist"
-        raise DatasetError(
-            f"{folder} {what}", hint="`vrekit export VIDEO -o DATASET` makes one; pass the folder that -o named"
-        ) from None
+        raise _no_dataset(folder) from None
     except NotADirectoryError:
         raise DatasetError(f"{folder} is a file, not a dataset", hint="pass the folder that -o named") from None
     except PermissionError:
@@ -308,6 +309,25 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.from_json(data)
     except (KeyError, TypeError, ValueError) as error:
         raise DatasetError(f"{path} is damaged: {type(error).__name__} {error}") from error
+
+
+def _no_dataset(folder: Path) -> DatasetError:
+    """Return the error for a folder without a manifest."""
+    try:
+        origin = json.loads((folder / ORIGIN_NAME).read_bytes())
+        command = "transcode" if "transcode" in origin["options"] else "merge"
+        sources = ", ".join(source["folder"] for source in origin["sources"])
+    except (OSError, ValueError, KeyError, TypeError):
+        what = "is not a dataset (it has no dataset.json)" if folder.is_dir() else "does not exist"
+        return DatasetError(
+            f"{folder} {what}", hint="`vrekit export VIDEO -o DATASET` makes one; pass the folder that -o named"
+        )
+    if command == "merge" and len(origin["sources"]) == 1:
+        command = "convert"  # the name that one goes by, though a merge of one dataset is the same
+    return DatasetError(
+        f"{folder} is not a dataset yet: a {command} of {sources} into it was interrupted, or is going on",
+        hint=f"the same `vrekit {command} …` again finishes it; nothing else needs the folder, so it may be deleted",
+    )
 
 
 @contextmanager

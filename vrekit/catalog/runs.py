@@ -96,7 +96,7 @@ def new_run(video_id: str, request: Mapping[str, Any], devices: set[str]) -> Run
         run_id=new_run_id(),
         video_id=video_id,
         request=request,
-        command=list(sys.argv),
+        command=[argument.encode(errors="replace").decode() for argument in sys.argv],  # one need not be UTF-8
         started_at=now_iso(),
         versions={"vrekit": __version__, "python": platform.python_version(), **_package_versions()},
         device={

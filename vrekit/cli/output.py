@@ -5,19 +5,23 @@ import functools
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import typer
 
 from vrekit.cli.interrupts import interruptible
-from vrekit.core.errors import VrekitError
+from vrekit.core.errors import UsageError, VrekitError
+from vrekit.core.names import NOT_UTF8_HINT, is_utf8
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _state = {"debug": False}
+_UNDECODED = re.compile('[^"\n]*[\ud800-\udfff][^"\n]*')  # a path in an error's text, with bytes that are no UTF-8
 
 
 def set_debug(debug: bool) -> None:
@@ -34,6 +38,9 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
+            for value in kwargs.values():
+                if isinstance(value, str | Path) and not is_utf8(value):  # those in lists are named one by one
+                    raise UsageError(f"{value} is not UTF-8 text", hint=NOT_UTF8_HINT)
             with interruptible():
                 return function(*args, **kwargs)
         except VrekitError as error:
@@ -41,6 +48,11 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             print_error(error.message, error.hint)
             raise typer.Exit(error.exit_code) from None
+        except UnicodeEncodeError as error:  # of the folder that vrekit runs in, or of a file found in one
+            if _state["debug"] or not (name := _UNDECODED.search(error.object)):
+                raise
+            print_error(f"{name[0]} is not UTF-8 text", NOT_UTF8_HINT)
+            raise typer.Exit(1) from None
         except OSError as error:
             # The file system's own complaints (a name too long, a full disk behind stdout) are no bugs either. A
             # reader of stdout that went away (`| head`) is click's business.

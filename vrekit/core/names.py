@@ -5,6 +5,7 @@ dot of its last part: `car/00000012.canny.png` is key `car/00000012`, extension 
 """
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
 from pathlib import PurePath
@@ -55,6 +56,18 @@ def video_id_from_path(path: str | PurePath) -> str:
     stem = pure.stem if pure.suffix else pure.name
     slug = re.sub(r"[^A-Za-z0-9_\-]+", "_", stem).strip("_-")[:MAX_NAME_LENGTH]
     return slug or "video"
+
+
+NOT_UTF8_HINT = "datasets keep names as UTF-8 text: rename it, or give a link to it (`ln -s`) that has such a name"
+
+
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path can be kept as text; Linux also has file names that are in no or another encoding."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def sample_key(video_id: str, frame_index: int) -> str:

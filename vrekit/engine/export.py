@@ -143,6 +143,7 @@ def _run(prepared: Preparation, listener: ProgressListener, started: float) -> E
     writer = open_writer(request.dataset, prepared.manifest)
     writer.sweep(prepared.video_id)
     if plan.is_empty:
+        writer.close()
         return report
     stored = StoredOutputs.for_plan(request.dataset, prepared.manifest, prepared.graph, plan)
     source = stored.source(plan, prepared.info, prepared.open)  # before the run: what cannot be opened is no run

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vrekit.catalog.index import INDEX_FOLDER, index_digest, source_digest
+from vrekit.catalog.index import INDEX_FOLDER, index_digest, source_digests
 from vrekit.catalog.lance_samples import OPEN_FOLDER, TABLES_FOLDER, find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar, sidecar_bytes
@@ -25,6 +25,7 @@ from vrekit.engine.merge.rows import numbers_of, payload_numbers
 from vrekit.engine.merge.tar_target import TEMPORARY_SUFFIX
 from vrekit.engine.shards import group_and_first, own_cell, rewrite_shard
 from vrekit.writers.lance_table import LanceTable
+from vrekit.writers.opener import open_writer
 
 DEFAULT_AGE = timedelta(hours=24)
 _TEMPORARY = re.compile(rf"\..*(\.tmp|{re.escape(TEMPORARY_SUFFIX)})")
@@ -171,13 +172,17 @@ class _Collector:
 
     def stale_index(self) -> None:
         """Remove an index that does not describe the dataset as it is; it is made anew when it is needed."""
-        digest = source_digest(self.folder, self.manifest)
+        digests = source_digests(self.folder, self.manifest)
         for path in sorted((self.folder / INDEX_FOLDER).glob("*.parquet")):
-            if index_digest(path) != digest:
+            if index_digest(path) != (digests.samples if path.stem == "samples" else digests.frames):
                 self._remove(path, "a stale index")
 
     def old_versions(self, older_than: timedelta) -> None:
-        """Let Lance remove versions as old that no tag holds, and files that were never committed."""
+        """Let Lance remove versions as old that no tag holds, and files that were never committed.
+
+        What a killed run did not come to, merging its fragments and indexing them, is done first.
+        """
+        open_writer(self.folder, self.manifest).close()
         for path in find_tables(self.folder):
             table = LanceTable(self.folder, path.stem, ())
             with table.locked() as dataset:

@@ -25,7 +25,7 @@ from vrekit.catalog.samples import read_progress
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ConflictError, UsageError, VideoError
 from vrekit.core.files import is_temporary
-from vrekit.core.names import check_video_id, did_you_mean, video_id_from_path
+from vrekit.core.names import NOT_UTF8_HINT, check_video_id, did_you_mean, is_utf8, video_id_from_path
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.clip_checks import check_container
@@ -34,7 +34,7 @@ from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES
 from vrekit.graph.build import Graph, build_graph, with_image_specs
 from vrekit.video.base import VideoInfo, VideoSource
 from vrekit.video.fingerprint import fingerprint
-from vrekit.video.opener import open_source
+from vrekit.video.opener import check_video_name, open_source
 
 _MOVED = "if it was moved, export it again from where it is now: what is stored stays"
 
@@ -72,6 +72,8 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
         retry_failed: Plan failed frames again.
         write: Register the video and the representations in the dataset, making it when it is not there.
     """
+    check_video_name(request.video)
+    _check_recorded(request.dataset, request.config_folder, request.working_folder or Path.cwd())
     video_id = check_video_id(request.video_id or video_id_from_path(request.video))
     known = read_manifest(request.dataset) if (request.dataset / MANIFEST_NAME).exists() else None
     _check_target(request.dataset)
@@ -141,6 +143,13 @@ def _open(request: ExportRequest, known: VideoInfo | None = None) -> VideoSource
         raise VideoError(f"{request.video} does not exist", hint=_MOVED)
     fps = None if known.source == "file" else known.fps
     return open_source(request.video, stream_index=known.stream_index, fps=fps)
+
+
+def _check_recorded(*paths: Path | None) -> None:
+    """Raise UsageError if a path that a run's record names is no text; before anything is written."""
+    for path in paths:
+        if path is not None and not is_utf8(path):
+            raise UsageError(f"{path} is not UTF-8 text", hint=NOT_UTF8_HINT)
 
 
 def _check_target(dataset: Path) -> None:

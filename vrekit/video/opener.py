@@ -6,6 +6,7 @@ from pathlib import Path
 from numpy.typing import ArrayLike
 
 from vrekit.core.errors import UsageError, VideoError
+from vrekit.core.names import NOT_UTF8_HINT, is_utf8
 from vrekit.video.base import VideoSource
 from vrekit.video.listing import ARRAY_SUFFIXES, IMAGE_SUFFIXES, list_frame_files
 
@@ -27,7 +28,7 @@ def open_source(
         threads: Decoding threads for video files; 0 lets FFmpeg decide.
 
     Raises:
-        VideoError: If it is missing, empty, damaged, or no video.
+        VideoError: If it is missing, empty, damaged, or no video, or its path is not UTF-8.
         UsageError: If an option does not fit the source.
         MissingDependencyError: If torchcodec is needed and not installed.
     """
@@ -36,7 +37,7 @@ def open_source(
 
         _refuse_stream(stream_index, "an array")
         return ArraySource(source, fps=fps)
-    path = Path(source)
+    path = check_video_name(source)
     try:
         if path.is_dir():
             return _open_folder(path, stream_index, fps)
@@ -57,6 +58,13 @@ def open_source(
     from vrekit.video.files import FileSource
 
     return FileSource(source, stream_index=stream_index, threads=threads)
+
+
+def check_video_name(video: str | os.PathLike[str]) -> Path:
+    """Return the path of a video; raise VideoError if it is no text, so that no record could name it."""
+    if not is_utf8(os.path.abspath(video)):
+        raise VideoError(f"{video}: its path is not UTF-8 text", hint=NOT_UTF8_HINT)
+    return Path(video)
 
 
 def _open_folder(path: Path, stream_index: int | None, fps: float | None) -> VideoSource:

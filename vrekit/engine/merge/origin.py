@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Self
 
 from vrekit import __version__
+from vrekit.catalog.manifest import ORIGIN_NAME
 from vrekit.catalog.runs import now_iso
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import is_temporary, write_atomic
 from vrekit.engine.merge.manifests import Layout, OnConflict
 from vrekit.engine.merge.sources import Source
 
-ORIGIN_NAME = "origin.json"
 LOCK_NAME = ".merge.lock"  # held while a process makes the dataset
 _LOCKS = (LOCK_NAME, ".lock")
 

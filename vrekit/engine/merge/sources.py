@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.index import source_digest
+from vrekit.catalog.index import source_digests
 from vrekit.catalog.lance_samples import OPEN_FOLDER, TABLES_FOLDER
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.samples import SHARDS_FOLDER, read_samples
@@ -22,7 +22,7 @@ class Source:
         number: Its place among the sources, from 0.
         folder: Where it lies.
         manifest: Its `dataset.json`.
-        digest: Changes when a shard is added, removed or replaced.
+        digest: Changes when a shard or statistics are added, removed or replaced.
     """
 
     number: int
@@ -32,7 +32,7 @@ class Source:
 
     def has_changed(self) -> bool:
         """Return whether something was written to it since it was opened."""
-        return source_digest(self.folder, self.manifest) != self.digest
+        return source_digests(self.folder, self.manifest).frames != self.digest
 
     def open_cells(self) -> int:
         """Return how many cells an interrupted or running export has not committed yet."""
@@ -80,5 +80,5 @@ def open_sources(folders: Sequence[Path], output: Path) -> list[Source]:
             raise UsageError(f"{output} is one of the sources", hint="choose another folder with -o")
         seen[place] = folder
         manifest = read_manifest(folder)
-        sources.append(Source(number, folder, manifest, source_digest(folder, manifest)))
+        sources.append(Source(number, folder, manifest, source_digests(folder, manifest).frames))
     return sources
