@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
+from vrekit.core.errors import DatasetError
 from vrekit.core.frames import Output
 from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import FrameIndex, Layout
@@ -96,7 +97,11 @@ class BatchReader:
         return self.finish(batch)
 
     def open(self, rows: NDArray[np.int64]) -> OpenBatch:
-        """Return an empty batch for these rows."""
+        """Return an empty batch for these rows.
+
+        Raises:
+            DatasetError: If there is not enough memory for it.
+        """
         arrays: dict[str, Arrays] = {}
         tensors = {}
         for name in self._stored:
@@ -104,7 +109,14 @@ class BatchReader:
                 arrays[name] = list[NDArray[Any] | None]([None] * len(rows))
             else:
                 layout = self.index.layouts[self.index.columns[name].layout[rows[0]]]
-                tensors[name] = empty_tensor((len(rows), *layout.shape), layout.dtype, self._pages)
+                try:
+                    tensors[name] = empty_tensor((len(rows), *layout.shape), layout.dtype, self._pages)
+                except (MemoryError, OSError, RuntimeError) as error:
+                    raise DatasetError(
+                        f"{len(rows)} frames of {name!r}, {layout.dtype} {layout.shape} each, take "
+                        f"{len(rows) * layout.size_bytes / 1e9:.1f} GB of memory, which is not to be had: {error}",
+                        hint="take a smaller `batch_size`; if frames are not that large, `vrekit validate` says where",
+                    ) from error
                 arrays[name] = tensors[name].numpy()
         return OpenBatch(rows, arrays, tensors, np.zeros(len(rows), np.bool_))
 

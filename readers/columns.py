@@ -1,7 +1,9 @@
 """Where payloads lie, by frame: numpy columns gathered from metadata rows, no Python object per frame."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.arrow_numpy import codes, is_valid, numbers
+from vrekit.core.errors import DatasetError
 
 # What is looked at of the metadata rows.
 INDEX_COLUMNS = (
@@ -26,8 +29,9 @@ INDEX_COLUMNS = (
     "checksum",
     "shard",
 )
-_FRAME_BITS = 40  # a video number and a frame number together make one int64 to sort and search by
-_FRAME_MASK = (1 << _FRAME_BITS) - 1
+_KEY_BITS = 63  # a video number and a frame number together make one int64 to sort and search by
+_FRAME_BITS = 40  # of those for the frame number: more where a folder's files are numbered by their time
+_MAX_FRAME_BYTES = 1 << 40
 MISSING = -1
 
 Value = TypeVar("Value", str, tuple[str, tuple[int, ...]])
@@ -106,16 +110,23 @@ class Gatherer:
         self._videos: dict[str, int] = {}
         self._shards: dict[str, int] = {}
         self._layouts: dict[tuple[str, tuple[int, ...]], int] = {}
+        self._frame_bits = _FRAME_BITS
         self._keys = [np.empty(0, np.int64)]
         self._pts_seconds = [np.empty(0, np.float64)]
         self._stored: dict[str, list[dict[str, NDArray[Any]]]] = {name: [] for name in self._names}
 
     def add(self, table: pa.Table) -> None:
-        """Take rows with (at least) INDEX_COLUMNS."""
+        """Take rows with (at least) INDEX_COLUMNS.
+
+        Raises:
+            DatasetError: If they have frame numbers that no frame has.
+        """
         if not table.num_rows:
             return
         videos = _numbered(*codes(table["video_id"]), self._videos)
-        row_keys = combine(videos, numbers(table["frame_index"], np.int64))
+        frames = numbers(table["frame_index"], np.int64)
+        self._make_room(frames)
+        row_keys = combine(videos, frames, self._frame_bits)
         keys, pts_seconds = _frames(row_keys, numbers(table["pts_seconds"], np.float64, np.nan))
         self._keys.append(keys)
         self._pts_seconds.append(pts_seconds)
@@ -136,20 +147,43 @@ class Gatherer:
             start, end = end, end + len(of_name)
             self._stored[name].append({field: values[start:end] for field, values in fields.items()})
 
+    def _make_room(self, frames: NDArray[np.int64]) -> None:
+        """Give frame numbers more bits of a key where these need them."""
+        if int(frames.min()) < 0:
+            raise DatasetError(f"the metadata has a frame number {int(frames.min())}, expected 0 or more")
+        old, new = self._frame_bits, frame_bits(frames)
+        if new > old:
+            self._keys = [_with_bits(keys, old, new) for keys in self._keys]
+            for part in (part for parts in self._stored.values() for part in parts):
+                part["key"] = _with_bits(part["key"], old, new)
+            self._frame_bits = new
+        if len(self._videos) > 1 << (_KEY_BITS - self._frame_bits):
+            raise DatasetError(
+                f"{len(self._videos)} videos with frame numbers of {self._frame_bits} bits are more than fit",
+                hint="number frames from 0, or read some of the videos at a time",
+            )
+
     def fields(self) -> dict[str, Any]:
-        """Return the fields of a `FrameIndex` of what was gathered; call it once, at the end."""
+        """Return the fields of a `FrameIndex` of what was gathered; call it once, at the end.
+
+        Raises:
+            DatasetError: If rows say that frames are arrays, or lie in files, that cannot be.
+        """
+        bits = self._frame_bits
         keys = np.concatenate(self._keys)
-        videos, ranks = _in_use(self._videos, [keys >> _FRAME_BITS])
-        keys, pts_seconds = _frames(_with_videos(keys, ranks), np.concatenate(self._pts_seconds))
-        columns = {name: _column(keys, self._stored.pop(name), ranks) for name in self._names}
+        videos, ranks = _in_use(self._videos, [keys >> bits])
+        keys, pts_seconds = _frames(_with_videos(keys, ranks, bits), np.concatenate(self._pts_seconds))
+        columns = {name: _column(keys, self._stored.pop(name), ranks, bits) for name in self._names}
         shards, shard_ranks = _in_use(self._shards, [column.shard for column in columns.values()])
         layouts, layout_ranks = _in_use(self._layouts, [column.layout for column in columns.values()])
+        for shard in shards:
+            _check_inside(shard)
         return {
             "videos": videos,
             "shards": shards,
-            "layouts": tuple(Layout(np.dtype(dtype), shape) for dtype, shape in layouts),
-            "video": (keys >> _FRAME_BITS).astype(np.int32),
-            "frame_index": keys & _FRAME_MASK,
+            "layouts": tuple(_layout(dtype, shape) for dtype, shape in layouts),
+            "video": (keys >> bits).astype(np.int32),
+            "frame_index": keys & ((1 << bits) - 1),
             "pts_seconds": pts_seconds,
             "columns": {
                 name: replace(column, shard=shard_ranks[column.shard], layout=layout_ranks[column.layout])
@@ -158,13 +192,47 @@ class Gatherer:
         }
 
 
-def combine(video: NDArray[Any], frame_index: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return one number for each (video number, frame number), in the order of these."""
-    return (video.astype(np.int64) << _FRAME_BITS) | frame_index
+def frame_bits(frame_index: NDArray[np.int64]) -> int:
+    """Return how many bits of a key these frame numbers need, at least 40."""
+    return max(_FRAME_BITS, int(frame_index.max(initial=0)).bit_length())
 
 
-def _with_videos(keys: NDArray[np.int64], ranks: NDArray[np.int32]) -> NDArray[np.int64]:
-    return combine(ranks[keys >> _FRAME_BITS], keys & _FRAME_MASK)
+def combine(video: NDArray[Any], frame_index: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    """Return one number, the key, for each (video number, frame number of so many bits), in the order of these."""
+    return (video.astype(np.int64) << bits) | frame_index
+
+
+def _with_videos(keys: NDArray[np.int64], ranks: NDArray[np.int32], bits: int) -> NDArray[np.int64]:
+    return combine(ranks[keys >> bits], keys & ((1 << bits) - 1), bits)
+
+
+def _with_bits(keys: NDArray[np.int64], old: int, new: int) -> NDArray[np.int64]:
+    return combine(keys >> old, keys & ((1 << old) - 1), new)
+
+
+def _layout(dtype: str, shape: tuple[int, ...]) -> Layout:
+    """Return a layout as the metadata has it.
+
+    Raises:
+        DatasetError: If there are no such arrays.
+    """
+    try:
+        layout = Layout(np.dtype(dtype), shape)
+    except TypeError:
+        layout = None
+    is_array = layout is not None and (layout.dtype.kind in "biufc" or dtype == "str") and layout.dtype.isnative
+    if layout is None or not is_array or len(shape) > 32 or math.prod(shape) * layout.dtype.itemsize > _MAX_FRAME_BYTES:
+        raise DatasetError(
+            f"the metadata says that a frame is an array {dtype} {shape}, which no frame is",
+            hint="`vrekit validate` lists what is damaged",
+        )
+    return layout
+
+
+def _check_inside(shard: str) -> None:
+    path = PurePosixPath(shard)
+    if path.is_absolute() or ".." in path.parts:
+        raise DatasetError(f"the metadata names the shard {shard!r}, which is not inside the dataset")
 
 
 def _frames(keys: NDArray[np.int64], pts_seconds: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -234,9 +302,11 @@ def _in_use(known: Mapping[Value, int], columns: Iterable[NDArray[Any]]) -> tupl
     return tuple(values), ranks
 
 
-def _column(keys: NDArray[np.int64], parts: list[dict[str, NDArray[Any]]], ranks: NDArray[np.int32]) -> StoredColumn:
+def _column(
+    keys: NDArray[np.int64], parts: list[dict[str, NDArray[Any]]], ranks: NDArray[np.int32], bits: int
+) -> StoredColumn:
     """Return the parts of a column put together, by frame."""
-    own = _with_videos(np.concatenate([np.empty(0, np.int64), *(part["key"] for part in parts)]), ranks)
+    own = _with_videos(np.concatenate([np.empty(0, np.int64), *(part["key"] for part in parts)]), ranks, bits)
     first: slice | NDArray[np.int64] = slice(None)
     if (own[1:] <= own[:-1]).any():
         own, first = np.unique(own, return_index=True)  # a frame stored twice counts once: the first of its rows

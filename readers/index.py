@@ -20,7 +20,7 @@ from vrekit.catalog.index import consolidated_rows, indexed_rows
 from vrekit.catalog.manifest import Manifest
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean, parse_key, sample_key
-from vrekit.readers.columns import INDEX_COLUMNS, MISSING, Gatherer, Layout, StoredColumn, combine
+from vrekit.readers.columns import INDEX_COLUMNS, MISSING, Gatherer, Layout, StoredColumn, combine, frame_bits
 
 __all__ = ["INDEX_COLUMNS", "MISSING", "FrameIndex", "Layout", "StoredColumn", "read_index"]
 
@@ -104,8 +104,10 @@ class FrameIndex:
         numbers, names = codes(pa.chunked_array([pa.array(video_ids, pa.string())]))
         places = {video: at for at, video in enumerate(self.videos)}
         video = np.array([places.get(name, MISSING) for name in names] or [MISSING], np.int64)[numbers]
-        wanted = np.where(frame_index >= 0, combine(video, frame_index), MISSING)
-        keys = combine(self.video, self.frame_index)
+        bits = frame_bits(self.frame_index)
+        known = (frame_index >= 0) & (frame_index < 1 << bits)
+        wanted = np.where(known, combine(video, frame_index, bits), MISSING)
+        keys = combine(self.video, self.frame_index, bits)
         order = np.argsort(keys, kind="stable")
         at = np.minimum(np.searchsorted(keys, wanted, sorter=order), max(len(keys) - 1, 0))
         rows = order[at] if len(keys) else np.full(len(wanted), MISSING)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
-from vrekit.codecs.registry import clip_codec, codec_from_config
+from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError
 from vrekit.readers.clips import ClipReader
@@ -37,7 +38,7 @@ class StoredReader:
         on_error: `"raise"`, or `"skip"` to mark damaged frames in the batch.
 
     Raises:
-        DatasetError: If frames share payloads that their codec cannot read.
+        DatasetError: If a codec is not to be had here, or frames share payloads that their codec cannot read.
 
     Attributes:
         skipped: Number of damaged frames left out so far, in this process.
@@ -64,12 +65,11 @@ class StoredReader:
         self._on_error = on_error
         records = {name: manifest.representations[name] for name in names}
         self._specs = {name: record.stored for name, record in records.items()}
-        self._clip_codecs = {
-            name: codec for name, record in records.items() if (codec := clip_codec(record.codec)) is not None
-        }
+        codecs = {name: stored_codec(name, record.codec or {}) for name, record in records.items()}
+        self._clip_codecs = {name: codec for name, codec in codecs.items() if isinstance(codec, ClipCodec)}
         self._clips = clips
-        self._whole = [name for name in names if name not in self._clip_codecs]
-        self._codecs = {name: codec_from_config(records[name].codec or {}) for name in self._whole}
+        self._codecs = {name: codec for name, codec in codecs.items() if isinstance(codec, Codec)}
+        self._whole = list(self._codecs)
         for name in self._whole:
             if (index.columns[name].payload_index != MISSING).any():
                 raise DatasetError(

@@ -66,13 +66,14 @@ class TarPayloads:
         file = self._open(shard, path)
         parts = []
         try:
+            if end - start > MAX_READ_BYTES:  # a damaged row may ask for more memory than there is
+                size = os.fstat(file.descriptor).st_size
+                if end > size:
+                    raise _cut_off(path, size, end)
             while start < end:
                 part = os.pread(file.descriptor, end - start, start)
                 if not part:
-                    raise DatasetError(
-                        f"{path} ends at byte {start}, but its metadata says that a payload goes on to byte {end}",
-                        hint="the shard was cut off after it was written; `vrekit validate` lists what is damaged",
-                    )
+                    raise _cut_off(path, start, end)
                 parts.append(part)
                 start += len(part)
         except OSError as error:
@@ -95,6 +96,13 @@ class TarPayloads:
             else:
                 self._files.move_to_end(shard)
             return file
+
+
+def _cut_off(path: Path, found: int, wanted: int) -> DatasetError:
+    return DatasetError(
+        f"{path} ends at byte {found}, but its metadata says that a payload goes on to byte {wanted}",
+        hint="the shard was cut off after it was written; `vrekit validate` lists what is damaged",
+    )
 
 
 def _neighbours(

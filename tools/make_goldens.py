@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.codecs.registry import codec_from_config, codec_names
+from vrekit.codecs.registry import clip_codec, codec_from_config, codec_names
 
 FOLDER = Path(__file__).resolve().parent.parent / "tests" / "golden"
 ROWS, COLUMNS = np.mgrid[0:11, 0:14]
@@ -107,6 +107,17 @@ _PIPELINES: dict[str, tuple[str, list[Any]]] = {
 }
 
 
+_CLIP_FRAMES = 7
+_CLIP_FRAME = np.kron(np.stack([ROWS * 20, COLUMNS * 15, ROWS * COLUMNS], axis=-1).astype(np.uint8), np.ones((2, 2, 1)))
+_CLIP_FRAME = _CLIP_FRAME.astype(np.uint8)
+# what a clip is named by -> its codec; without `encode` it is what frames become that cannot be cut from the source
+_CLIPS: dict[str, dict[str, Any]] = {
+    "video": {"id": "video"},
+    **{f"video-{name}": {"id": "video", "encode": name, "gop": 4} for name in ("av1", "h264", "hevc")},
+    "video-ffv1": {"id": "video", "encode": "ffv1"},
+}
+
+
 def write(folder: Path, config: dict[str, Any], array: NDArray[Any]) -> bool:
     """Write one golden; return False if it is there already."""
     if folder.exists():
@@ -117,6 +128,25 @@ def write(folder: Path, config: dict[str, Any], array: NDArray[Any]) -> bool:
     folder.mkdir(parents=True)
     np.save(folder / "input.npy", array)
     np.save(folder / "decoded.npy", codec.decode(payload, dtype=dtype, shape=shape))
+    (folder / f"payload.{codec.suffix}").write_bytes(payload)
+    (folder / "config.json").write_text(json.dumps(codec.config(), indent=1, sort_keys=True) + "\n")
+    return True
+
+
+def write_clip(folder: Path, config: dict[str, Any]) -> bool:
+    """Write the golden of a codec that keeps many frames in one payload; return False if it is there already."""
+    if folder.exists():
+        return False
+    codec = clip_codec(config)
+    if codec is None:
+        raise SystemExit(f"error: {config} is no clip codec")
+    frames = np.stack([np.roll(_CLIP_FRAME, 3 * shift, axis=1) for shift in range(_CLIP_FRAMES)])
+    encoder = codec.open_encoder(height=frames.shape[1], width=frames.shape[2], fps=25.0)
+    for frame in frames:
+        encoder.add(frame)
+    payload = encoder.finish()
+    folder.mkdir(parents=True)
+    np.save(folder / "decoded.npy", codec.open_decoder(payload).read(np.arange(_CLIP_FRAMES)))
     (folder / f"payload.{codec.suffix}").write_bytes(payload)
     (folder / "config.json").write_text(json.dumps(codec.config(), indent=1, sort_keys=True) + "\n")
     return True
@@ -137,6 +167,9 @@ def main() -> None:
     for name, (what, config) in configs.items():
         if write(FOLDER / name / version, config, arrays[what]):
             print(f"wrote {name}/{version}")
+    for name, config in _CLIPS.items():
+        if write_clip(FOLDER / "clips" / name / version, config):
+            print(f"wrote clips/{name}/{version}")
     if write(FOLDER / "txt" / version, {"id": "txt"}, np.array("A caption: Flüsse, 河.")):
         print(f"wrote txt/{version}")
 

@@ -6,7 +6,7 @@ import pytest
 from tests.codecs.codec_samples import angles_within
 from vrekit.codecs.registry import codec_from_config
 from vrekit.codecs.stages.octahedral import Octahedral
-from vrekit.core.errors import CodecError
+from vrekit.core.errors import CodecError, UsageError
 
 
 @pytest.mark.parametrize("name", ["mm-delta", "mm-jxl"])
@@ -142,3 +142,53 @@ def test_more_planes_than_an_image_is_high_stand_in_columns() -> None:
         assert np.array_equal(decoded, planes)
     with pytest.raises(CodecError, match="height 70000"):
         codec_from_config({"stages": ["planes", "jls"]}).encode(np.zeros((70000, 1), np.uint8))
+
+
+@pytest.mark.parametrize("minimum", [1e-30, 1e-6, 1e-3, 1.0, 1e20])
+@pytest.mark.parametrize("relative_error", [1e-4, 2e-4, 4e-4, 1e-2])
+def test_log_keeps_its_relative_error_for_every_option(relative_error: float, minimum: float) -> None:
+    codec = codec_from_config({"id": "log-delta", "relative_error": relative_error, "minimum": minimum})
+    rng = np.random.default_rng(0)
+    highest = min(np.log(minimum) + 65532 * 1.98 * np.log1p(relative_error), np.log(3e38))
+    values = np.exp(rng.uniform(np.log(minimum), highest, (500, 500))).astype(np.float32)
+    values = np.maximum(values, np.nextafter(np.float32(minimum), np.float32(np.inf)))
+    decoded = codec.decode(codec.encode(values), dtype=values.dtype, shape=values.shape).astype(np.float64)
+    error = np.abs(decoded - values) / values
+    assert error.max() <= relative_error + np.finfo(np.float32).eps
+    assert error.max() >= 0.98 * relative_error, "the bound is not tight: the test looks at too few values"
+
+
+def test_a_range_far_from_zero_keeps_half_a_step() -> None:
+    codec = codec_from_config({"id": "u16-delta", "minimum": 1e15, "maximum": 1e15 + 1})
+    times = 1e15 + np.arange(9).reshape(3, 3) / 8  # float64 has steps of 1/8 there
+    assert np.array_equal(codec.decode(codec.encode(times), dtype=times.dtype, shape=times.shape), times)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"id": "log-delta", "minimum": 5.0},
+        {"id": "log-delta", "relative_error": 0.01, "minimum": 1.0},
+        {"id": "log-jxl", "relative_error": 0.1},
+        {"id": "u16-delta", "minimum": 0.0, "maximum": 70000.0, "bits": 5},
+    ],
+)
+def test_no_finite_value_comes_back_infinite(options: dict[str, object]) -> None:
+    values = np.arange(0x7B00, 0x7C00, dtype=np.uint16).view(np.float16).reshape(16, 16)  # 57344..65504, all of them
+    codec = codec_from_config(options)
+    assert np.isfinite(codec.decode(codec.encode(values), dtype=values.dtype, shape=values.shape)).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"id": "mm-delta", "step": 1e-320},
+        {"id": "mm-delta", "step": 1e305},
+        {"id": "mm-delta", "step": 10**400},
+        {"id": "u16-delta", "minimum": -1e308, "maximum": 1e308},
+        {"id": "u16-delta", "minimum": 0.0, "maximum": 1e-320},
+    ],
+)
+def test_steps_that_floats_cannot_reckon_with_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"step|range"):
+        codec_from_config(options)

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,3 +139,22 @@ def test_one_codec_serves_many_threads(name: str) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(64)))
+
+
+@pytest.mark.parametrize("stages", [["npy", "zstd", "zstd"], ["npy", {"id": "zstd", "level": 9}, "zstd", "zstd"]])
+def test_packers_of_the_same_sort_follow_each_other(stages: list[Any]) -> None:
+    codec = codec_from_config({"stages": stages})
+    array = np.random.default_rng(0).integers(0, 5, (40, 100)).astype(np.uint8)
+    data = codec.encode(array)
+    for _ in range(3):  # the second time, the memory of the first is there to be used again
+        assert np.array_equal(codec.decode(data, dtype=array.dtype, shape=array.shape), array)
+
+
+@pytest.mark.parametrize("config", ["json.zst", {"id": "json.zst", "columns": []}, {"stages": ["arrow", "zstd"]}])
+def test_rows_without_columns_unpack(config: Any) -> None:
+    codec = codec_from_config(config)
+    array = np.zeros((50_000, 0), np.float32)
+    if isinstance(config, dict) and "stages" in config:  # and columns without rows
+        codec = codec_from_config({"stages": [{"id": "arrow", "columns": [f"c{k}" for k in range(2000)]}, "zstd"]})
+        array = np.zeros((0, 2000), np.float32)
+    assert codec.decode(codec.encode(array), dtype=array.dtype, shape=array.shape).shape == array.shape

@@ -265,3 +265,20 @@ def test_other_packages_add_codecs_and_stages(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UsageError, match="does not go together"):
         codec_for("reversed", LOGITS, store_as="indices")
     assert codec_from_config({"stages": ["bare", "zstd"]}).encode(array)[:4] == b"\x28\xb5\x2f\xfd"
+
+
+@pytest.mark.parametrize("config", [["png"], [1, 2], 5, True, {5: 6, "id": "png"}])
+def test_what_is_no_config_at_all_is_named(config: Any) -> None:
+    with pytest.raises(UsageError, match=r"codec|option"):
+        codec_from_config(config)
+
+
+@pytest.mark.parametrize("config", [["png"], 5, True])
+def test_what_is_no_config_at_all_names_no_clip_codec(config: Any) -> None:
+    assert clip_codec(config) is None
+
+
+def test_a_stage_that_another_package_has_is_hinted_at() -> None:
+    with pytest.raises(UsageError) as caught:
+        codec_from_config({"stages": ["npy", "their-packer"]})
+    assert "other packages add more" in str(caught.value.hint)

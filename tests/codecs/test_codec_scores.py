@@ -154,3 +154,118 @@ def test_impossible_forms_are_refused() -> None:
         codec_for(None, spec, store_as="indixes")
     with pytest.raises(UsageError, match="depth"):
         codec_for(None, OutputSpec(kind=Kind.DEPTH, dtype="float32", shape=(3, 4), axes="HW"), store_as="indices")
+
+
+@pytest.mark.parametrize("classes", [19, 300, 3000])
+@pytest.mark.parametrize("store_as", [None, "top-k", "top-7"])
+def test_float16_probabilities_of_many_classes_sum_to_one(classes: int, store_as: str | None) -> None:
+    scores = np.random.default_rng(0).normal(0, 0.3, (classes, 11, 13))
+    scores[3] += 4
+    array = softmax(scores.reshape(classes, -1)).reshape(scores.shape).astype(np.float16)
+    option = "npy.zst" if store_as else "gaplog-delta"
+    spec = OutputSpec(kind=Kind.PROBABILITIES, dtype="float16", shape=array.shape, axes="CHW")
+    decoded, _ = stored(array, spec, option, store_as=store_as)
+    np.testing.assert_allclose(decoded.astype(np.float64).sum(axis=0), 1.0, atol=2e-3)
+    np.testing.assert_array_equal(winner(decoded), winner(array))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("store_as", [None, "top-3"])
+def test_the_finest_levels_keep_the_winner(dtype: str, store_as: str | None) -> None:
+    scores = np.random.default_rng(0).normal(0, 0.02, (7, 200, 100))
+    array = softmax(scores.reshape(7, -1)).reshape(scores.shape).astype(dtype)
+    spec = OutputSpec(kind=Kind.PROBABILITIES, dtype=dtype, shape=array.shape, axes="CHW")
+    fine = {"levels": 253, "max_gap": 0.1, "scores": "probabilities"}
+    stage = {"id": "topk", "k": 3, **fine} if store_as else {"id": "gaplog", **fine}
+    decoded, _ = stored(array, spec, {"stages": [stage, "planes", "npy"]})
+    np.testing.assert_array_equal(winner(decoded), winner(array))
+
+
+@pytest.mark.parametrize("stage", ["gaplog", {"id": "topk", "k": 2}, {"id": "topk", "k": 4}])
+@pytest.mark.parametrize(
+    ("scores", "dtype"),
+    [([0, -10, -105, -200], "float32"), ([3e38, 0, -3e38, -3e38], "float32"), ([1e300, 0, -1e300, -1e308], "float64")],
+)
+def test_gaps_of_any_size_saturate_and_are_not_taken_for_impossible(
+    stage: Any, scores: list[float], dtype: str
+) -> None:
+    array = np.array(scores, dtype).reshape(4, 1, 1)
+    decoded, _ = stored(array, spec_of(array), {"stages": [stage, "planes", "npy"]})
+    np.testing.assert_allclose(decoded[2:].ravel(), -16, rtol=1e-6)
+    assert decoded[0] == 0
+    array[3] = -np.inf
+    decoded, _ = stored(array, spec_of(array), {"stages": ["gaplog", "npy"]})
+    assert np.isneginf(decoded[3]).all()
+
+
+def test_the_smallest_probabilities_saturate_and_are_not_taken_for_zero() -> None:
+    array = np.array([1, 1e-45, 1e-40, 0], np.float32).reshape(4, 1, 1)
+    decoded, _ = stored(array, spec_of(array, Kind.PROBABILITIES), "gaplog-jls")
+    np.testing.assert_allclose(decoded.ravel(), [1, np.exp(-16), np.exp(-16), 0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("axes", ["CHW", "HWC"])
+def test_logits_of_probabilities_keep_a_winner_that_rounding_would_level(dtype: str, axes: str) -> None:
+    rng = np.random.default_rng(0)
+    array = rng.uniform(0.01, 0.2, (6, 100, 100)).astype(dtype)
+    best, at = array.max(axis=0), array.argmax(axis=0)
+    np.put_along_axis(array, (at[None] - 1) % 6, np.nextafter(best, np.zeros_like(best))[None], 0)
+    array[:, 0, 0] = np.nan
+    array[:, 1, 1] = 0
+    wanted = winner(array)
+    array = np.ascontiguousarray(np.moveaxis(array, 0, axes.index("C")))
+    converted = as_logits(array, spec_of(array, Kind.PROBABILITIES, axes))
+    logits = np.moveaxis(converted.data, axes.index("C"), 0)
+    np.testing.assert_array_equal(winner(logits), wanted)
+    assert np.isneginf(logits[:, 1, 1]).all()
+    with np.errstate(divide="ignore"):
+        np.testing.assert_allclose(converted.data, np.log(array), rtol=4 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize("axes", ["CHW", "HWC"])
+@pytest.mark.parametrize(
+    ("convert", "kind"),
+    [
+        *(
+            (convert, kind)
+            for convert in (as_indices, as_logits, as_probabilities)
+            for kind in (Kind.LOGITS, Kind.PROBABILITIES)
+        ),
+        (as_indices, Kind.INDICES),
+        (as_probabilities, Kind.INDICES),
+    ],
+)
+def test_a_batch_is_converted_frame_by_frame(convert: Any, kind: Kind, axes: str) -> None:
+    rng = np.random.default_rng(1)
+    if kind is Kind.INDICES:
+        batch = rng.integers(0, 5, (3, 7, 11)).astype(np.uint8)
+        spec = OutputSpec(kind=kind, dtype="uint8", shape=batch.shape[1:], axes="HW", classes=NAMES)
+    else:
+        batch = np.stack([sample(kind=kind) + np.float32(0) for _ in range(3)])
+        batch[1] = batch[1, :, ::-1]
+        batch = np.ascontiguousarray(np.moveaxis(batch, 1, 1 + axes.index("C")))
+        spec = spec_of(batch[0], kind, axes)
+    whole = convert(batch, spec)
+    for frame, data in zip(batch, whole.data, strict=True):
+        one = convert(frame, spec)
+        assert data.dtype == one.data.dtype
+        np.testing.assert_array_equal(data, one.data)
+        assert whole.spec == one.spec
+    assert convert(batch[:0], spec).data.shape == (0, *whole.data.shape[1:])
+
+
+def test_tensors_of_a_loader_are_converted() -> None:
+    torch = pytest.importorskip("torch")
+    array = sample()
+    expected = as_indices(array, spec_of(array)).data
+    batch = torch.from_numpy(np.stack([array, array]))
+    np.testing.assert_array_equal(as_indices(batch, spec_of(array)).data, np.stack([expected, expected]))
+
+
+@pytest.mark.parametrize("convert", [as_indices, as_logits, as_probabilities])
+def test_scores_of_another_shape_are_refused(convert: Any) -> None:
+    array = sample()
+    for wrong in (array[0], array[None, None], array[:4], np.moveaxis(array, 0, 2)):
+        with pytest.raises(UsageError, match="shape"):
+            convert(wrong, spec_of(array))

@@ -1,5 +1,6 @@
 """FrameDataset: values, checks, virtual representations, processes."""
 
+import json
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -283,3 +284,26 @@ def test_text_comes_as_str(tmp_path: Path) -> None:
     assert FrameDataset(tmp_path, missing="fill")[:]["caption"] == ["a red car", "", "ein grünes Auto"]
     assert FrameDataset(tmp_path, missing="none")[:]["caption"] == ["a red car", None, "ein grünes Auto"]
     assert FrameDataset(tmp_path)["car/00000002"]["caption"] == "ein grünes Auto"
+
+
+@pytest.mark.parametrize(
+    ("codec", "message"),
+    [
+        ({"id": "theirs", "stages": ["npy", "their-packer"]}, "unknown codec stage 'their-packer'"),
+        ({"id": "their-codec"}, "unknown codec 'their-codec'"),
+        (["png"], r"a codec is \['png'\]"),
+        ({"id": "mm-delta", "step": 10**400}, "step.step"),
+    ],
+)
+def test_a_codec_that_is_not_there_is_named_with_its_representation(tmp_path: Path, codec: Any, message: str) -> None:
+    builder = DatasetBuilder(tmp_path, {"rgb": record("rgb", RGB), "depth": record("depth", DEPTH)})
+    builder.add("walk", range(3))
+    folder = builder.write()
+    manifest = json.loads((folder / "dataset.json").read_text())
+    manifest["representations"]["depth"]["codec"] = codec
+    (folder / "dataset.json").write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match=message) as caught:
+        FrameDataset(folder, ["rgb", "depth"])
+    assert "'depth'" in str(caught.value)
+    assert "package" in str(caught.value.hint)
+    assert FrameDataset(folder, ["rgb"])[0]["rgb"].shape == RGB.shape  # the others are read

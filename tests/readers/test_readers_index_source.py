@@ -31,6 +31,7 @@ from vrekit.catalog import index as catalog_index
 from vrekit.catalog.index import INDEX_FOLDER, consolidated_rows, indexed_rows, load_index
 from vrekit.catalog.manifest import read_manifest, write_manifest
 from vrekit.catalog.samples import read_samples
+from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SampleRow
 from vrekit.readers import FrameDataset
@@ -227,6 +228,19 @@ def test_a_reader_follows_the_shards_and_writes_nothing(folder: Path) -> None:
     assert frames(folder) == [0, 1, 2, 3]
 
 
+def test_statistics_leave_the_samples_as_they_are(folder: Path) -> None:
+    manifest = read_manifest(folder)
+    before = (folder / INDEX_FOLDER / "samples.parquet").read_bytes()
+    for sharpness in (0.25, 0.5):  # statistics that are new, and statistics that are replaced
+        row = {"video_id": "car", "frame_index": 2, "sharpness": sharpness}
+        statistics = pa.Table.from_pylist([row], schema=STATISTICS_SCHEMA)
+        write_statistics(folder, "car", Statistics(statistics))
+        assert used(folder)
+        assert load_index(folder, manifest).read_frames()["sharpness"].to_pylist() == [None, None, sharpness, None]
+        assert used(folder)
+    assert (folder / INDEX_FOLDER / "samples.parquet").read_bytes() == before
+
+
 def test_a_replaced_sidecar_is_seen_even_when_its_size_is_the_same(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "out", [make_row("car", 4, "rgb")])
     load_index(folder, read_manifest(folder))
@@ -259,7 +273,7 @@ def test_an_index_that_cannot_be_used_is_passed_over(
         def vanished(*_: Any) -> str:
             raise FileNotFoundError("deleted between listing and looking at it")
 
-        monkeypatch.setattr(catalog_index, "source_digest", vanished)
+        monkeypatch.setattr(catalog_index, "source_digests", vanished)
     dataset = FrameDataset(folder)
     assert dataset.index.frame_index.tolist() == [0, 1, 2, 3]
     assert dataset[:]["key"] == [f"car/{frame:08d}" for frame in range(4)]

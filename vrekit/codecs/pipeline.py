@@ -129,7 +129,10 @@ class PipelineCodec(Codec):
         dtype, shape = np.dtype(dtype), tuple(shape)
         layouts = self._layouts(dtype, shape)
         if out is None:
-            out = np.empty(shape, dtype)
+            try:
+                out = np.empty(shape, dtype)
+            except (MemoryError, ValueError) as error:
+                raise CodecError(f"no memory for an array {dtype} {shape}: {error}") from error
         elif out.dtype != dtype or out.shape != shape or not out.flags.c_contiguous or not out.flags.writeable:
             raise CodecError(f"out is {out.dtype} {out.shape}, expected writable C-contiguous {dtype} {shape}")
         for packer in reversed(self.bytes_stages):

@@ -17,7 +17,7 @@ from vrekit.codecs.presets import PRESETS
 from vrekit.codecs.profiles import choose, is_auto, min_decode_mbps
 from vrekit.codecs.stage import ArrayStage, Layout, Stage
 from vrekit.codecs.store_as import conversion_stages
-from vrekit.core.errors import CodecError, UsageError
+from vrekit.core.errors import CodecError, DatasetError, UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.core.registry import Registry
 from vrekit.core.spec import Kind, OutputSpec
@@ -87,7 +87,9 @@ def clip_codec(option: CodecConfig | str | None) -> ClipCodec | None:
     Raises:
         UsageError: If an option of it is wrong.
     """
-    config: Mapping[str, Any] = {"id": option} if isinstance(option, str) else option or {}
+    config: Any = {"id": option} if isinstance(option, str) else option
+    if not isinstance(config, Mapping):
+        return None
     name = config.get("id")
     if "stages" in config or not isinstance(name, str) or name not in CLIP_CODECS:
         return None
@@ -95,6 +97,25 @@ def clip_codec(option: CodecConfig | str | None) -> ClipCodec | None:
     if not isinstance(codec, ClipCodec):
         raise UsageError(f"codec {name!r} is {type(codec).__name__}, expected a ClipCodec")
     return codec
+
+
+def stored_codec(name: str, config: CodecConfig) -> Codec | ClipCodec:
+    """Return the codec that a dataset says a representation is stored with.
+
+    Args:
+        name: The representation, for messages.
+        config: Its codec as the manifest has it.
+
+    Raises:
+        DatasetError: If there is no such codec here, or the config is damaged.
+    """
+    try:
+        return clip_codec(config) or codec_from_config(config)
+    except UsageError as error:
+        raise DatasetError(
+            f"the codec of {name!r} cannot be set up: {error.message}",
+            hint="if another package or a later vrekit wrote it, install that package",
+        ) from error
 
 
 def codec_for(
@@ -179,7 +200,9 @@ def default_codec(
 
 
 def _build(option: CodecConfig | str, spec: OutputSpec | None) -> Codec:
-    config: dict[str, Any] = {"id": option} if isinstance(option, str) else dict(option)
+    if not isinstance(option, (str, Mapping)):  # as a damaged manifest has it
+        raise UsageError(f"a codec is {option!r}, expected its name, or a mapping with an 'id' or 'stages'")
+    config: dict[str, Any] = {"id": option} if isinstance(option, str) else {str(key): option[key] for key in option}
     name = config.get("id")
     if "stages" in config:
         unknown = sorted(set(config) - {"id", "stages"})
@@ -240,7 +263,9 @@ def _stage_class(config: Any) -> type[Stage]:
     stage_id = config if isinstance(config, str) else config.get("id") if isinstance(config, Mapping) else None
     if not isinstance(stage_id, str) or stage_id not in STAGES:
         guess = did_you_mean(stage_id, STAGES) if isinstance(stage_id, str) else ""
-        raise UsageError(f"unknown codec stage {stage_id!r}{guess}", hint=f"stages: {', '.join(STAGES)}")
+        raise UsageError(
+            f"unknown codec stage {stage_id!r}{guess}", hint=f"stages: {', '.join(STAGES)}; other packages add more"
+        )
     cls: Any = STAGES.load(stage_id)
     if not (isinstance(cls, type) and issubclass(cls, Stage)):
         raise UsageError(f"codec stage {stage_id!r} from another package is {cls!r}, expected a Stage class")

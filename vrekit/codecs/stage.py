@@ -60,7 +60,7 @@ class Stage(ABC):
         """
         options = {name: value for name, value in config.items() if name != "id"}
         known = cls.option_names()
-        for name in options:
+        for name in map(str, options):
             if name not in known:
                 raise UsageError(
                     f"codec stage {cls.id!r} has no option {name!r}{did_you_mean(name, known)}",
@@ -185,7 +185,10 @@ def _typed(value: Any, hint: Any, what: str) -> Any:
         if option is type(None) and value is None:
             return None
         if option is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError as error:
+                raise UsageError(f"{what} has {len(str(value))} digits, more than a float holds") from error
         if get_origin(option) is tuple and isinstance(value, (list, tuple)):
             return tuple(_typed(item, get_args(option)[0], what) for item in value)
         if isinstance(option, type) and isinstance(value, option) and (option is bool or not isinstance(value, bool)):
@@ -206,7 +209,7 @@ def _yaml_hint(value: Any, options: tuple[Any, ...]) -> str | None:
     return None
 
 
-def fits(condition: bool, stage: Stage, dtype: np.dtype[Any], shape: Shape, expected: str, hint: str = "") -> None:
-    """Raise CodecError saying what `stage` takes unless `condition` holds."""
+def fits(condition: bool, stage: Stage, dtype: np.dtype[Any], shape: Shape, expected: str, hint: str) -> None:
+    """Raise CodecError saying what `stage` takes, and what else to use, unless `condition` holds."""
     if not condition:
-        raise CodecError(f"codec stage {stage.id!r} takes {expected}, got {dtype} {shape}", hint=hint or None)
+        raise CodecError(f"codec stage {stage.id!r} takes {expected}, got {dtype} {shape}", hint=hint)

@@ -1,11 +1,12 @@
 """In which form class scores are stored (`store_as:`), and what a reader gets back from each form."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vrekit.codecs.stage import ArrayStage
 from vrekit.core.errors import UsageError
@@ -72,49 +73,108 @@ def conversion_stages(store_as: str, spec: OutputSpec) -> tuple[ArrayStage, ...]
     )
 
 
-def as_indices(data: NDArray[Any], spec: OutputSpec) -> Converted:
+def as_indices(data: ArrayLike, spec: OutputSpec) -> Converted:
     """Return the winning class of each pixel from decoded logits, probabilities or indices.
 
     The winner is the first largest score, the same before and after every codec of class scores.
+
+    Args:
+        data: One frame as `spec` describes it, or a batch of them (N, ...): an array, or a tensor on the CPU.
+        spec: What a frame is, such as `FrameDataset.spec` says.
+
+    Raises:
+        UsageError: If these are no class scores, or `data` does not have the shape that `spec` says.
     """
     if spec.kind is Kind.INDICES:
-        return Converted(data, spec, "")
+        return _unchanged(data, spec)
     _check_scores(spec, "indices")
     from vrekit.codecs.stages.indices import Indices
 
     stage = Indices.from_config(Indices.options_for(spec))
-    return Converted(stage.encode(data), stage.decoded_spec(spec), "all scores: only the winner is left")
+    indices = _each_frame(stage.encode, data, spec)
+    return Converted(indices, stage.decoded_spec(spec), "all scores: only the winner is left")
 
 
-def as_probabilities(data: NDArray[Any], spec: OutputSpec) -> Converted:
-    """Return probabilities from decoded logits, probabilities or indices; indices become one-hot float32."""
+def as_probabilities(data: ArrayLike, spec: OutputSpec) -> Converted:
+    """Return probabilities from decoded logits, probabilities or indices; indices become one-hot float32.
+
+    Args:
+        data: As in `as_indices`.
+        spec: Likewise.
+
+    Raises:
+        UsageError: If these are no class scores, or `data` does not have the shape that `spec` says.
+    """
     if spec.kind is Kind.PROBABILITIES:
-        return Converted(data, spec, "")
+        return _unchanged(data, spec)
     if spec.kind is Kind.INDICES:
         return _one_hot(data, spec)
     _check_scores(spec, "probabilities")
     from vrekit.codecs.stages.softmax import Softmax
 
     stage = Softmax.from_config(Softmax.options_for(spec))
-    return Converted(stage.encode(data), stage.decoded_spec(spec), "the offset of each pixel's logits")
+    probabilities = _each_frame(stage.encode, data, spec)
+    return Converted(probabilities, stage.decoded_spec(spec), "the offset of each pixel's logits")
 
 
-def as_logits(data: NDArray[Any], spec: OutputSpec) -> Converted:
+def as_logits(data: ArrayLike, spec: OutputSpec) -> Converted:
     """Return logits from decoded logits or probabilities.
 
-    The logits of probabilities are their logarithms: softmax gives the probabilities back; 0 becomes -inf.
+    The logits of probabilities are their logarithms: softmax gives the probabilities back; 0 becomes -inf. The winner
+    stays the first largest, even where rounding would level it.
+
+    Args:
+        data: As in `as_indices`.
+        spec: Likewise.
 
     Raises:
-        UsageError: For indices, which say nothing about scores.
+        UsageError: For indices, which say nothing about scores; if these are no class scores, or `data` does not have
+            the shape that `spec` says.
     """
     if spec.kind is Kind.LOGITS:
-        return Converted(data, spec, "")
+        return _unchanged(data, spec)
     if spec.kind is Kind.INDICES:
         raise UsageError("class indices have no logits", hint="as_probabilities gives one-hot probabilities")
     _check_scores(spec, "logits")
-    with np.errstate(divide="ignore"):
-        logits = np.log(data)
-    return Converted(logits, replace(spec, kind=Kind.LOGITS, value_range=None), "the offset of each pixel's logits")
+
+    def logarithms(frame: NDArray[Any]) -> NDArray[Any]:
+        from vrekit.codecs.stages.channels_first import class_axis
+        from vrekit.codecs.stages.gaplog import first_winner, keep_first
+
+        probabilities = np.moveaxis(frame, class_axis(spec), 0)
+        probabilities = probabilities.reshape(len(probabilities), -1)
+        with np.errstate(divide="ignore"):
+            logits: NDArray[Any] = np.log(frame)
+        scores = np.moveaxis(logits, class_axis(spec), 0).reshape(probabilities.shape)
+        if scores.size:
+            keep_first(scores, first_winner(probabilities, probabilities.max(axis=0)))
+        shape = np.moveaxis(logits, class_axis(spec), 0).shape
+        return np.ascontiguousarray(np.moveaxis(scores.reshape(shape), 0, class_axis(spec)))
+
+    new = replace(spec, kind=Kind.LOGITS, value_range=None)
+    return Converted(_each_frame(logarithms, data, spec), new, "the offset of each pixel's logits")
+
+
+def _unchanged(data: ArrayLike, spec: OutputSpec) -> Converted:
+    return Converted(_each_frame(lambda frame: frame, data, spec), spec, "")
+
+
+def _each_frame(convert: Callable[[NDArray[Any]], NDArray[Any]], data: ArrayLike, spec: OutputSpec) -> NDArray[Any]:
+    """Return what `convert` makes of a frame, or of each frame of a batch."""
+    array = np.asarray(data)
+    is_batch = array.ndim == len(spec.shape) + 1
+    shape = array.shape[1:] if is_batch else array.shape
+    axis = spec.axes.find("C")
+    if len(shape) != len(spec.shape) or (axis >= 0 and shape[axis] != spec.shape[axis]):
+        raise UsageError(
+            f"data of shape {array.shape} is neither a frame of {spec.kind} {spec.shape} (axes {spec.axes}) nor a batch"
+        )
+    if not is_batch:
+        return convert(array)
+    if not len(array):
+        one = convert(np.zeros(shape, array.dtype))
+        return np.empty((0, *one.shape), one.dtype)
+    return np.stack([convert(frame) for frame in array])
 
 
 def _check_scores(spec: OutputSpec, wanted: str) -> None:
@@ -122,12 +182,17 @@ def _check_scores(spec: OutputSpec, wanted: str) -> None:
         raise UsageError(f"{spec.kind} cannot be read as {wanted}", hint="only logits, probabilities and indices can")
 
 
-def _one_hot(data: NDArray[Any], spec: OutputSpec) -> Converted:
+def _one_hot(data: ArrayLike, spec: OutputSpec) -> Converted:
     if spec.classes is None and spec.value_range is None:
         raise UsageError("the number of classes of these indices is not known", hint="give the spec `classes`")
     count = len(spec.classes) if spec.classes is not None else int((spec.value_range or (0, 0))[1]) + 1
-    hot = (data == np.arange(count, dtype=np.int64).reshape(-1, *[1] * data.ndim)).astype(np.float32)
-    hot[:, ~hot.any(axis=0)] = np.nan  # an id beyond the classes marks a pixel without a winner
+
+    def one_hot(frame: NDArray[Any]) -> NDArray[Any]:
+        classes = np.arange(count, dtype=np.int64).reshape(-1, *[1] * frame.ndim)
+        hot: NDArray[Any] = (frame == classes).astype(np.float32)
+        hot[:, ~hot.any(axis=0)] = np.nan  # an id beyond the classes marks a pixel without a winner
+        return hot
+
     new = replace(
         spec,
         kind=Kind.PROBABILITIES,
@@ -137,4 +202,4 @@ def _one_hot(data: NDArray[Any], spec: OutputSpec) -> Converted:
         value_range=(0.0, 1.0),
         invalid_value=None,
     )
-    return Converted(hot, new, "every score but the winner's: the others are 0")
+    return Converted(_each_frame(one_hot, data, spec), new, "every score but the winner's: the others are 0")

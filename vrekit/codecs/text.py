@@ -36,7 +36,9 @@ class Text(Codec):
     def decoded_layout(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[np.dtype[Any], tuple[int, ...]]:
         """Return the same; refuses everything but one str."""
         if dtype.kind != "U" or shape != ():
-            raise CodecError(f"codec 'txt' takes one str (shape ()), got {dtype} {shape}")
+            raise CodecError(
+                f"codec 'txt' takes one str (shape ()), got {dtype} {shape}", hint="npy.zst takes any numbers"
+            )
         return dtype, shape
 
     def encode(self, array: NDArray[Any]) -> bytes:

@@ -50,9 +50,28 @@ class ArrowRows(ArrayToBytesStage):
     def check(self, dtype: np.dtype[Any], shape: Shape) -> None:
         """Accept numbers and booleans with an axis of rows; with columns, as many as the last axis has."""
         is_number = dtype.kind in "biuf" and dtype.itemsize <= 8 and dtype.isnative
-        fits(is_number and 1 <= len(shape) <= 8, self, dtype, shape, "numbers or booleans with one axis or more")
+        fits(
+            is_number and 1 <= len(shape) <= 8,
+            self,
+            dtype,
+            shape,
+            "numbers or booleans with one axis or more",
+            "npy.zst takes any numbers",
+        )
         if self.columns is not None:
-            fits(shape[-1] == len(self.columns), self, dtype, shape, f"arrays whose last axis has {len(self.columns)}")
+            fits(
+                shape[-1] == len(self.columns),
+                self,
+                dtype,
+                shape,
+                f"arrays whose last axis has {len(self.columns)}",
+                "name each column in `columns`; npy.zst takes any numbers",
+            )
+
+    def max_encoded_size(self, dtype: np.dtype[Any], shape: Shape) -> int:
+        """Return room for the numbers and for the schema, which says much about each column."""
+        names = sum(1024 + 8 * len(name) for name in self.columns or ())
+        return ArrayToBytesStage.max_encoded_size(self, dtype, shape) + names
 
     def encode(self, array: NDArray[Any]) -> bytes:
         """Return the stream."""

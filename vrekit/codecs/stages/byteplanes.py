@@ -19,7 +19,14 @@ class BytePlanes(ArrayStage):
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return uint8 with an axis of length 2 in front."""
-        fits(dtype in (np.uint8, np.uint16), self, dtype, shape, "uint8 or uint16")
+        fits(
+            dtype in (np.uint8, np.uint16),
+            self,
+            dtype,
+            shape,
+            "uint8 or uint16",
+            "a quantiser stage makes floats such; npy.zst takes any numbers",
+        )
         return np.dtype(np.uint8), (2, *shape) if dtype == np.uint16 else shape
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -37,7 +37,14 @@ class ChannelsFirst(ArrayStage):
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return the shape with the channels in front."""
-        fits(self.axis == 0 or self.axis < len(shape), self, dtype, shape, f"arrays with an axis {self.axis}")
+        fits(
+            self.axis == 0 or self.axis < len(shape),
+            self,
+            dtype,
+            shape,
+            f"arrays with an axis {self.axis}",
+            "without channels leave the stage away; npy.zst takes any shape",
+        )
         return dtype, (*shape[self.axis : self.axis + 1], *shape[: self.axis], *shape[self.axis + 1 :])
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:

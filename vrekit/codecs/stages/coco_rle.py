@@ -30,7 +30,14 @@ class CocoRle(ArrayToBytesStage):
 
     def check(self, dtype: np.dtype[Any], shape: Shape) -> None:
         """Accept boolean (H, W) and (K, H, W)."""
-        fits(dtype == np.bool_ and len(shape) in (2, 3), self, dtype, shape, "booleans of shape (H, W) or (K, H, W)")
+        fits(
+            dtype == np.bool_ and len(shape) in (2, 3),
+            self,
+            dtype,
+            shape,
+            "booleans of shape (H, W) or (K, H, W)",
+            "bits.npy.zst takes booleans of any shape, npy.zst any numbers",
+        )
 
     def encode(self, array: NDArray[Any]) -> bytes:
         """Return the JSON file."""
@@ -51,7 +58,10 @@ class CocoRle(ArrayToBytesStage):
                 if item["size"] != list(mask.shape):
                     raise CodecError(f"coco-rle mask has size {item['size']!r}, expected {list(mask.shape)}")
                 _draw(_from_string(item["counts"].encode("ascii")), mask)
-        except (json.JSONDecodeError, UnicodeError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        # ValueError: no JSON, no text, or a number of thousands of digits
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            if isinstance(error, CodecError):
+                raise
             raise CodecError(f"coco-rle file is damaged: {error}") from error
 
     def max_encoded_size(self, dtype: np.dtype[Any], shape: Shape) -> int:

@@ -48,7 +48,14 @@ class Delta(ArrayStage):
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return the same layout."""
-        fits(dtype in (np.uint8, np.uint16) and len(shape) > 0, self, dtype, shape, "uint8 or uint16 of 1 or more axes")
+        fits(
+            dtype in (np.uint8, np.uint16) and len(shape) > 0,
+            self,
+            dtype,
+            shape,
+            "uint8 or uint16 of 1 or more axes",
+            "a quantiser stage makes floats such; npy.zst takes any numbers",
+        )
         return dtype, shape
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -23,7 +23,7 @@ class Float16(ArrayStage):
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return float16 of the same shape."""
-        fits(dtype.kind == "f" and dtype.isnative, self, dtype, shape, "floats")
+        fits(dtype.kind == "f" and dtype.isnative, self, dtype, shape, "floats", "npy.zst takes any numbers")
         return np.dtype(np.float16), shape
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -89,8 +89,9 @@ class Gaplog(ArrayStage):
         for codes, target in blocks(array, scores):
             values = np.take(table, codes, mode="clip")
             if self.scores == "probabilities":
-                values /= values.sum(axis=0)
-            target[...] = values
+                set_probabilities(target, values)
+            else:
+                target[...] = values
 
 
 def score_options(spec: OutputSpec) -> dict[str, Any]:
@@ -109,6 +110,7 @@ def check_scores(stage: ArrayStage, dtype: np.dtype[Any], shape: Shape, axis: in
         dtype,
         shape,
         f"float scores of one or more classes at axis {axis}, which must be the first or the last",
+        "pco and npy.zst take scores of any shape, npy.zst any numbers",
     )
 
 
@@ -147,13 +149,17 @@ def gaps_to_winner(scores: NDArray[Any], are_probabilities: bool) -> tuple[NDArr
                     f"such as {float(total[wrong][0]):.4g}",
                     hint="logits have the kind 'logits'; use the codec pco for other values",
                 )
-            gaps = np.log(best / wide)
+            gaps = np.log(best / wide).astype(np.float32, copy=False)
         else:
-            gaps = np.subtract(best, wide)
+            gaps = np.subtract(best, wide).astype(np.float32, copy=False)
             impossible = np.isneginf(best)
             if impossible.any():
                 gaps[:, impossible] = np.inf
-    return gaps.astype(np.float32, copy=False), winner
+    if gaps.size and not np.isfinite(gaps.max()):
+        # a gap too large for floats is that of a possible class all the same
+        possible = wide > 0 if are_probabilities else np.isfinite(wide)
+        gaps[np.isposinf(gaps) & possible] = np.finfo(np.float32).max
+    return gaps, winner
 
 
 def first_winner(scores: NDArray[Any], best: NDArray[Any]) -> NDArray[np.intp]:
@@ -182,13 +188,39 @@ def gap_codes(gaps: NDArray[np.float32], levels: int, max_gap: float) -> NDArray
 
 @lru_cache(maxsize=32)
 def gap_values(levels: int, max_gap: float, are_probabilities: bool, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return what each of the 256 codes means: -g' for logits, exp(-g') for probabilities; read-only."""
+    """Return what each of the 256 codes means, read-only: -g' for logits, exp(-g') for probabilities.
+
+    For probabilities the table is float32 at least: float16 has too few digits to sum them up.
+    """
     with np.errstate(over="ignore"):  # codes beyond `levels` mean nothing
         gaps = np.expm1(np.arange(256) * (np.log1p(max_gap) / levels))
         gaps[NAN], gaps[ABSENT] = np.nan, np.inf
+        if are_probabilities:
+            dtype = np.result_type(dtype, np.float32)
         table: NDArray[Any] = (np.exp(-gaps) if are_probabilities else -gaps).astype(dtype)
     table.flags.writeable = False
     return table
+
+
+def set_probabilities(target: NDArray[Any], values: NDArray[Any]) -> None:
+    """Set `target` (C, N) to `values`, float32 or wider, divided by their sums; `values` is overwritten."""
+    values /= values.sum(axis=0)
+    target[...] = values
+    if target.dtype == np.float16:
+        keep_first(target, values.argmax(axis=0))
+
+
+def keep_first(values: NDArray[Any], winner: NDArray[np.integer[Any]]) -> None:
+    """Take one ulp from each score before the winner's that rounding made equal to it, and so the first largest.
+
+    Args:
+        values: Scores (C, N); changed in place.
+        winner: Class of each pixel that is to be the first largest, (N,).
+    """
+    top = values.max(axis=0)
+    before = (values == top) & (np.arange(len(values))[:, None] < winner)
+    if before.any():
+        np.copyto(values, np.nextafter(top, np.full_like(top, -np.inf)), where=before)
 
 
 def check_codes(codes: NDArray[np.uint8], levels: int) -> None:

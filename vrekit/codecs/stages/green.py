@@ -17,7 +17,14 @@ class Green(ArrayStage):
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return (3, H, W)."""
-        fits(dtype == np.uint8 and len(shape) == 3 and shape[2] == 3, self, dtype, shape, "uint8 of shape (H, W, 3)")
+        fits(
+            dtype == np.uint8 and len(shape) == 3 and shape[2] == 3,
+            self,
+            dtype,
+            shape,
+            "uint8 of shape (H, W, 3)",
+            "png takes grey and 16-bit images, npy.zst any numbers",
+        )
         return dtype, (3, *shape[:2])
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:

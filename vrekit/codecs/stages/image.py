@@ -36,7 +36,8 @@ class ImageStage(ArrayToBytesStage):
             dtype,
             shape,
             f"{' or '.join(self.dtypes)} of shape {forms} with sides up to {self.max_side}",
-            hint="a quantiser stage makes floats uint8 or uint16, the stage 'planes' makes (C, H, W) one tall image",
+            "a quantiser stage makes floats uint8 or uint16, the stage 'planes' makes (C, H, W) one tall image; "
+            "npy.zst takes any numbers",
         )
 
     def encode(self, array: NDArray[Any]) -> bytes:

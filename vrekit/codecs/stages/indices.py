@@ -35,7 +35,14 @@ class Indices(ArrayStage):
     def decoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return the ids' layout."""
         check_scores(self, dtype, shape, self.axis)
-        fits(shape[self.axis] < 65536, self, dtype, shape, "up to 65535 classes")
+        fits(
+            shape[self.axis] < 65536,
+            self,
+            dtype,
+            shape,
+            "up to 65535 classes",
+            "store_as: top-3 keeps the best of more",
+        )
         return np.dtype(_id_dtype(shape[self.axis])), (*shape[: self.axis], *shape[self.axis + 1 :])
 
     def decoded_spec(self, spec: OutputSpec) -> OutputSpec:

@@ -1,6 +1,7 @@
 """Small arrays as JSON: boxes, keypoints, sensor values."""
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,11 +52,29 @@ class JsonRows(ArrayToBytesStage):
     def check(self, dtype: np.dtype[Any], shape: Shape) -> None:
         """Accept numbers and booleans; with columns, as many as the last axis has."""
         fits(
-            dtype.kind in "biuf" and dtype.itemsize <= 8 and len(shape) <= 8, self, dtype, shape, "numbers or booleans"
+            dtype.kind in "biuf" and dtype.itemsize <= 8 and len(shape) <= 8,
+            self,
+            dtype,
+            shape,
+            "numbers or booleans",
+            "npy.zst takes any numbers",
         )
         if self.columns is not None:
             count = len(self.columns)
-            fits(len(shape) > 0 and shape[-1] == count, self, dtype, shape, f"arrays whose last axis has {count}")
+            fits(
+                len(shape) > 0 and shape[-1] == count,
+                self,
+                dtype,
+                shape,
+                f"arrays whose last axis has {count}",
+                "name each column in `columns`; npy.zst takes any numbers",
+            )
+
+    def max_encoded_size(self, dtype: np.dtype[Any], shape: Shape) -> int:
+        """Return room for the names, the numbers, and the brackets of all rows."""
+        names = len(json.dumps(self.columns))
+        rows = sum(math.prod(shape[:at]) for at in range(len(shape)))
+        return ArrayToBytesStage.max_encoded_size(self, dtype, shape) + names + 3 * rows
 
     def encode(self, array: NDArray[Any]) -> bytes:
         """Return the file."""

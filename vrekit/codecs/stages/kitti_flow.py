@@ -31,6 +31,7 @@ class KittiFlow(ArrayStage):
             dtype,
             shape,
             "floats of shape (H, W, 2)",
+            "pco takes floats of any shape, npy.zst any numbers",
         )
         return np.dtype(np.uint16), (*shape[:2], 3)
 

@@ -10,7 +10,7 @@ from vrekit.codecs.stages.quantiser import Quantiser, as_computable
 from vrekit.core.errors import CodecError, UsageError
 
 _NAN, _ZERO, _FIRST, _INFINITY = 0, 1, 2, 65535
-_SLACK = 0.99  # steps are this much finer than the bound asks, which pays for float32 logarithms
+_SLACK = 0.99  # steps are this much finer than the bound asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class Log(Quantiser):
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return the codes."""
+        if array.size == 0:
+            return np.empty(array.shape, np.uint16)
         values = as_computable(array)
-        if values.size == 0:
-            return np.empty(values.shape, np.uint16)
         nan, infinite = np.isnan(values), np.isposinf(values)
         small = values < 0.5 * self.minimum
         special = nan | infinite | small
@@ -67,7 +67,8 @@ class Log(Quantiser):
                 f"log: the array has the negative value {np.nanmin(array)}",
                 hint="set invalid pixels to NaN, or use the codec u16-jxl with a range, or pco for exact values",
             )
-        scaled = np.asarray(np.log(np.maximum(scaled, self.minimum)))  # a scalar is no array
+        # float64: in float32 the logarithm alone is off by more than the slack; asarray: a scalar is no array
+        scaled = np.asarray(np.log(np.maximum(scaled, self.minimum), dtype=np.float64))
         scaled -= np.log(self.minimum)
         scaled *= 1.0 / self.log_step
         np.rint(scaled, out=scaled)

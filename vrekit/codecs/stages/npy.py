@@ -17,7 +17,7 @@ from vrekit.core.errors import CodecError
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 1 << 16
 _HEADER = re.compile(
-    rb"\s*\{\s*'descr':\s*'(?P<descr>[^']*)',\s*'fortran_order':\s*(?P<fortran>True|False),"
+    rb"\s*\{\s*'descr':\s*'(?P<descr>[<>|=]?[biufc][0-9]{1,2})',\s*'fortran_order':\s*(?P<fortran>True|False),"
     rb"\s*'shape':\s*\((?P<shape>[0-9, ]{0,400})\),?\s*\}\s*"
 )
 
@@ -31,7 +31,7 @@ class Npy(ArrayToBytesStage):
 
     def check(self, dtype: np.dtype[Any], shape: Shape) -> None:
         """Accept every dtype but Python objects and text."""
-        fits(dtype.kind in "biufc", self, dtype, shape, "numbers or booleans")
+        fits(dtype.kind in "biufc", self, dtype, shape, "numbers or booleans", "txt takes text")
 
     def encode(self, array: NDArray[Any]) -> bytes:
         """Return header and data."""
@@ -91,8 +91,6 @@ def _parse_header(header: bytes) -> tuple[np.dtype[Any], Shape]:
         shape = tuple(int(length) for length in match["shape"].split(b",") if length.strip())
     except (TypeError, ValueError) as error:
         raise CodecError(f"npy header does not parse: {error}") from error
-    if dtype.hasobject:
-        raise CodecError(f"npy header is not acceptable: {header!r}")
     if match["fortran"] == b"True":
         raise CodecError("npy file is in Fortran order; vrekit writes C order")
     return dtype, shape

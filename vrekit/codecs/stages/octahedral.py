@@ -60,6 +60,7 @@ class Octahedral(ArrayStage):
             dtype,
             shape,
             f"floats with 3 channels at axis {self.axis}",
+            "pco takes floats of any shape, npy.zst any numbers",
         )
         height, width = shape[1:] if self.axis == 0 else shape[:2]
         return np.dtype(np.uint8 if self.bits <= 8 else np.uint16), (2, height, width)

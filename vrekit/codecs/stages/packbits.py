@@ -21,7 +21,7 @@ class PackBits(ArrayStage):
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return the packed length."""
-        fits(dtype == np.bool_, self, dtype, shape, "booleans")
+        fits(dtype == np.bool_, self, dtype, shape, "booleans", "png and npy.zst take integers, npy.zst any numbers")
         return np.dtype(np.uint8), (-(-math.prod(shape) // 8),)
 
     def encode(self, array: NDArray[Any]) -> NDArray[Any]:

@@ -35,7 +35,14 @@ class Pco(ArrayToBytesStage):
 
     def check(self, dtype: np.dtype[Any], shape: Shape) -> None:
         """Accept floats and integers of 16 to 64 bits."""
-        fits(dtype.name in _DTYPES and dtype.isnative, self, dtype, shape, "floats or integers of 16 to 64 bits")
+        fits(
+            dtype.name in _DTYPES and dtype.isnative,
+            self,
+            dtype,
+            shape,
+            "floats or integers of 16 to 64 bits",
+            "npy.zst takes any numbers",
+        )
 
     def encode(self, array: NDArray[Any]) -> bytes:
         """Return the file."""

@@ -56,7 +56,9 @@ def _grid(shape: Shape) -> tuple[int, int, int, int, int]:
     height, width = (1, 1, *shape)[-2:] if len(shape) < 2 else shape[-2:]
     count = math.prod(shape[:-2])
     if height > MAX_HEIGHT:
-        raise CodecError(f"planes of height {height} do not fit images of at most {MAX_HEIGHT} rows")
+        raise CodecError(
+            f"planes of height {height} do not fit images of at most {MAX_HEIGHT} rows", hint="npy.zst takes any size"
+        )
     columns = max(1, math.ceil(count * height / MAX_HEIGHT))
     rows = math.ceil(count / columns)
     while rows * height > MAX_HEIGHT:

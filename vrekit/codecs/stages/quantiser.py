@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vrekit.codecs.stage import ArrayStage, Layout, Shape, fits
 from vrekit.core.errors import CodecError
 
+MIN_STEP, MAX_STEP = 1e-300, 1e300  # beyond, its reciprocal or its multiples are no floats
 _CV_DTYPES = ("float16", "float32", "float64", "int32")
 
 
@@ -30,7 +31,14 @@ class Quantiser(ArrayStage):
 
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return uint8 or uint16 of the same shape."""
-        fits(dtype.kind == "f" and dtype.itemsize <= 8 and dtype.isnative, self, dtype, shape, "floats")
+        fits(
+            dtype.kind == "f" and dtype.itemsize <= 8 and dtype.isnative,
+            self,
+            dtype,
+            shape,
+            "floats",
+            "integers need no quantiser: png takes images of them, npy.zst any numbers",
+        )
         return np.dtype(np.uint8 if self.code_bits <= 8 else np.uint16), shape
 
     def decode(self, array: NDArray[Any], out: NDArray[Any]) -> None:
@@ -49,9 +57,11 @@ class Quantiser(ArrayStage):
 def code_table(quantiser: Quantiser, dtype: np.dtype[Any]) -> tuple[NDArray[Any], int]:
     """Return `quantiser.values()` as a read-only table of `dtype` for all 256 or 65536 codes, and how many it has."""
     values = quantiser.values()
-    with np.errstate(over="ignore"):
-        table = np.zeros(256 if quantiser.code_bits <= 8 else 65536, dtype)
-        table[: len(values)] = values
+    largest = float(np.finfo(dtype).max)
+    # the nearest code to a finite value can lie beyond the dtype, where the value itself does not
+    inside = np.where(np.isinf(values), values, np.clip(values, -largest, largest))
+    table = np.zeros(256 if quantiser.code_bits <= 8 else 65536, dtype)
+    table[: len(values)] = inside
     table.flags.writeable = False
     return table, len(values)
 
@@ -111,9 +121,11 @@ def quantise(
     """
     # float64: in float32, the product alone can be off by a thousandth of a step
     with np.errstate(over="ignore"):  # infinity is outside of the codes, which is said below
-        scaled = np.asarray(np.multiply(array, 1.0 / divisor, dtype=np.float64))
-        if origin:
-            scaled -= origin / divisor
+        if origin:  # taken away first: far from zero, the difference of two products would be off by more
+            scaled = np.asarray(np.subtract(array, origin, dtype=np.float64))
+            scaled *= 1.0 / divisor
+        else:
+            scaled = np.asarray(np.multiply(array, 1.0 / divisor, dtype=np.float64))
     np.rint(scaled, out=scaled)
     if scaled.size == 0:
         return scaled.astype(dtype)

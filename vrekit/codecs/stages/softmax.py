@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vrekit.codecs.stage import ArrayStage, Layout, Shape
 from vrekit.codecs.stages.channels_first import class_axis
-from vrekit.codecs.stages.gaplog import blocks, check_scores, first_winner
+from vrekit.codecs.stages.gaplog import blocks, check_scores, first_winner, keep_first
 from vrekit.core.spec import Kind, OutputSpec
 
 
@@ -71,9 +71,5 @@ def softmax(logits: NDArray[Any]) -> NDArray[Any]:
     with np.errstate(invalid="ignore"):
         values: NDArray[Any] = np.exp(logits - best)
         values /= values.sum(axis=0)
-    top = values.max(axis=0)
-    # rounding can make a close loser equal to the winner; if it comes first, it would win: it gives way by one ulp
-    before = (values == top) & (np.arange(len(values))[:, None] < winner)
-    if before.any():
-        np.copyto(values, np.nextafter(top, np.zeros_like(top)), where=before)
+    keep_first(values, winner)  # rounding can make a close loser equal to the winner
     return values

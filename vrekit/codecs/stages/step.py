@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.codecs.stages.quantiser import Quantiser, quantise
+from vrekit.codecs.stages.quantiser import MAX_STEP, MIN_STEP, Quantiser, quantise
 from vrekit.core.errors import UsageError
 
 _NAN = 65535
@@ -29,8 +29,8 @@ class Step(Quantiser):
     zero: int = 0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.step) and self.step > 0):
-            raise UsageError(f"step.step is {self.step}, expected a positive number")
+        if not MIN_STEP <= self.step <= MAX_STEP:
+            raise UsageError(f"step.step is {self.step}, expected a number from {MIN_STEP} to {MAX_STEP}")
         if not 0 <= self.zero < _NAN:
             raise UsageError(f"step.zero is {self.zero}, expected 0..65534")
 

@@ -18,6 +18,7 @@ from vrekit.codecs.stages.gaplog import (
     gap_values,
     gaps_to_winner,
     score_options,
+    set_probabilities,
 )
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import OutputSpec
@@ -85,8 +86,11 @@ class TopK(ArrayStage):
                     target[kept + rank - 1] = gap_codes(gap, self.levels, self.max_gap)
                 np.put_along_axis(gaps, best[None], np.float32(np.inf), 0)
             rest = len(gaps) - kept
+            nearest = gaps.min(axis=0)
+            nearest[np.isposinf(nearest)] = 0.0  # nothing is left for the rest
             with np.errstate(divide="ignore"):
-                common = np.log(rest) - np.log(np.exp(-gaps).sum(axis=0)) if rest else np.full(invalid.shape, np.inf)
+                # from the nearest one on, since exp(-104) is 0 in float32
+                common = nearest + np.log(max(rest, 1)) - np.log(np.exp(nearest - gaps).sum(axis=0))
             target[-1] = gap_codes(common.astype(np.float32), self.levels, self.max_gap)
             target[kept:, invalid] = NAN
         return planes
@@ -110,5 +114,6 @@ class TopK(ArrayStage):
             winner = np.where(gaps[-1] == NAN, table[NAN], table[0])
             np.put_along_axis(values, ids[:1], winner[None], 0)
             if are_probabilities:
-                values /= values.sum(axis=0)
-            target[...] = values
+                set_probabilities(target, values)
+            else:
+                target[...] = values

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.codecs.stages.quantiser import Quantiser, quantise
+from vrekit.codecs.stages.quantiser import MAX_STEP, MIN_STEP, Quantiser, quantise
 from vrekit.core.errors import UsageError
 from vrekit.core.spec import OutputSpec
 
@@ -37,6 +37,8 @@ class Uniform(Quantiser):
             raise UsageError(f"uniform: the range {self.minimum}..{self.maximum} is empty or not finite")
         if not 2 <= self.bits <= 16:
             raise UsageError(f"uniform.bits is {self.bits}, expected 2..16")
+        if not MIN_STEP <= (self.maximum - self.minimum) / self.top <= MAX_STEP:
+            raise UsageError(f"uniform: the range {self.minimum}..{self.maximum} is too narrow or too wide for floats")
 
     @classmethod
     def options_for(cls, spec: OutputSpec) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Webp(ImageStage):
             dtype,
             shape,
             f"uint8 of shape (H, W, 3) with sides up to {self.max_side}",
+            "png takes grey, 16-bit and larger images, npy.zst any numbers",
         )
 
     def _encode_image(self, array: NDArray[Any]) -> bytes:

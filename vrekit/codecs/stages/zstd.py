@@ -59,6 +59,8 @@ class Zstd(BytesStage):
             if size > max_size:  # "unknown" is the largest number and ends up here, too
                 raise CodecError(f"zstd frame claims {size} bytes of content, expected at most {max_size}")
             content: Any = scratch("zstd", np.dtype(np.uint8), (size,))
+            if np.may_share_memory(content, np.frombuffer(data, np.uint8)):  # another zstd stage unpacked it there
+                content = np.empty(size, np.uint8)
             # one call of ZSTD_decompress: straight into memory, checks a checksum, refuses bytes behind the frame
             if len(imagecodecs.zstd_decode(cast(Any, data), out=content)) != size:
                 raise CodecError(f"zstd frame does not hold the {size} bytes it claims")
