@@ -22,6 +22,7 @@ _EFFORTS = (1, 2, 7)
 #   8 bits (4281).
 _GROUP_SIDE = 256
 _PIXELS_AT_ONCE = 1 << 16  # for the cache
+_IS_RED, _IS_GREEN = (np.tile(np.array(mask, np.uint8), 1 << 15)[None] for mask in ([255, 0, 0], [0, 255, 0]))
 _MAX_COLOURS = 512
 _HASH_BITS = 16
 _HASH_MULTIPLIER = np.uint32(2654435761)
@@ -69,6 +70,8 @@ def _is_safe_at_effort_1(image: NDArray[Any]) -> bool:
 def _may_have_long_codes(image: NDArray[np.uint8]) -> bool:
     """Return whether four pixels side by side may all have a Co, or a Cg, that is far from its prediction."""
     # Co = R - B, and Cg is at most G - R or G - B: in most pictures, neither takes up 256 values.
+    if image.shape[2] == 3 and _is_muted(image):
+        return False
     most: dict[str, int] = dict.fromkeys(("R-B", "B-R", "G-R", "R-G", "G-B", "B-G"), 0)
     rows = max(1, _PIXELS_AT_ONCE // image.shape[1])
     for start in range(0, len(image), rows):
@@ -81,6 +84,19 @@ def _may_have_long_codes(image: NDArray[np.uint8]) -> bool:
         return False
     red, green, blue = (plane.astype(np.int16) for plane in cv2.split(image)[:3])
     return _jumps_four_times(red - blue) or _jumps_four_times(green - blue - ((red - blue) >> 1))
+
+
+def _is_muted(image: NDArray[np.uint8]) -> bool:
+    """Return whether |R - G| + |G - B| is less than 128 all over a picture; much faster than looking closely."""
+    values = image.reshape(1, -1)
+    most_rg = most_gb = 0
+    for start in range(0, image.size, _IS_RED.size):
+        part = values[:, start : start + _IS_RED.size]
+        differences = cv2.absdiff(part[:, 1:], part[:, :-1])
+        size = differences.shape[1]
+        most_rg = max(most_rg, int(cv2.bitwise_and(differences, _IS_RED[:, :size]).max()))
+        most_gb = max(most_gb, int(cv2.bitwise_and(differences, _IS_GREEN[:, :size]).max()))
+    return most_rg + most_gb < _LONG_CODE // 2
 
 
 def _jumps_four_times(plane: NDArray[Any]) -> bool:
