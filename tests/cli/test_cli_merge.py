@@ -57,6 +57,14 @@ def test_merge_options(run: Run, tmp_path: Path) -> None:
     assert rows_of(tmp_path / "lance") == rows_of(tmp_path / "out")
 
 
+def test_sources_that_differ_in_the_codec_only(run: Run, tmp_path: Path) -> None:
+    a = make_dataset(tmp_path / "a", {"car": range(4)}, ["rgb"])
+    b = make_dataset(tmp_path / "b", {"car": range(2, 6)}, ["rgb"], identity={"codec": {"id": "npy.zst"}})
+    result = run("merge", a, b, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"hint: `vrekit transcode {b} --codec rgb=npy -o …` first gives it the other's codec; --on-" in result.stderr
+
+
 def test_conflicts(run: Run, tmp_path: Path) -> None:
     a = make_dataset(tmp_path / "a", {"car": range(4)}, ["rgb"])
     b = make_dataset(tmp_path / "b", {"car": range(4)}, ["rgb"], salt="other")

@@ -1,5 +1,6 @@
 """Finding codecs: names, options, stages, defaults, other packages."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from vrekit.cli.app import app
 from vrekit.codecs import registry
 from vrekit.codecs.base import Codec
 from vrekit.codecs.pipeline import PipelineCodec
@@ -265,6 +268,9 @@ def test_other_packages_add_codecs_and_stages(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(UsageError, match="does not go together"):
         codec_for("reversed", LOGITS, store_as="indices")
     assert codec_from_config({"stages": ["bare", "zstd"]}).encode(array)[:4] == b"\x28\xb5\x2f\xfd"
+    listed = json.loads(CliRunner().invoke(app, ["list", "codecs", "--json"]).stdout)
+    (row,) = [row for row in listed if row["codec"] == "reversed"]
+    assert (row["largest error"], row["what"]) == ("not exact", "A codec as another package would write it.")
 
 
 @pytest.mark.parametrize("config", [["png"], [1, 2], 5, True, {5: 6, "id": "png"}])

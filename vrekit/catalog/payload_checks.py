@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.value_checks import ValueChecks
 from vrekit.codecs.base import ClipCodec, Codec
-from vrekit.codecs.registry import clip_codec, codec_from_config
+from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import CodecError
 
@@ -68,7 +68,7 @@ class PayloadChecker:
         self.manifest = manifest
         self.report = report
         self._codecs: dict[str, Codec | ClipCodec] = {
-            name: clip_codec(record.codec) or codec_from_config(record.codec)
+            name: stored_codec(name, record.codec)
             for name, record in manifest.representations.items()
             if decode and record.codec is not None
         }

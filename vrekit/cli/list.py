@@ -60,12 +60,30 @@ def _codecs() -> list[dict[str, Any]]:
     for name in codec_names():
         preset = PRESETS.get(name)
         stages = " → ".join(stage["id"] for stage in preset.stages) if preset else "–"
-        error, what = (preset.error, preset.summary) if preset else ("exact", "text, UTF-8")
+        if preset:
+            error, what = preset.error, preset.summary
+        else:
+            error, what = _codec_of_a_package(name)
         rows.append({"codec": name, "largest error": error, "stages": stages, "what": what})
     for name in CLIP_CODECS:
         what = (inspect.getdoc(CLIP_CODECS.load(name)) or "").split("\n")[0]
         rows.append({"codec": name, "largest error": "exact, unless encoded again", "stages": "–", "what": what})
     return rows
+
+
+def _codec_of_a_package(name: str) -> tuple[str, str]:
+    """Return what it says of its errors and of itself."""
+    import inspect
+
+    from vrekit.codecs.registry import CODECS, codec_from_config
+    from vrekit.core.errors import UsageError
+
+    what = (inspect.getdoc(CODECS.load(name)) or "").split("\n")[0]
+    try:
+        error = "exact" if codec_from_config(name).is_exact else "not exact"
+    except UsageError:
+        error = "depends on its options"
+    return error, what
 
 
 def _configs() -> list[dict[str, Any]]:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.sandbox import sql_literal
-from vrekit.codecs.registry import clip_codec, codec_from_config
+from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError
 from vrekit.core.names import sample_key
@@ -54,10 +55,10 @@ class PayloadSource:
         self._index = FrameIndex.from_table(table, names)
         self._payloads = open_payloads(dataset.folder, dataset.manifest, self._index)
         records = dataset.manifest.representations
-        self._clip_codecs = {name: codec for name in names if (codec := clip_codec(records[name].codec)) is not None}
+        codecs = {name: stored_codec(name, records[name].codec or {}) for name in names}
+        self._clip_codecs = {name: codec for name, codec in codecs.items() if isinstance(codec, ClipCodec)}
+        self._codecs = {name: codec for name, codec in codecs.items() if isinstance(codec, Codec)}
         self._clips = ClipReader()
-        whole = [name for name in names if name not in self._clip_codecs]
-        self._codecs = {name: codec_from_config(records[name].codec or {}) for name in whole}
 
     def frames(self, name: str) -> list[int]:
         """Return the frames that a representation is stored for, rising."""

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.samples import read_samples
-from vrekit.codecs.registry import clip_codec, codec_from_config
+from vrekit.codecs.base import Codec
+from vrekit.codecs.registry import clip_codec, stored_codec
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import CodecError, DatasetError
 from vrekit.core.spec import digest
@@ -40,7 +41,10 @@ class StoredOutputs:
         """
         self._graph = graph
         self._video_id = video_id
-        self._codecs = {name: codec_from_config(manifest.representations[name].codec or {}) for name in names}
+        codecs = {name: stored_codec(name, manifest.representations[name].codec or {}) for name in names}
+        self._codecs = {
+            name: codec for name, codec in codecs.items() if isinstance(codec, Codec)
+        }  # clips are not exact
         columns = INDEX_COLUMNS
         table = read_samples(folder, columns=columns, video_ids=[video_id] if names else [])
         self._index = FrameIndex.from_table(table, names)
@@ -146,7 +150,7 @@ def _is_exact(name: str, manifest: Manifest, graph: Graph) -> bool:
     computed = {key: value for key, value in record.identity.items() if key not in _STORAGE_KEYS}
     if digest(computed) != digest(node.compute_identity) or any(computed.get(key) for key in _NOT_EXACT_KEYS):
         return False
-    return codec_from_config(record.codec).is_exact
+    return stored_codec(name, record.codec).is_exact
 
 
 class _KnownFrames(VideoSource):

@@ -20,10 +20,12 @@ class Conflict:
     Attributes:
         code: `video`, `representation` or `frame`.
         message: Who says what, for people.
+        hint: What makes them agree, where something does.
     """
 
     code: Literal["video", "representation", "frame"]
     message: str
+    hint: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
@@ -149,6 +151,19 @@ def _video_conflict(video_id: str, a: Source, its: VideoInfo, b: Source, other: 
     return Conflict("video", message)
 
 
+def _codec_hint(source: Source, known: RepresentationRecord, record: RepresentationRecord) -> str | None:
+    """Return how to make a source's representation like the known one, if they differ in nothing but the codec."""
+    same = all(
+        known.identity.get(key) == record.identity.get(key) for key in {*known.identity, *record.identity} - {"codec"}
+    )
+    if not same or known.codec is None or record.codec is None:
+        return None
+    codec = known.codec.get("id")
+    return (
+        f"`vrekit transcode {source.folder} --codec {record.spec.name}={codec} -o …` first gives it the other's codec"
+    )
+
+
 def _records(
     order: Sequence[Source], conflicts: list[Conflict]
 ) -> tuple[dict[str, RepresentationRecord], list[frozenset[str]]]:
@@ -166,7 +181,7 @@ def _records(
             lines = differences_between(
                 name, known.identity, record.identity, has=f"{holder.folder} has", asked=f"{source.folder} has"
             )
-            conflicts.append(Conflict("representation", "\n".join(lines)))
+            conflicts.append(Conflict("representation", "\n".join(lines), _codec_hint(source, known, record)))
         names.append(frozenset(taken))
     return merged, names
 

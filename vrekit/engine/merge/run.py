@@ -206,9 +206,11 @@ def _conflict_error(conflicts: Sequence[Conflict]) -> ConflictError:
     lines = [conflict.message for conflict in conflicts[:_MAX_CONFLICTS_SHOWN]]
     if len(conflicts) > len(lines):
         lines.append(f"… and {len(conflicts) - len(lines)} more (--dry-run --json lists all)")
+    hints = [conflict.hint for conflict in conflicts if conflict.hint is not None][:1]
+    hints.append("--on-conflict first (or last) takes that source's; what the others have of it is left out")
     return ConflictError(
         f"the sources disagree in {len(conflicts)} point{'s' * (len(conflicts) > 1)}:\n" + "\n".join(lines),
-        hint="--on-conflict first (or last) takes that source's; what the others have of it is left out",
+        hint="; ".join(hints),
     )
 
 

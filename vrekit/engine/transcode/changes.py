@@ -11,7 +11,7 @@ from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.presets import PRESETS, error_of
 from vrekit.codecs.profiles import Option, is_auto
-from vrekit.codecs.registry import clip_codec, codec_for, codec_from_config, option_of
+from vrekit.codecs.registry import clip_codec, codec_for, option_of, stored_codec
 from vrekit.core.errors import CodecError, UsageError, VrekitError
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import IMAGE_TYPE, OutputSpec, image_owner
@@ -150,7 +150,7 @@ def _change(
         raise UsageError("codec 'auto' is for exports", hint="`vrekit codecs bench` measures codecs on your data")
     if record.spec.type == IMAGE_TYPE:
         raise UsageError("pictures are not transcoded", hint="`vrekit export … --images png` into the new dataset")
-    source = clip_codec(record.codec) or codec_from_config(record.codec or {})
+    source = stored_codec(record.spec.name, record.codec or {})
     target, choice, error = _target(record, source, option, profile, frame_size)
     if _stages(target) == _stages(source):
         return _unchanged(record)
