@@ -259,8 +259,11 @@ class Life(RuleBasedStateMachine):
     def resume(self, number: int) -> None:
         model = self.model(number)
         if not model.codecs:
+            new = model.asked - model.status.keys()
             resume(model.folder)
             model.add(model.asked, self.is_broken, retry=True)
+            # what worked when it was interrupted came along, whatever is broken now
+            model.status |= {key: status for key, status in rows(model.folder).items() if key in new and status == "ok"}
             self.check(model)
 
     @rule()
