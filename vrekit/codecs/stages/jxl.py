@@ -1,11 +1,13 @@
 """Lossless JPEG XL (ISO/IEC 18181) through libjxl."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import cv2
 import imagecodecs
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from vrekit.codecs.stages.image import ImageStage
@@ -22,7 +24,6 @@ _EFFORTS = (1, 2, 7)
 #   8 bits (4281).
 _GROUP_SIDE = 256
 _PIXELS_AT_ONCE = 1 << 16  # for the cache
-_IS_RED, _IS_GREEN = (np.tile(np.array(mask, np.uint8), 1 << 15)[None] for mask in ([255, 0, 0], [0, 255, 0]))
 _MAX_COLOURS = 512
 _HASH_BITS = 16
 _HASH_MULTIPLIER = np.uint32(2654435761)
@@ -68,44 +69,60 @@ def _is_safe_at_effort_1(image: NDArray[Any]) -> bool:
 
 
 def _may_have_long_codes(image: NDArray[np.uint8]) -> bool:
-    """Return whether four pixels side by side may all have a Co, or a Cg, that is far from its prediction."""
-    # Co = R - B, and Cg is at most G - R or G - B: in most pictures, neither takes up 256 values.
-    if image.shape[2] == 3 and _is_muted(image):
-        return False
-    most: dict[str, int] = dict.fromkeys(("R-B", "B-R", "G-R", "R-G", "G-B", "B-G"), 0)
+    """Return whether four pixels side by side all have a Co, or a Cg, that is far from its prediction."""
     rows = max(1, _PIXELS_AT_ONCE // image.shape[1])
     for start in range(0, len(image), rows):
-        planes = dict(zip("RGB", cv2.split(image[start : start + rows]), strict=False))
-        for name, value in most.items():  # saturated: 0 where the other one is more
-            most[name] = max(value, int(cv2.subtract(planes[name[0]], planes[name[2]]).max()))
-    long_co = most["R-B"] + most["B-R"] >= _LONG_CODE
-    long_cg = max(most["G-R"], most["G-B"]) + max(most["R-G"], most["B-G"]) >= _LONG_CODE
-    if not (long_co or long_cg):
-        return False
-    red, green, blue = (plane.astype(np.int16) for plane in cv2.split(image)[:3])
-    return _jumps_four_times(red - blue) or _jumps_four_times(green - blue - ((red - blue) >> 1))
+        first = max(0, start - 1)
+        stretch = image[first : start + rows]
+        if image.shape[2] == 3 and _is_muted(stretch):
+            continue
+        red, green, blue = cv2.split(stretch)[:3]
+        co: NDArray[Any] = red.astype(np.int16) - blue
+        if 2 * _farthest(red, blue) >= _LONG_CODE and _has_four_long_codes(co, first):
+            return True
+        is_wide = 2 * max(_farthest(green, red), _farthest(green, blue)) >= _LONG_CODE  # Cg lies between these
+        if is_wide and _has_four_long_codes(green - (blue + (co >> 1)), first):
+            return True
+    return False
 
 
-def _is_muted(image: NDArray[np.uint8]) -> bool:
-    """Return whether |R - G| + |G - B| is less than 128 all over a picture; much faster than looking closely."""
-    values = image.reshape(1, -1)
-    most_rg = most_gb = 0
-    for start in range(0, image.size, _IS_RED.size):
-        part = values[:, start : start + _IS_RED.size]
-        differences = cv2.absdiff(part[:, 1:], part[:, :-1])
-        size = differences.shape[1]
-        most_rg = max(most_rg, int(cv2.bitwise_and(differences, _IS_RED[:, :size]).max()))
-        most_gb = max(most_gb, int(cv2.bitwise_and(differences, _IS_GREEN[:, :size]).max()))
-    return most_rg + most_gb < _LONG_CODE // 2
+def _is_muted(stretch: NDArray[np.uint8]) -> bool:
+    """Return whether no Co and no Cg of these rows can be far from another: faster than to look at single colours."""
+    values = stretch.reshape(1, -1)
+    is_red, is_green = _masks(stretch.size)
+    red_green = cv2.norm(values[:, :-1], values[:, 1:], cv2.NORM_INF, is_red)
+    green_blue = cv2.norm(values[:, :-1], values[:, 1:], cv2.NORM_INF, is_green)
+    return 2 * (red_green + green_blue) < _LONG_CODE
 
 
-def _jumps_four_times(plane: NDArray[Any]) -> bool:
-    # a prediction lies between the pixels to the left and above
-    jumps: NDArray[np.bool_] = np.zeros(plane.shape, np.bool_)
-    jumps[:, 1:] = np.abs(np.diff(plane, axis=1)) >= _LONG_CODE
-    jumps[1:] |= np.abs(np.diff(plane, axis=0)) >= _LONG_CODE
+@lru_cache(maxsize=4)  # stretches of a video are equal in size, but for the first and the last
+def _masks(size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    is_red, is_green = (np.tile(np.array(mask, np.uint8), size // 3)[None, 1:] for mask in ([0, 255, 0], [0, 0, 255]))
+    return is_red, is_green
+
+
+def _farthest(a: MatLike, b: MatLike) -> float:
+    return cv2.norm(a, b, cv2.NORM_INF)
+
+
+def _has_four_long_codes(plane: NDArray[Any], first: int) -> bool:
+    """Return whether this is so in a stretch of rows, the first of them being row `first` of the picture."""
     height, width = plane.shape
-    return bool(jumps[:, : width // 4 * 4].reshape(height, width // 4, 4).all(2).any())
+    if min(height, width) == 1:
+        return bool((np.abs(np.diff(plane.ravel())) >= _LONG_CODE).any())
+    left, top = plane[1:, :-1], plane[:-1, 1:]
+    gradient = cv2.subtract(cv2.add(left, top), plane[:-1, :-1])
+    predicted = cv2.max(cv2.min(left, top), cv2.min(cv2.max(left, top), gradient))
+    errors = np.zeros_like(plane)
+    errors[1:, 1:] = cv2.absdiff(plane[1:, 1:], predicted)
+    # groups know nothing of their neighbours
+    tops = slice(-first % _GROUP_SIDE, None, _GROUP_SIDE)
+    errors[tops, 1:] = np.abs(np.diff(plane[tops], axis=1))
+    errors[1:, ::_GROUP_SIDE] = np.abs(np.diff(plane[:, ::_GROUP_SIDE], axis=0))
+    if int(errors.max()) < _LONG_CODE:
+        return False
+    fours = (errors[:, : width // 4 * 4] >= _LONG_CODE).reshape(height, width // 4, 4)
+    return bool(fours.all(2).any())
 
 
 def _may_lose_colours(image: NDArray[Any]) -> bool:
