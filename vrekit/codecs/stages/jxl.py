@@ -1,5 +1,6 @@
 """Lossless JPEG XL (ISO/IEC 18181) through libjxl."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -76,12 +77,13 @@ def _may_have_long_codes(image: NDArray[np.uint8]) -> bool:
         stretch = image[first : start + rows]
         if image.shape[2] == 3 and _is_muted(stretch):
             continue
-        red, green, blue = cv2.split(stretch)[:3]
-        co: NDArray[Any] = red.astype(np.int16) - blue
-        if 2 * _farthest(red, blue) >= _LONG_CODE and _has_four_long_codes(co, first):
+        planes = cv2.split(stretch)[:3]
+        red, green, blue = planes
+        # neither can be farther from its prediction than from another; Cg lies between G - R and G - B
+        if 2 * _farthest(red, blue) >= _LONG_CODE and _has_four_long_codes(_co, planes, first):
             return True
-        is_wide = 2 * max(_farthest(green, red), _farthest(green, blue)) >= _LONG_CODE  # Cg lies between these
-        if is_wide and _has_four_long_codes(green - (blue + (co >> 1)), first):
+        is_wide = 2 * max(_farthest(green, red), _farthest(green, blue)) >= _LONG_CODE
+        if is_wide and _has_four_long_codes(_cg, planes, first):
             return True
     return False
 
@@ -105,24 +107,41 @@ def _farthest(a: MatLike, b: MatLike) -> float:
     return cv2.norm(a, b, cv2.NORM_INF)
 
 
-def _has_four_long_codes(plane: NDArray[Any], first: int) -> bool:
-    """Return whether this is so in a stretch of rows, the first of them being row `first` of the picture."""
-    height, width = plane.shape
-    if min(height, width) == 1:
-        return bool((np.abs(np.diff(plane.ravel())) >= _LONG_CODE).any())
-    left, top = plane[1:, :-1], plane[:-1, 1:]
-    gradient = cv2.subtract(cv2.add(left, top), plane[:-1, :-1])
-    predicted = cv2.max(cv2.min(left, top), cv2.min(cv2.max(left, top), gradient))
-    errors = np.zeros_like(plane)
-    errors[1:, 1:] = cv2.absdiff(plane[1:, 1:], predicted)
-    # groups know nothing of their neighbours
-    tops = slice(-first % _GROUP_SIDE, None, _GROUP_SIDE)
-    errors[tops, 1:] = np.abs(np.diff(plane[tops], axis=1))
-    errors[1:, ::_GROUP_SIDE] = np.abs(np.diff(plane[:, ::_GROUP_SIDE], axis=0))
-    if int(errors.max()) < _LONG_CODE:
-        return False
-    fours = (errors[:, : width // 4 * 4] >= _LONG_CODE).reshape(height, width // 4, 4)
-    return bool(fours.all(2).any())
+def _co(red: MatLike, green: MatLike, blue: MatLike) -> NDArray[Any]:
+    return red.astype(np.int16) - blue
+
+
+def _cg(red: MatLike, green: MatLike, blue: MatLike) -> NDArray[Any]:
+    return green - (blue + (_co(red, green, blue) >> 1))
+
+
+def _has_four_long_codes(chroma: Callable[..., NDArray[Any]], planes: Sequence[MatLike], first: int) -> bool:
+    """Return whether this is so in some rows, the first of them being row `first` of the picture.
+
+    The first pixel of each four is not looked at.
+    """
+    fours = planes[0].shape[1] // 4
+    left = chroma(*(plane[:, 0 : 4 * fours : 4] for plane in planes))
+    are_long: NDArray[np.bool_] = np.ones(left.shape, np.bool_)
+    for at in (1, 2, 3):
+        here = chroma(*(plane[:, at : 4 * fours : 4] for plane in planes))
+        are_long &= _is_long(here, left, first)
+        if not are_long.any():
+            return False
+        left = here
+    return True
+
+
+def _is_long(here: NDArray[Any], left: NDArray[Any], first: int) -> NDArray[np.bool_]:
+    errors = np.zeros_like(here)
+    if min(here[1:].shape) > 0:
+        top, corner = here[:-1], left[:-1]
+        gradient = cv2.subtract(cv2.add(left[1:], top), corner)
+        predicted = cv2.max(cv2.min(left[1:], top), cv2.min(cv2.max(left[1:], top), gradient))
+        errors[1:] = cv2.absdiff(here[1:], predicted)
+    tops = slice(-first % _GROUP_SIDE, None, _GROUP_SIDE)  # groups know nothing of their neighbours
+    errors[tops] = np.abs(here[tops] - left[tops])
+    return errors >= _LONG_CODE
 
 
 def _may_lose_colours(image: NDArray[Any]) -> bool:
