@@ -75,36 +75,35 @@ def _may_have_long_codes(image: NDArray[np.uint8]) -> bool:
     for start in range(0, len(image), rows):
         first = max(0, start - 1)
         stretch = image[first : start + rows]
-        if image.shape[2] == 3 and _is_muted(stretch):
+        red_green, green_blue, red_blue = _largest_differences(stretch)
+        # neither can be farther from its prediction than from another; Cg lies between G - R and G - B
+        may_co, may_cg = 2 * red_blue >= _LONG_CODE, 2 * max(red_green, green_blue) >= _LONG_CODE
+        if not (may_co or may_cg):
             continue
         planes = cv2.split(stretch)[:3]
-        red, green, blue = planes
-        # neither can be farther from its prediction than from another; Cg lies between G - R and G - B
-        if 2 * _farthest(red, blue) >= _LONG_CODE and _has_four_long_codes(_co, planes, first):
+        if may_co and _has_four_long_codes(_co, planes, first):
             return True
-        is_wide = 2 * max(_farthest(green, red), _farthest(green, blue)) >= _LONG_CODE
-        if is_wide and _has_four_long_codes(_cg, planes, first):
+        if may_cg and _has_four_long_codes(_cg, planes, first):
             return True
     return False
 
 
-def _is_muted(stretch: NDArray[np.uint8]) -> bool:
-    """Return whether no Co and no Cg of these rows can be far from another: faster than to look at single colours."""
+def _largest_differences(stretch: NDArray[np.uint8]) -> tuple[float, float, float]:
+    """Return the largest |R - G|, |G - B| and |R - B| of a pixel; each value is compared with those behind it."""
     values = stretch.reshape(1, -1)
-    is_red, is_green = _masks(stretch.size)
-    red_green = cv2.norm(values[:, :-1], values[:, 1:], cv2.NORM_INF, is_red)
-    green_blue = cv2.norm(values[:, :-1], values[:, 1:], cv2.NORM_INF, is_green)
-    return 2 * (red_green + green_blue) < _LONG_CODE
+    is_red, is_green = _masks(stretch.size, stretch.shape[2])
+    return (
+        cv2.norm(values[:, :-1], values[:, 1:], cv2.NORM_INF, is_red[:, :-1]),
+        cv2.norm(values[:, :-1], values[:, 1:], cv2.NORM_INF, is_green[:, :-1]),
+        cv2.norm(values[:, :-2], values[:, 2:], cv2.NORM_INF, is_red[:, :-2]),
+    )
 
 
 @lru_cache(maxsize=4)  # stretches of a video are equal in size, but for the first and the last
-def _masks(size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    is_red, is_green = (np.tile(np.array(mask, np.uint8), size // 3)[None, 1:] for mask in ([0, 255, 0], [0, 0, 255]))
+def _masks(size: int, channels: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    is_red, is_green = np.zeros((2, 1, size), np.uint8)
+    is_red[:, 0::channels] = is_green[:, 1::channels] = 255
     return is_red, is_green
-
-
-def _farthest(a: MatLike, b: MatLike) -> float:
-    return cv2.norm(a, b, cv2.NORM_INF)
 
 
 def _co(red: MatLike, green: MatLike, blue: MatLike) -> NDArray[Any]:
