@@ -141,26 +141,25 @@ def as_logits(data: ArrayLike, spec: OutputSpec) -> Converted:
         from vrekit.codecs.stages.channels_first import class_axis
         from vrekit.codecs.stages.gaplog import first_winner, keep_first
 
-        probabilities = np.moveaxis(frame, class_axis(spec), 0)
-        probabilities = probabilities.reshape(len(probabilities), -1)
+        classes_first = np.moveaxis(frame, class_axis(spec), 0)
+        probabilities = classes_first.reshape(len(classes_first), -1)
         with np.errstate(divide="ignore"):
-            logits: NDArray[Any] = np.log(frame)
-        scores = np.moveaxis(logits, class_axis(spec), 0).reshape(probabilities.shape)
-        if scores.size:
-            keep_first(scores, first_winner(probabilities, probabilities.max(axis=0)))
-        shape = np.moveaxis(logits, class_axis(spec), 0).shape
-        return np.ascontiguousarray(np.moveaxis(scores.reshape(shape), 0, class_axis(spec)))
+            logits: NDArray[Any] = np.log(probabilities)
+        if logits.size:
+            keep_first(logits, first_winner(probabilities, probabilities.max(axis=0)))
+        return np.ascontiguousarray(np.moveaxis(logits.reshape(classes_first.shape), 0, class_axis(spec)))
 
     new = replace(spec, kind=Kind.LOGITS, value_range=None)
     return Converted(_each_frame(logarithms, data, spec), new, "the offset of each pixel's logits")
 
 
 def _unchanged(data: ArrayLike, spec: OutputSpec) -> Converted:
-    return Converted(_each_frame(lambda frame: frame, data, spec), spec, "")
+    array, _ = _checked(data, spec)
+    return Converted(array, spec, "")
 
 
-def _each_frame(convert: Callable[[NDArray[Any]], NDArray[Any]], data: ArrayLike, spec: OutputSpec) -> NDArray[Any]:
-    """Return what `convert` makes of a frame, or of each frame of a batch."""
+def _checked(data: ArrayLike, spec: OutputSpec) -> tuple[NDArray[Any], bool]:
+    """Return the array, and whether it is a batch of frames."""
     array = np.asarray(data)
     is_batch = array.ndim == len(spec.shape) + 1
     shape = array.shape[1:] if is_batch else array.shape
@@ -169,10 +168,16 @@ def _each_frame(convert: Callable[[NDArray[Any]], NDArray[Any]], data: ArrayLike
         raise UsageError(
             f"data of shape {array.shape} is neither a frame of {spec.kind} {spec.shape} (axes {spec.axes}) nor a batch"
         )
+    return array, is_batch
+
+
+def _each_frame(convert: Callable[[NDArray[Any]], NDArray[Any]], data: ArrayLike, spec: OutputSpec) -> NDArray[Any]:
+    """Return what `convert` makes of a frame, or of each frame of a batch."""
+    array, is_batch = _checked(data, spec)
     if not is_batch:
         return convert(array)
     if not len(array):
-        one = convert(np.zeros(shape, array.dtype))
+        one = convert(np.zeros(array.shape[1:], array.dtype))
         return np.empty((0, *one.shape), one.dtype)
     return np.stack([convert(frame) for frame in array])
 
