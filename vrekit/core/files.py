@@ -1,12 +1,18 @@
-"""Durable files: written whole or not at all, and errors of the disk turned into messages with a hint."""
+"""Files of a dataset: written whole or not at all, and only ever inside its folder.
+
+A dataset may come from a stranger. A link in it could lead anywhere, and opening a pipe could wait for ever: only
+regular files in real folders are read, written or deleted. The dataset's own folder may be reached through links. A
+person who keeps shards of a dataset elsewhere behind links sets VREKIT_FOLLOW_LINKS=1.
+"""
 
 import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from vrekit.core.errors import StorageError, VrekitError
+from vrekit.core.errors import DatasetError, StorageError, VrekitError
 
 _HINTS = {
     errno.ENOSPC: "free some space (or choose another -o), then run `vrekit resume`: nothing already written is lost",
@@ -53,7 +59,8 @@ def write_atomic(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
         try:
-            with temporary.open("wb") as file:
+            temporary.unlink(missing_ok=True)
+            with os.fdopen(open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -62,3 +69,134 @@ def write_atomic(path: Path, data: bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         fsync_folder(path.parent)
+
+
+FOLLOW_LINKS_VARIABLE = "VREKIT_FOLLOW_LINKS"
+_LINK_HINT = (
+    "a dataset holds regular files and folders only: copy it with `cp -rL`, "
+    f"or set {FOLLOW_LINKS_VARIABLE}=1 if you made that link yourself"
+)
+
+
+def follows_links() -> bool:
+    """Return whether the user allows links inside datasets, by VREKIT_FOLLOW_LINKS=1."""
+    return os.environ.get(FOLLOW_LINKS_VARIABLE) == "1"
+
+
+def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
+    """Return a descriptor of a regular file; it never waits, and does not follow a link in the last part of the path.
+
+    Args:
+        path: The file.
+        flags: As for `os.open`; with O_CREAT the file gets mode 0o666 less the umask.
+
+    Raises:
+        DatasetError: If it is a link, a folder, a pipe or a device.
+        OSError: If it cannot be opened.
+    """
+    flags |= os.O_NONBLOCK | os.O_CLOEXEC
+    if not follows_links():
+        flags |= os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DatasetError(f"{path} is a link", hint=_LINK_HINT) from None
+        if error.errno == errno.ENXIO:  # a pipe or socket opened for writing
+            raise DatasetError(f"{path} is no regular file", hint=_LINK_HINT) from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise DatasetError(f"{path} is no regular file", hint=_LINK_HINT)
+    return descriptor
+
+
+def read_regular(path: Path, *, max_bytes: int) -> bytes:
+    """Return the content of a regular file.
+
+    Raises:
+        DatasetError: If it is none, or larger than `max_bytes`.
+        OSError: If it cannot be read; FileNotFoundError if it is not there.
+    """
+    with os.fdopen(open_regular(path), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise DatasetError(f"{path} has {size} bytes, at most {max_bytes} are read")
+        return file.read()
+
+
+def check_folder(path: Path) -> bool:
+    """Return whether there is a real folder at `path`, False if nothing is there.
+
+    Raises:
+        DatasetError: If it is a link or no folder.
+    """
+    try:
+        mode = os.stat(path, follow_symlinks=follows_links()).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if not stat.S_ISDIR(mode):
+        what = "a link" if stat.S_ISLNK(mode) else "no folder"
+        raise DatasetError(f"{path} is {what}", hint=_LINK_HINT)
+    return True
+
+
+def make_folder(root: Path, *parts: str) -> Path:
+    """Make a folder below `root`, and `root` itself, where they are not there yet; return it.
+
+    Raises:
+        DatasetError: If a part below `root` is a link or no folder.
+        OSError: If it cannot be made.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root
+    for part in parts:
+        folder = folder / part
+        if not check_folder(folder):
+            folder.mkdir(exist_ok=True)
+    return folder
+
+
+def list_files(folder: Path, wanted: Callable[[str], bool]) -> list[os.DirEntry[str]]:
+    """Return the files of a real folder whose names are wanted, sorted by name; none if there is no such folder.
+
+    Raises:
+        DatasetError: If the folder, or one of these files, is a link or something else than a file.
+    """
+    if not check_folder(folder):
+        return []
+    with os.scandir(folder) as entries:
+        found = sorted((entry for entry in entries if wanted(entry.name)), key=lambda entry: entry.name)
+    for entry in found:
+        if not entry.is_file(follow_symlinks=follows_links()):
+            what = "a link" if entry.is_symlink() else "no regular file"
+            raise DatasetError(f"{entry.path} is {what}", hint=_LINK_HINT)
+    return found
+
+
+def list_folders(folder: Path, wanted: Callable[[str], bool] = lambda name: not name.startswith(".")) -> list[Path]:
+    """Return the real folders inside a real folder, sorted by name; errors as in `list_files`, for links only."""
+    if not check_folder(folder):
+        return []
+    with os.scandir(folder) as entries:
+        found = sorted((entry for entry in entries if wanted(entry.name)), key=lambda entry: entry.name)
+    for entry in found:
+        if entry.is_symlink() and not follows_links():
+            raise DatasetError(f"{entry.path} is a link", hint=_LINK_HINT)
+    return [Path(entry) for entry in found if entry.is_dir()]
+
+
+def place_inside(root: Path, relative: str) -> Path:
+    """Return the path of a file that untrusted metadata names, relative to `root`, with `/` between its parts.
+
+    Raises:
+        DatasetError: If it is absolute, or has parts such as `..`, or a folder on the way is a link.
+    """
+    parts = PurePosixPath(relative).parts
+    if not parts or "\0" in relative or relative != "/".join(parts) or relative.startswith("/") or ".." in parts:
+        raise DatasetError(f"the metadata names the file {relative!r}, which is not inside {root}")
+    folder = root
+    for part in parts[:-1]:
+        folder = folder / part
+        check_folder(folder)
+    return folder / parts[-1]

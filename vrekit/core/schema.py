@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 SAMPLES_SCHEMA = pa.schema(
     [
