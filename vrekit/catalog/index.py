@@ -14,10 +14,10 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +28,11 @@ from pyarrow.compute import call_function
 from vrekit.catalog.arrow_numpy import codes, numbers, take
 from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
+from vrekit.catalog.row_checks import check_rows
 from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_samples, read_sidecars
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
+from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SAMPLES_SCHEMA
 
 INDEX_FOLDER = "index"
@@ -115,15 +118,22 @@ def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> It
         columns: Columns of SAMPLES_SCHEMA.
     """
     texts = [name for name in columns if pa.types.is_string(SAMPLES_SCHEMA.field(name).type)]
+    path = folder / INDEX_FOLDER / "samples.parquet"
     try:
         digest = source_digests(folder, manifest).samples  # it fails where something is deleted at the same time
-        file = pq.ParquetFile(folder / INDEX_FOLDER / "samples.parquet", read_dictionary=texts)
-    except (OSError, pa.ArrowInvalid):
+        if not path.exists():
+            return None
+        check_parquet(path)
+        file = pq.ParquetFile(path, read_dictionary=texts)
+    except (OSError, pa.ArrowException, DatasetError):
         return None
     if _digest_of(file) != digest:
         file.close()
         return None
-    return (file.read_row_group(number, list(columns)) for number in range(file.num_row_groups))
+    return (
+        check_rows(file.read_row_group(number, list(columns)), lambda row: f"{path}: row {row}")
+        for number in range(file.num_row_groups)
+    )
 
 
 def consolidated_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -178,10 +188,14 @@ def _listing(root: Path, folder: Path) -> bytes:
 
 
 def index_digest(path: Path) -> str | None:
-    """Return the digest that an index file was made with, None if it is no readable index."""
+    """Return the digest that an index file was made with, None if it is no readable index.
+
+    A file up to ALWAYS_CHECKED_BYTES is checked whole.
+    """
     try:
+        check_parquet(path, max_bytes=ALWAYS_CHECKED_BYTES)
         return _digest_of(pq.ParquetFile(path))
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException, DatasetError):
         return None
 
 
@@ -205,6 +219,8 @@ def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, ma
             for part, part_frames in _parts(folder, manifest):
                 samples_writer.write_table(part, row_group_size=_ROW_GROUP)
                 frames_writer.write_table(part_frames, row_group_size=_ROW_GROUP)
+        for temporary in temporaries:
+            seal_file(temporary)
         for temporary, path in zip(temporaries, (samples, frames), strict=True):
             temporary.replace(path)  # no fsync: an index that a power cut tears does not parse, and is made anew
     except BaseException:
@@ -213,19 +229,13 @@ def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, ma
         raise
 
 
-def _writer(path: Path, schema: pa.Schema, digest: str) -> pq.ParquetWriter:
+def _writer(path: Path, schema: pa.Schema, digest: str) -> AbstractContextManager[pq.ParquetWriter]:
     floats = [field.name for field in schema if pa.types.is_floating(field.type)]
     encodings = dict.fromkeys((name for name in schema.names if name in _DELTA), "DELTA_BINARY_PACKED")
     encodings |= dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
-    # Any: pyarrow's own annotation knows bool only
-    dictionary: Any = [name for name in schema.names if name not in encodings and name not in _PLAIN]
-    return pq.ParquetWriter(
-        path,
-        schema.with_metadata({_DIGEST_KEY: digest.encode()}),
-        compression="zstd",
-        use_dictionary=dictionary,
-        column_encoding=encodings,
-    )
+    dictionary = [name for name in schema.names if name not in encodings and name not in _PLAIN]
+    schema = schema.with_metadata({_DIGEST_KEY: digest.encode()})
+    return parquet_writer(path, schema, use_dictionary=dictionary, column_encoding=encodings)
 
 
 # -- consolidating -----------------------------------------------------------------------------------------------
