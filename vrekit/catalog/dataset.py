@@ -233,7 +233,10 @@ def _runs(folder: Path) -> pa.Table:
     from datetime import datetime
 
     def when(text: str | None) -> datetime | None:
-        return None if text is None else datetime.fromisoformat(text)
+        try:
+            return None if text is None else datetime.fromisoformat(text)
+        except ValueError:
+            return None  # imported runs have times of their own
 
     rows = [
         {

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from vrekit.catalog.frame_checks import frame_warnings
-from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, rows_of
+from vrekit.catalog.runs import RUNS_FOLDER, scan_runs
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
@@ -29,6 +30,7 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     started = time.perf_counter()
     manifest = read_manifest(folder)
     report = ValidationReport()
+    report.problems += _metadata_problems(folder, manifest)
     checker = PayloadChecker(manifest, report, decode=decode)
     if manifest.writer == "lance":
         check_tables(folder, checker)
@@ -38,6 +40,16 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     report.warnings += frame_warnings(folder, manifest)
     report.elapsed_seconds = time.perf_counter() - started
     return report
+
+
+def _metadata_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    for name, problem in manifest.dependency_problems().items():
+        yield Problem(code="dependencies", path=MANIFEST_NAME, message=problem, representation=name)
+    try:
+        damaged = scan_runs(folder)[1]
+    except DatasetError as error:
+        damaged = [error]
+    yield from (Problem(code="run", path=RUNS_FOLDER, message=one.message) for one in damaged)
 
 
 _END_OF_ARCHIVE = bytes(1024)

@@ -14,6 +14,9 @@ from vrekit.core.errors import UsageError
 
 REPRESENTATION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_()+\-]*")
 VIDEO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
+RUN_ID = VIDEO_ID  # vrekit's own are `20261120T235443512-3f9a2c`; imported runs keep theirs
+GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_()+]*")  # no `-`: that ends it in a shard's name
+MAX_GROUP_LENGTH = 160  # a representation's name, an ending for its pictures, and what keeps groups apart
 # Fields of every frame: keys of a batch and columns of a Lance table, beside those of the representations.
 RESERVED_NAMES = ("frame_index", "key", "pts_seconds", "run_id", "video_id")
 MAX_NAME_LENGTH = 100  # a tar header's name field holds 100 bytes; longer ones need extension records
@@ -48,6 +51,20 @@ def check_video_id(video_id: str) -> str:
             f"at most {MAX_NAME_LENGTH} characters",
         )
     return video_id
+
+
+def check_run_id(run_id: str) -> str:
+    """Return `run_id` if it is legal (letters, digits, `_`, `-`: it is part of file names), else raise UsageError."""
+    if not RUN_ID.fullmatch(run_id) or len(run_id) > MAX_NAME_LENGTH:
+        raise UsageError(f"run id {run_id!r} is not allowed")
+    return run_id
+
+
+def check_group(group: str) -> str:
+    """Return the name of a group of shards if it is legal, else raise UsageError."""
+    if not GROUP.fullmatch(group) or len(group) > MAX_GROUP_LENGTH:
+        raise UsageError(f"group {group!r} is not allowed")
+    return group
 
 
 def video_id_from_path(path: str | PurePath) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.runs import RepresentationTotals, RunRecord, new_run, read_runs, write_run
+from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, new_run, read_runs, write_run
+from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.preparation import Preparation, prepare
@@ -111,13 +112,19 @@ def recorded_requests(dataset: Path) -> list[ExportRequest]:
     Raises:
         DatasetError: If no run is recorded.
     """
-    # an import (`convert --from vre`) cannot be computed again
-    runs = [run for run in read_runs(dataset) if "representations" in run.request]
+    runs: list[tuple[RunRecord, ExportRequest]] = []
+    for run in read_runs(dataset):
+        if "representations" not in run.request:  # an import (`convert --from vre`) cannot be computed again
+            continue
+        where = f"{dataset / RUNS_FOLDER / run.run_id}.json: request"
+        try:
+            runs.append((run, ExportRequest.from_json(Fields(run.request, where), dataset)))
+        except DatasetError as error:
+            logger.warning("%s; the other runs are resumed", error.message)
     # A video that was moved is where a later run found it.
-    moved_to = {run.video_id: run.request["video"] for run in runs if Path(run.request["video"]).exists()}
+    moved_to = {run.video_id: request.video for run, request in runs if Path(request.video).exists()}
     requests: dict[str, ExportRequest] = {}
-    for run in runs:
-        request = ExportRequest.from_json(run.request, dataset)
+    for run, request in runs:
         if not Path(request.video).exists() and run.video_id in moved_to:
             request = replace(request, video=moved_to[run.video_id], video_id=run.video_id)
         requests.setdefault(repr(request.to_json()), request)

@@ -6,7 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from vrekit.catalog.manifest import LAYOUTS, MAX_REPRESENTATIONS, WRITERS
+from vrekit.core.documents import REQUIRED, Fields
+from vrekit.core.names import check_video_id
 from vrekit.core.spec import RepresentationSpec
+from vrekit.video.base import MAX_STREAM_INDEX
 from vrekit.video.selection import FrameSelection
 
 DEFAULT_SHARD_FRAMES = 1024
@@ -81,13 +85,48 @@ class ExportRequest:
         return data
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any], dataset: Path) -> Self:
-        """Return the request `to_json` described, for the dataset it was read from."""
-        fields = {name: data[name] for name in cls.__slots__ if name in data}
-        fields["dataset"] = dataset
-        fields["representations"] = tuple(RepresentationSpec.from_json(spec) for spec in data["representations"])
-        fields["config_folder"] = Path(data["config_folder"]) if data.get("config_folder") else None
-        fields["working_folder"] = Path(data["working_folder"]) if data.get("working_folder") else None
-        fields["only"] = tuple(data["only"])
-        fields["frames"] = FrameSelection.from_json(data["frames"])
-        return cls(**fields)
+    def from_json(cls, data: Mapping[str, Any] | Fields, dataset: Path) -> Self:
+        """Return the request `to_json` described, for the dataset it was read from.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, "a request")
+        config_folder, working_folder = (_path(fields, name) for name in ("config_folder", "working_folder"))
+        return cls(
+            video=_path_text(fields, "video"),
+            dataset=dataset,
+            representations=tuple(
+                RepresentationSpec.from_json(spec)
+                for spec in fields.list_of("representations", max_count=MAX_REPRESENTATIONS)
+            ),
+            config_folder=config_folder,
+            working_folder=working_folder,
+            only=tuple(fields.items("only", (), kind=str, max_count=MAX_REPRESENTATIONS)),
+            video_id=fields.name("video_id", check_video_id, None),
+            frames=FrameSelection.from_json(fields.fields("frames")),
+            stream_index=fields.integer("stream_index", None, high=MAX_STREAM_INDEX),
+            fps=fields.number("fps", None, low=0),
+            images=fields.text("images", None, max_length=16),
+            writer=fields.choice("writer", WRITERS, None),
+            layout=fields.choice("layout", LAYOUTS, None),
+            shard_frames=fields.integer("shard_frames", None, low=1, high=2**53),
+            shard_size_bytes=fields.integer("shard_size_bytes", None, low=1),
+            profile=fields.text("profile", "balanced", max_length=100),
+            batch_size=fields.integer("batch_size", None, low=1),
+            threads=fields.integer("threads", None, low=1, high=1 << 16),
+            memory_bytes=fields.integer("memory_bytes", 128 << 20, low=1),
+            max_failures=fields.integer("max_failures", 20, low=1),
+        )
+
+
+def _path_text(fields: Fields, key: str, default: Any = REQUIRED) -> Any:
+    path = fields.text(key, default, max_length=1 << 16)
+    if path is not None and "\0" in path:
+        fields.fail(key, "a path")
+    return path
+
+
+def _path(fields: Fields, key: str) -> Path | None:
+    path = _path_text(fields, key, None)
+    return Path(path) if path else None

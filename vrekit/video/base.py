@@ -8,7 +8,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.core.documents import Fields
 from vrekit.core.errors import UsageError
+from vrekit.core.spec import MAX_IMAGE_SIDE
+
+MAX_STREAM_INDEX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +50,26 @@ class VideoInfo:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the info `to_json` described; unknown keys (from newer minor versions) are ignored."""
-        return cls(**{name: data[name] for name in cls.__slots__ if name in data})
+    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
+        """Return the info `to_json` described; unknown keys (from newer minor versions) are ignored.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, "a video")
+        return cls(
+            uri=fields.text("uri"),
+            fingerprint=fields.text("fingerprint", max_length=100),
+            source=fields.text("source", max_length=100),
+            frame_count=fields.integer("frame_count", high=2**53),
+            height=fields.integer("height", high=MAX_IMAGE_SIDE),
+            width=fields.integer("width", high=MAX_IMAGE_SIDE),
+            fps=fields.number("fps", None, low=0),
+            codec=fields.text("codec", None, max_length=100),
+            duration_seconds=fields.number("duration_seconds", None),
+            rotation_degrees=fields.number("rotation_degrees", 0.0),
+            stream_index=fields.integer("stream_index", None, high=MAX_STREAM_INDEX),
+        )
 
 
 @dataclass(frozen=True, slots=True)

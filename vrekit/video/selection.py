@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.core.documents import MAX_DOCUMENT_BYTES, Fields
 from vrekit.core.errors import UsageError
 
 _PART = re.compile(r"([0-9]{1,18})|([0-9]{0,18})\.\.([0-9]{0,18})(?::([0-9]{1,18}))?")
@@ -120,9 +121,19 @@ class FrameSelection:
         return {"frames": str(self), "every": self.every, "fps": self.fps}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the selection that `to_json` described."""
-        return cls(_parse_parts(data["frames"]), every=data.get("every"), fps=data.get("fps"))
+    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
+        """Return the selection that `to_json` described.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, "a selection of frames")
+        with fields.checking():
+            return cls(
+                _parse_parts(fields.text("frames", max_length=MAX_DOCUMENT_BYTES)),
+                every=fields.integer("every", None, low=1),
+                fps=fields.number("fps", None, low=0),
+            )
 
 
 def parse_frames(text: str | None, *, every: int | None = None, fps: float | None = None) -> FrameSelection:
