@@ -36,7 +36,6 @@ class X(Representation):
     def compute(self, batch, dependencies):
         return Output(data=255 - next(iter(dependencies.values())).data)
 """
-ALLOW = r"allow it with trust_code=True \(Python\) or --trust-code \(command line\)"
 
 
 def changed(folder: Path, spec: Mapping[str, Any], name: str = "hsv") -> Path:
@@ -50,7 +49,7 @@ def changed(folder: Path, spec: Mapping[str, Any], name: str = "hsv") -> Path:
 
 @pytest.fixture
 def evil(make_request: Callable[..., ExportRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A dataset `evil` with virtual hsv, and in it, unreferenced, the file evil.py; the current folder is its parent."""
+    """A dataset `evil` with virtual hsv and an evil.py in it, unused so far; its parent is the current folder."""
     folder = tmp_path / "evil"
     export(make_request(config=CONFIG, dataset=folder))
     (folder / "evil.py").write_text(MARKS.format(mark=str(tmp_path / "PWNED")) + TYPE)
@@ -136,6 +135,25 @@ def test_an_installed_type_reads_no_files_that_a_dataset_names(evil: Path, tmp_p
     ):
         FrameDataset(evil)
     assert FrameDataset(evil, trust_code=True)[0]["hsv"].shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    "codec", [{"id": "subprocess:Popen", "args": ["touch", "PWNED"]}, {"stages": [{"id": "os:system"}]}, "os:system"]
+)
+def test_codecs_are_those_of_packages(evil: Path, tmp_path: Path, codec: object) -> None:
+    path = evil / "dataset.json"
+    manifest = json.loads(path.read_text())
+    manifest["representations"]["rgb"]["codec"] = codec
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DatasetError, match="the codec of 'rgb' cannot be set up"):
+        FrameDataset(evil, ["rgb"], trust_code=True)
+    assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.parametrize("spec", [{"type": 5}, {"type": [":"]}, {"type": None}, {"params": ["touch"]}])
+def test_a_type_that_is_no_text_is_damage(evil: Path, spec: dict[str, Any]) -> None:
+    with pytest.raises(DatasetError, match=r"dataset.json is damaged.* its type is text, its params are an object"):
+        FrameDataset(changed(evil, spec))
 
 
 def test_everything_else_works_and_runs_nothing(evil: Path, tmp_path: Path) -> None:

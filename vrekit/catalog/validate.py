@@ -11,8 +11,8 @@ from vrekit.catalog.frame_checks import frame_warnings
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, rows_of
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar
-from vrekit.catalog.validate_lance import check_tables
 from vrekit.catalog.trust import is_code
+from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
 from vrekit.core.names import sample_key
 
