@@ -27,8 +27,9 @@ def resume(
 ) -> None:
     """Finish interrupted exports of a dataset and try failed frames again.
 
-    It needs nothing but the dataset and the videos: every run has recorded what it was asked to do. It reads the videos
-    and files that the runs name (`runs/*.json`), wherever they are, into the dataset: look at a stranger's runs first.
+    It needs nothing but the dataset and the videos: every run has recorded what it was asked to do.
+
+    The videos and files that runs/*.json name are read into the dataset: look at those of a stranger first.
 
     Example:
         vrekit resume out
