@@ -109,6 +109,16 @@ def test_exporting_into_a_strangers_dataset_proves_nothing_of_its_own_code(
     assert not (stranger / "mine.log").exists()
 
 
+@pytest.mark.parametrize("changes", [{"type": 5}, {"type": [":"]}, {"params": ["touch"]}, {"name": "../x"}])
+def test_a_damaged_request_is_named(exported: Path, changes: dict[str, object]) -> None:
+    run = next((exported / "runs").glob("*.json"))
+    record = json.loads(run.read_text())
+    record["request"]["representations"][1] |= changes
+    run.write_text(json.dumps(record))
+    with pytest.raises(DatasetError, match=f"the record of run {run.stem} is damaged"):
+        resume(exported, trust_code=True)
+
+
 def test_a_run_cannot_pass_for_a_config(exported: Path) -> None:
     data = json.loads(next((exported / "runs").glob("*.json")).read_text())["request"]
     request = ExportRequest.from_json(data | {"recorded": False, "position": "os:system"}, exported)

@@ -136,7 +136,13 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
     moved_to = {run.video_id: run.request["video"] for run in runs if Path(run.request["video"]).exists()}
     requests: dict[str, ExportRequest] = {}
     for run in runs:
-        request = ExportRequest.from_json(run.request, dataset)
+        try:
+            request = ExportRequest.from_json(run.request, dataset)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"{dataset}: the record of run {run.run_id} is damaged: {type(error).__name__} {error}",
+                hint=f"move runs/{run.run_id}.json away: it is not needed to read the data",
+            ) from error
         if not Path(request.video).exists() and run.video_id in moved_to:
             request = replace(request, video=moved_to[run.video_id], video_id=run.video_id)
         requests.setdefault(repr(request.to_json()), request)
