@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from vrekit.catalog.frame_checks import frame_warnings
-from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, rows_of
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar
+from vrekit.catalog.trust import is_code
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
 from vrekit.core.names import sample_key
@@ -36,8 +37,19 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
         check_shards(folder, checker)
     checker.report_values()
     report.warnings += frame_warnings(folder, manifest)
+    report.warnings += _code_warnings(manifest)
     report.elapsed_seconds = time.perf_counter() - started
     return report
+
+
+def _code_warnings(manifest: Manifest) -> Iterator[Problem]:
+    for name, record in manifest.representations.items():
+        if record.is_virtual and is_code(record.spec.type):
+            message = (
+                f"it is computed on read by {record.spec.type!r}, which is code of no installed package: readers "
+                "elsewhere refuse it without trust_code=True"
+            )
+            yield Problem(code="code", path=MANIFEST_NAME, message=message, representation=name)
 
 
 _END_OF_ARCHIVE = bytes(1024)

@@ -170,6 +170,8 @@ class RepresentationSpec:
     def from_json(cls, data: Mapping[str, Any]) -> Self:
         """Return the spec `to_json` described; keys of newer minor versions are ignored."""
         fields = {name: data[name] for name in cls.__slots__ if name in data}
+        if not isinstance(fields["type"], str) or not isinstance(fields.get("params", {}), Mapping):
+            raise TypeError(f"{data!r} is no representation: its type is text, its params are an object")
         fields["dependencies"] = tuple(fields.get("dependencies", ()))
         if fields.get("output_size"):
             fields["output_size"] = tuple(fields["output_size"])

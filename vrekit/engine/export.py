@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import RepresentationTotals, RunRecord, new_run, read_runs, write_run
+from vrekit.catalog.trust import RecordedCode, untrusted
 from vrekit.core.errors import DatasetError
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.preparation import Preparation, prepare
@@ -65,6 +66,9 @@ def export(
 ) -> ExportReport:
     """Compute and store what is missing of a request; frames that are stored already are left alone.
 
+    Code that the request names (`module:Class`, `path/file.py:Class`) is trusted, and from then on in this dataset for
+    this account (`vrekit.catalog.trust`).
+
     Args:
         request: What to export.
         listener: Told about the progress, from this thread.
@@ -80,13 +84,19 @@ def export(
     started = time.perf_counter()
     prepared = prepare(request, retry_failed=retry_failed, write=True)
     try:
+        if not request.recorded:
+            RecordedCode(dataset=request.dataset, folders=request.folders).remember(request.representations)
         return _run(prepared, listener or ProgressListener(), started)
     finally:
         prepared.close()
 
 
 def resume(
-    dataset: Path, listener: ProgressListener | None = None, *, overrides: Mapping[str, object] | None = None
+    dataset: Path,
+    listener: ProgressListener | None = None,
+    *,
+    overrides: Mapping[str, object] | None = None,
+    trust_code: bool = False,
 ) -> list[ExportReport]:
     """Finish every export of a dataset that was interrupted, and try failed frames again.
 
@@ -94,22 +104,31 @@ def resume(
         dataset: Folder of the dataset.
         listener: Told about the progress, from this thread.
         overrides: ExportRequest fields that need not be the same again: `threads`, `max_failures`, `memory_bytes`.
+        trust_code: Run code that the dataset records, see `recorded_requests`.
 
     Returns:
         One report for each distinct request.
+
+    Raises:
+        DatasetError: If no run is recorded, or one needs `trust_code`.
     """
     read_manifest(dataset)
     return [
         export(replace(request, **(overrides or {})), listener, retry_failed=True)  # type: ignore[arg-type]
-        for request in recorded_requests(dataset)
+        for request in recorded_requests(dataset, trust_code=trust_code)
     ]
 
 
-def recorded_requests(dataset: Path) -> list[ExportRequest]:
+def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[ExportRequest]:
     """Return the distinct requests of a dataset's runs, oldest first.
 
+    Args:
+        dataset: Folder of the dataset.
+        trust_code: Allow types that are code recorded in the dataset (`module:Class`, `path/file.py:Class`). Without
+            it only types of installed packages are, and code that this account exported this dataset with.
+
     Raises:
-        DatasetError: If no run is recorded.
+        DatasetError: If no run is recorded, or one needs `trust_code`; nothing has run then.
     """
     # an import (`convert --from vre`) cannot be computed again
     runs = [run for run in read_runs(dataset) if "representations" in run.request]
@@ -117,12 +136,27 @@ def recorded_requests(dataset: Path) -> list[ExportRequest]:
     moved_to = {run.video_id: run.request["video"] for run in runs if Path(run.request["video"]).exists()}
     requests: dict[str, ExportRequest] = {}
     for run in runs:
-        request = ExportRequest.from_json(run.request, dataset)
+        try:
+            request = ExportRequest.from_json(run.request, dataset)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"{dataset}: the record of run {run.run_id} is damaged: {type(error).__name__} {error}",
+                hint=f"move runs/{run.run_id}.json away: it is not needed to read the data",
+            ) from error
         if not Path(request.video).exists() and run.video_id in moved_to:
             request = replace(request, video=moved_to[run.video_id], video_id=run.video_id)
         requests.setdefault(repr(request.to_json()), request)
     if not requests:
         raise DatasetError(f"{dataset} has no runs to resume", hint="`vrekit export VIDEO -o DATASET` starts one")
+    refused = [
+        spec
+        for request in requests.values()
+        for spec in RecordedCode(dataset=dataset, folders=request.folders, trust_code=trust_code).refused(
+            request.representations
+        )
+    ]
+    if refused:
+        raise untrusted(dataset, refused, otherwise="export with a config of your own, which runs only what that names")
     return list(requests.values())
 
 

@@ -11,6 +11,7 @@ from vrekit.video.selection import FrameSelection
 
 DEFAULT_SHARD_FRAMES = 1024
 DEFAULT_SHARD_SIZE_BYTES = 1_000_000_000
+_NOT_RECORDED = ("dataset", "position", "recorded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +41,7 @@ class ExportRequest:
         memory_bytes: Bound on frames and outputs in flight.
         max_failures: Failures of one representation in a row that stop the run.
         position: Name → `file:line` in the config, for messages; not kept in the run's record.
+        recorded: Whether a run's record named it, instead of the caller: the code it names is no proof of trust.
     """
 
     video: str
@@ -63,6 +65,7 @@ class ExportRequest:
     memory_bytes: int = 128 << 20
     max_failures: int = 20
     position: Callable[[str], str] | None = field(default=None, compare=False, repr=False)
+    recorded: bool = field(default=False, compare=False, repr=False)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -71,7 +74,7 @@ class ExportRequest:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict; the dataset's own folder is left out, so that a dataset can be moved."""
-        data = {name: getattr(self, name) for name in self.__slots__ if name not in ("dataset", "position")}
+        data = {name: getattr(self, name) for name in self.__slots__ if name not in _NOT_RECORDED}
         data["video"] = os.path.abspath(self.video)  # resume may run from another folder
         data["representations"] = [spec.to_json() for spec in self.representations]
         data["config_folder"] = os.path.abspath(self.config_folder) if self.config_folder else None
@@ -83,8 +86,9 @@ class ExportRequest:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], dataset: Path) -> Self:
         """Return the request `to_json` described, for the dataset it was read from."""
-        fields = {name: data[name] for name in cls.__slots__ if name in data}
+        fields = {name: data[name] for name in cls.__slots__ if name in data and name not in _NOT_RECORDED}
         fields["dataset"] = dataset
+        fields["recorded"] = True
         fields["representations"] = tuple(RepresentationSpec.from_json(spec) for spec in data["representations"])
         fields["config_folder"] = Path(data["config_folder"]) if data.get("config_folder") else None
         fields["working_folder"] = Path(data["working_folder"]) if data.get("working_folder") else None
