@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 RUNS_FOLDER = "runs"
 _REPORTED_PACKAGES = ("numpy", "opencv-python-headless", "pyarrow", "torch", "torchcodec", "imagecodecs", "pcodec")
 MAX_FAILURES_LISTED = 100
-_HINT = "move it away: a run's record is not needed to read the data"
+DAMAGED_RUN_HINT = "move it away: a run's record is not needed to read the data"
 
 RunStatus = Literal["running", "done", "interrupted", "failed"]
 
@@ -184,12 +184,14 @@ def scan_runs(folder: Path) -> tuple[list[RunRecord], list[DatasetError]]:
         except DatasetError as error:
             damaged.append(error)
         except OSError as error:
-            damaged.append(DatasetError(f"{path} cannot be read: {os.strerror(error.errno or 0)}", hint=_HINT))
+            damaged.append(
+                DatasetError(f"{path} cannot be read: {os.strerror(error.errno or 0)}", hint=DAMAGED_RUN_HINT)
+            )
     return records, damaged
 
 
 def _read_run(path: Path) -> RunRecord:
-    fields = read_document(path, hint=_HINT).fields
+    fields = read_document(path, hint=DAMAGED_RUN_HINT).fields
     record = RunRecord.from_json(fields)
     if record.run_id != path.stem:
         raise fields.error(f"it is the record of run {record.run_id!r}")

@@ -12,6 +12,7 @@ from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, rows_of
 from vrekit.catalog.runs import RUNS_FOLDER, scan_runs
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar
+from vrekit.catalog.trust import is_code
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
 from vrekit.core.names import sample_key
@@ -38,6 +39,7 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
         check_shards(folder, checker)
     checker.report_values()
     report.warnings += frame_warnings(folder, manifest)
+    report.warnings += _code_warnings(manifest)
     report.elapsed_seconds = time.perf_counter() - started
     return report
 
@@ -50,6 +52,16 @@ def _metadata_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
     except DatasetError as error:
         damaged = [error]
     yield from (Problem(code="run", path=RUNS_FOLDER, message=one.message) for one in damaged)
+
+
+def _code_warnings(manifest: Manifest) -> Iterator[Problem]:
+    for name, record in manifest.representations.items():
+        if record.is_virtual and is_code(record.spec.type):
+            message = (
+                f"it is computed on read by {record.spec.type!r}, which is code of no installed package: readers "
+                "elsewhere refuse it without trust_code=True"
+            )
+            yield Problem(code="code", path=MANIFEST_NAME, message=message, representation=name)
 
 
 _END_OF_ARCHIVE = bytes(1024)

@@ -15,6 +15,7 @@ from vrekit.video.selection import FrameSelection
 
 DEFAULT_SHARD_FRAMES = 1024
 DEFAULT_SHARD_SIZE_BYTES = 1_000_000_000
+_NOT_RECORDED = ("dataset", "position", "recorded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class ExportRequest:
         memory_bytes: Bound on frames and outputs in flight.
         max_failures: Failures of one representation in a row that stop the run.
         position: Name → `file:line` in the config, for messages; not kept in the run's record.
+        recorded: Whether a run's record named it, instead of the caller: the code it names is no proof of trust.
     """
 
     video: str
@@ -67,6 +69,7 @@ class ExportRequest:
     memory_bytes: int = 128 << 20
     max_failures: int = 20
     position: Callable[[str], str] | None = field(default=None, compare=False, repr=False)
+    recorded: bool = field(default=False, compare=False, repr=False)
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -75,7 +78,7 @@ class ExportRequest:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict; the dataset's own folder is left out, so that a dataset can be moved."""
-        data = {name: getattr(self, name) for name in self.__slots__ if name not in ("dataset", "position")}
+        data = {name: getattr(self, name) for name in self.__slots__ if name not in _NOT_RECORDED}
         data["video"] = os.path.abspath(self.video)  # resume may run from another folder
         data["representations"] = [spec.to_json() for spec in self.representations]
         data["config_folder"] = os.path.abspath(self.config_folder) if self.config_folder else None
@@ -96,6 +99,7 @@ class ExportRequest:
         return cls(
             video=_path_text(fields, "video"),
             dataset=dataset,
+            recorded=True,
             representations=tuple(
                 RepresentationSpec.from_json(spec)
                 for spec in fields.list_of("representations", max_count=MAX_REPRESENTATIONS)
