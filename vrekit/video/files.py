@@ -17,10 +17,6 @@ from vrekit.video.fingerprint import fingerprint
 logger = logging.getLogger(__name__)
 
 
-# FFmpeg plays plain text files as the ANSI art of old terminals.
-_TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
-
-
 class FileSource(VideoSource):
     """Frames of one video stream of a file.
 
@@ -50,11 +46,9 @@ class FileSource(VideoSource):
         self._decoder: LabelledDecoder | None = LabelledDecoder(
             os.fspath(path), stream_index=stream_index, threads=threads
         )
-        self._stepping: SteppingReader | None = None
+        self._stepping = None if self._decoder.is_regular else SteppingReader(self._decoder)
         self._pts_seconds = self._decoder.pts_seconds
         metadata = self._decoder.metadata
-        if metadata.codec in _TEXT_CODECS:
-            raise VideoError(f"{os.fspath(path)}: a text file, not a video", hint="check the path")
         self.info = VideoInfo(
             uri=os.fspath(path),
             fingerprint=fingerprint(path),
@@ -62,9 +56,9 @@ class FileSource(VideoSource):
             frame_count=len(self._decoder),
             height=int(metadata.height),
             width=int(metadata.width),
-            fps=None if metadata.average_fps is None else float(metadata.average_fps),
+            fps=self._decoder.fps,
             codec=metadata.codec,
-            duration_seconds=float(metadata.end_stream_seconds - metadata.begin_stream_seconds),
+            duration_seconds=self._decoder.duration_seconds,
             rotation_degrees=float(metadata.rotation or 0.0),
             stream_index=self._decoder.stream_index,
         )
