@@ -24,7 +24,7 @@ _RECLOCKED = {
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clocks")
     plain = folder / "plain.mp4"
-    run_ffmpeg("-i", str(clip("h264_bframes.mp4")), *"-c:v libx264 -g 12 -bf 0 -pix_fmt yuv420p".split(), str(plain))
+    run_ffmpeg("-i", str(clip("h264_bframes.mp4")), "-c:v", "libx264", "-g", "12", "-bf", "0", str(plain))
     sources = {"plain": plain, "bframes": clip("h264_bframes.mp4")}
     for name, (source, bsf) in _RECLOCKED.items():
         run_ffmpeg("-i", str(sources[source]), "-c", "copy", "-bsf:v", bsf, str(folder / name))
@@ -91,7 +91,7 @@ def test_webm_cut_off_before_its_index_gives_all_that_decodes(tmp_path: Path, go
     clip("vp9.webm")  # skips where there is no encoder
     whole, cut = tmp_path / "whole.webm", tmp_path / "cut.webm"
     run_ffmpeg(
-        *"-f lavfi -i testsrc2=size=160x120:rate=25:duration=3 -f lavfi -i sine=duration=3".split(),
+        *["-f", "lavfi", "-i", "testsrc2=size=160x120:rate=25:duration=3", "-f", "lavfi", "-i", "sine=duration=3"],
         *f"-map 0 -map 1 -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g {gop} -c:a libopus".split(),
         *("-output_ts_offset", "0.1", str(whole)),
     )

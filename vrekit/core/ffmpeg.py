@@ -10,13 +10,13 @@ MUXERS: Mapping[str, str] = {"mkv": "matroska", "mp4": "mp4"}  # file name endin
 # Demuxers that read nothing but the file itself. Playlists (hls, concat, dash, imf, sdp) open other files or the
 # network; scripts (avisynth, vapoursynth) run code; image2 opens all files that match a name.
 DEMUXERS = (
-    "3gp apng asf asf_o av1 avi avif avs avs2 avs3 bink bmp_pipe cavsvideo cine dhav dirac dnxhd dv evc film_cpk "
-    "flic flv gif gxf h261 h263 h264 hevc ico ifv ipu ivf jpeg_pipe jpegls_pipe live_flv lxf m4v matroska mjpeg "
-    "mjpeg_2000 mlv mov mp4 mpeg mpegts mpegvideo mtv mxf nsv nut nuv obu ogg png_pipe pva qoi_pipe r3d rm roq "
-    "smk swf tiff_pipe vc1 vc1test vvc webm webp_pipe wtv xmv yuv4mpegpipe"
-).split()
+    "3gp,apng,asf,asf_o,av1,avi,avif,avs,avs2,avs3,bink,bmp_pipe,cavsvideo,cine,dhav,dirac,dnxhd,dv,evc,"
+    "film_cpk,flic,flv,gif,gxf,h261,h263,h264,hevc,ico,ifv,ipu,ivf,jpeg_pipe,jpegls_pipe,live_flv,lxf,m4v,"
+    "matroska,mjpeg,mjpeg_2000,mlv,mov,mp4,mpeg,mpegts,mpegvideo,mtv,mxf,nsv,nut,nuv,obu,ogg,png_pipe,pva,"
+    "qoi_pipe,r3d,rm,roq,smk,swf,tiff_pipe,vc1,vc1test,vvc,webm,webp_pipe,wtv,xmv,yuv4mpegpipe"
+)
 # Options before `-i`, for every process that reads a file or a payload that came from elsewhere.
-SAFE_INPUT = ("-protocol_whitelist", "file", "-format_whitelist", ",".join(DEMUXERS))
+SAFE_INPUT = ("-protocol_whitelist", "file", "-format_whitelist", DEMUXERS)
 _PLAYLIST_MARKS = (b"#extm3u", b"ffconcat", b"<mpd", b"<compositionplaylist", b"c=in ip", b"m=audio", b"m=video")
 HEAD_BYTES = 4096
 

@@ -3,6 +3,7 @@
 A changed config, another video under a known name or a codec that does not fit end here, before anything is written.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,11 @@ from vrekit.engine.plan import Plan, make_plan
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES, ExportRequest
 from vrekit.graph.build import Graph, build_graph, with_image_specs
 from vrekit.video.base import VideoInfo, VideoSource
+from vrekit.video.facts import losses
 from vrekit.video.fingerprint import fingerprint
 from vrekit.video.opener import check_video_name, open_source
+
+logger = logging.getLogger(__name__)
 
 _MOVED = "if it was moved, export it again from where it is now: what is stored stays"
 
@@ -82,6 +86,8 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
     if info is None:
         source = _open(request)
         info = source.info
+        if write and (lost := losses(info)):
+            logger.warning("%s: %s", request.video, lost)
     try:
         specs = with_image_specs(_checked_only(request), request.images)
         graph = _graph(request, info, with_known_codecs(specs, known))

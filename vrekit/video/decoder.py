@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from vrekit.core.errors import MissingDependencyError, VideoError
 from vrekit.core.ffmpeg import HEAD_BYTES, has_playlist_mark
+from vrekit.video.containers import is_cut_off
+from vrekit.video.facts import other_streams, pixel_facts, ranges
 from vrekit.video.packets import MOST_REORDERED, Packets, PacketTable, Probe, probe, read_decoded_pts
 
 logger = logging.getLogger(__name__)
@@ -52,6 +54,7 @@ class LabelledDecoder:
         metadata: torchcodec's `VideoStreamMetadata`.
         pts_seconds: float64 (N,): presentation time of each frame; they rise if `is_regular`.
         keys: int64 (K,): numbers of the frames that decoding can start at; empty when unknown.
+        facts: What the container tells about pixels and damage, by the names of `VideoInfo`.
         is_regular: Times rise and FFmpeg can seek, so frames may be read in batches.
         position: Number of the frame that was decoded last, None at the start of the file.
 
@@ -73,11 +76,14 @@ class LabelledDecoder:
         if not self.metadata.num_frames and self._mappings is None:
             raise VideoError(f"{path}: the video holds no frames")
         self.position: int | None = None
+        self.facts: dict[str, Any] = {}
         self._counted: int | None = -1  # number of the last frame where frames are counted; None: behind a seek
+        self._packets = None if self.probe is None else self.probe.packets(self.stream_index)
         table = self._packet_table()
         self.pts_seconds = self._pts_by_decoding() if table is None else table.pts_seconds
         self.keys = np.zeros(0, np.int64) if table is None else np.flatnonzero(table.is_key).astype(np.int64)
         self.is_regular = self._mappings is None and bool(np.all(np.diff(self.pts_seconds) > 0))
+        self._gather_facts()
         if not self.is_regular:
             self.keys = np.zeros(0, np.int64)
             if table is not None and self._mappings is None:
@@ -209,8 +215,21 @@ class LabelledDecoder:
         self._counted = number + (int(ahead[0]) if len(ahead) else 0)  # frames that are passed over did not decode
         return self._counted
 
+    def _gather_facts(self) -> None:
+        """Fill `facts`: what of `VideoInfo` the container tells beyond torchcodec's metadata."""
+        self.facts["other_streams"] = other_streams(_operators(), self._opened()._decoder, self.stream_index)
+        if self.probe is None:
+            return
+        stream = self.probe.streams.get(self.stream_index, {})
+        self.facts |= pixel_facts(stream, rotation_degrees=float(self.metadata.rotation or 0.0))
+        self.facts["is_truncated"] = is_cut_off(self._path, self.probe.complaints)
+        if self._packets is not None and len(self._packets.shown) == len(self):
+            corrupt = self._packets.is_corrupt
+            self.facts["is_truncated"] |= bool(corrupt[-1])
+            self.facts["damaged_frames"] = ranges(np.flatnonzero(corrupt[self._packets.shown])) or None
+
     def _packet_table(self) -> PacketTable | None:
-        packets = None if self.probe is None else self.probe.packets(self.stream_index)
+        packets = self._packets
         if packets is None:
             return None
         table = packets.table

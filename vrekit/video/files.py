@@ -61,6 +61,7 @@ class FileSource(VideoSource):
             duration_seconds=self._decoder.duration_seconds,
             rotation_degrees=float(metadata.rotation or 0.0),
             stream_index=self._decoder.stream_index,
+            **self._decoder.facts,
         )
 
     @property

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from vrekit.core.ffmpeg import SAFE_INPUT
 
-
 # Frames that a decoder may keep before it gives the first one: the most that H.264 and HEVC allow.
 MOST_REORDERED = 16
 
@@ -74,6 +73,7 @@ class Packets:
         time_base: Seconds per tick.
         guessed: Some presentation times are missing in a stream with reordered frames.
         reordered: The decoder may give frames in another order than it gets them (B-frames).
+        is_corrupt: bool (N,): FFmpeg found in the container that the packet is damaged or not whole.
     """
 
     pts_ticks: NDArray[np.int64]
@@ -83,6 +83,7 @@ class Packets:
     time_base: Fraction
     guessed: bool
     reordered: bool
+    is_corrupt: NDArray[np.bool_]
 
     @property
     def shown(self) -> NDArray[np.int64]:
@@ -147,7 +148,9 @@ class Probe:
         pts: list[int] = []
         sizes: list[int] = []
         flags: list[str] = []
+        is_corrupt: list[bool] = []
         missing = False
+        corrupt_dts = {match[1] for line in self.complaints if (match := _corrupt(stream_index).search(line))}
         for fields in self._packets.get(stream_index, ()):
             flag = fields.get("flags", "")
             shown_at = fields.get("pts", "N/A")
@@ -161,6 +164,7 @@ class Probe:
             pts.append(int(shown_at))
             sizes.append(int(fields.get("size", "0")))
             flags.append(flag)
+            is_corrupt.append("C" in flag or fields.get("dts") in corrupt_dts)  # FFmpeg 5 has no flag for it
         numerator, _, denominator = stream["time_base"].partition("/")
         time_base = Fraction(int(numerator), int(denominator))
         reordered = stream.get("has_b_frames", "0") not in ("0", "N/A")
@@ -175,6 +179,7 @@ class Probe:
             time_base,
             guessed=missing and reordered,
             reordered=reordered,
+            is_corrupt=np.array(is_corrupt, np.bool_),
         )
 
     def describe_streams(self) -> str:
@@ -183,6 +188,10 @@ class Probe:
             f"{index} ({fields.get('codec_name', '?')} {fields.get('width', '?')}x{fields.get('height', '?')})"
             for index, fields in self.streams.items()
         )
+
+
+def _corrupt(stream_index: int) -> re.Pattern[str]:
+    return re.compile(rf"Packet corrupt \(stream = {stream_index}, dts = (-?\d+)\)")
 
 
 def probe(url: str, *, stream_index: int | None = None) -> Probe | None:
@@ -196,8 +205,9 @@ def probe(url: str, *, stream_index: int | None = None) -> Probe | None:
     result = _ffprobe(
         url,
         ["-select_streams", chosen],
-        "packet=stream_index,pts,dts,size,flags:stream=index,codec_name,width,height,time_base,has_b_frames"
-        ":format=format_name",
+        "packet=stream_index,pts,dts,size,flags:stream=index,codec_name,width,height,time_base,has_b_frames,pix_fmt,"
+        "sample_aspect_ratio,field_order,color_range,color_space,color_transfer,color_primaries"
+        ":stream_tags=alpha_mode:format=format_name",
     )
     if result is None:
         return None
