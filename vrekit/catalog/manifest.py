@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.files import storage_errors, write_atomic
-from vrekit.core.names import NOT_UTF8_HINT, is_utf8
+from vrekit.core.names import NOT_UTF8_HINT, check_local, is_utf8
 from vrekit.core.schema import FORMAT_VERSION
 from vrekit.core.spec import OutputSpec, RepresentationSpec, digest
 from vrekit.video.base import VideoInfo
@@ -282,6 +282,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         DatasetError: If there is none, it is damaged, or a newer vrekit wrote it; or its name is not UTF-8.
     """
+    check_local(folder)
     path = folder / MANIFEST_NAME
     if not is_utf8(folder):
         raise DatasetError(f"{folder} is not UTF-8 text", hint=NOT_UTF8_HINT)
@@ -333,6 +334,7 @@ def _no_dataset(folder: Path) -> DatasetError:
 @contextmanager
 def manifest_lock(folder: Path) -> Iterator[None]:
     """Hold the dataset's lock: one process at a time reads, changes and replaces `dataset.json`."""
+    check_local(folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)

@@ -148,17 +148,19 @@ def export(
         )
         for video in videos
     ]
-    _check_ids(requests)
+    _check_names(requests)
     if dry_run:
         _dry_run(requests, as_json)
         return
     finish(run_all(requests, no_progress=no_progress), as_json)
 
 
-def _check_ids(requests: "list[ExportRequest]") -> None:
+def _check_names(requests: "list[ExportRequest]") -> None:
     from vrekit.core.errors import UsageError
-    from vrekit.core.names import video_id_from_path
+    from vrekit.core.names import check_local, video_id_from_path
 
+    for request in requests:
+        check_local(request.video)
     seen: dict[str, str] = {}
     for request in requests:
         name = request.video_id or video_id_from_path(request.video)

@@ -26,7 +26,7 @@ from vrekit.catalog.samples import read_progress
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ConflictError, UsageError, VideoError
 from vrekit.core.files import is_temporary
-from vrekit.core.names import NOT_UTF8_HINT, check_video_id, did_you_mean, is_utf8, video_id_from_path
+from vrekit.core.names import NOT_UTF8_HINT, check_local, check_video_id, did_you_mean, is_utf8, video_id_from_path
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.clip_checks import check_container
@@ -76,6 +76,7 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
         retry_failed: Plan failed frames again.
         write: Register the video and the representations in the dataset, making it when it is not there.
     """
+    check_local(request.dataset)
     check_video_name(request.video)
     _check_recorded(request.dataset, request.config_folder, request.working_folder or Path.cwd())
     video_id = check_video_id(request.video_id or video_id_from_path(request.video))
