@@ -173,7 +173,9 @@ class Manifest:
             )
         if known is not None:
             _check_same_reading(video_id, known, info)
-            return self
+            if info.damaged_frames is None or info.damaged_frames == known.damaged_frames:
+                return self
+            info = replace(known, damaged_frames=info.damaged_frames)  # looked for later
         return replace(self, videos={**self.videos, video_id: info})
 
     def with_representations(self, records: Mapping[str, RepresentationRecord]) -> Self:

@@ -98,6 +98,10 @@ def export(
     max_failures: Annotated[
         int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
     ] = 20,
+    check_video: Annotated[
+        bool,
+        typer.Option("--check-video", help="First decode each video once, to record which frames decode with errors."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be computed and how large it gets; write nothing.")
     ] = False,
@@ -144,6 +148,7 @@ def export(
             threads=threads,
             memory_bytes=parse_bytes(memory, "--memory"),
             max_failures=max_failures,
+            check_video=check_video,
             position=loaded.position,
         )
         for video in videos

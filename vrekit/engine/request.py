@@ -39,6 +39,8 @@ class ExportRequest:
         threads: Worker threads; None takes the CPUs this process may use.
         memory_bytes: Bound on frames and outputs in flight.
         max_failures: Failures of one representation in a row that stop the run.
+        check_video: Decode the whole video first, to record the frames that decode with errors only; not kept in the
+            run's record.
         position: Name → `file:line` in the config, for messages; not kept in the run's record.
     """
 
@@ -62,6 +64,7 @@ class ExportRequest:
     threads: int | None = None
     memory_bytes: int = 128 << 20
     max_failures: int = 20
+    check_video: bool = field(default=False, compare=False)
     position: Callable[[str], str] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -71,7 +74,9 @@ class ExportRequest:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict; the dataset's own folder is left out, so that a dataset can be moved."""
-        data = {name: getattr(self, name) for name in self.__slots__ if name not in ("dataset", "position")}
+        data = {
+            name: getattr(self, name) for name in self.__slots__ if name not in ("dataset", "check_video", "position")
+        }
         data["video"] = os.path.abspath(self.video)  # resume may run from another folder
         data["representations"] = [spec.to_json() for spec in self.representations]
         data["config_folder"] = os.path.abspath(self.config_folder) if self.config_folder else None

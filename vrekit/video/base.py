@@ -39,8 +39,9 @@ class VideoInfo:
         color_primaries: Colours of red, green and blue (`bt709`, `bt2020`).
         other_streams: Type and codec of the streams that are not read (`audio aac`).
         is_truncated: The file is shorter than its container says.
-        damaged_frames: Numbers of frames whose data FFmpeg found damaged in the container, like `5,8..12` (12 is not
-            in it). Damage that only shows in the pixels is not in it.
+        damaged_frames: Numbers of frames whose data FFmpeg found damaged, like `5,8..12` (12 is not in it). None when
+            the container shows none; only an export with `check_video` also looks at what decoders conceal, and
+            writes an empty string when it finds nothing.
     """
 
     uri: str

@@ -11,6 +11,7 @@ off), frames are counted from the start of the file, or from a key frame whose t
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ class LabelledDecoder:
         self._gather_facts()
         if not self.is_regular:
             self.keys = np.zeros(0, np.int64)
-            if table is not None and self._mappings is None:
+            if table is not None and not self._mappings:
                 # Given the times, torchcodec does not go to the start of the file by time, which may lead elsewhere.
                 self.keys = table.seek_points
                 self._mappings = _mappings(table)
@@ -160,6 +161,25 @@ class LabelledDecoder:
         if label >= 0:
             self.position = label
         return label, pixels.numpy()
+
+    def damaged(self) -> NDArray[np.int64]:
+        """Decode the whole stream, and return the numbers of the frames that FFmpeg decodes with errors, int64.
+
+        A decoder conceals most errors: it fills in what it cannot decode. This one gives no such frames.
+        """
+        if self._packets is None:
+            raise VideoError(
+                f"{self._path}: damage can be looked for with `ffprobe` only",
+                hint="install FFmpeg's command line tools (`apt install ffmpeg`)",
+            )
+        ticks, _ = read_decoded_pts(self._url, self.stream_index, is_strict=True)
+        times = replace(self._packets.table, pts_ticks=ticks).pts_seconds
+        self.restart()
+        sound = self._labels(times) if self.is_regular else np.array([self._count(at) for at in times.tolist()])
+        self.restart()
+        corrupt = self._packets.is_corrupt[self._packets.shown]
+        found = np.flatnonzero(corrupt) if len(corrupt) == len(self) else []
+        return np.union1d(np.setdiff1d(np.arange(len(self)), sound), found).astype(np.int64)
 
     def restart(self) -> None:
         """Go to the start of the file with a new decoder.

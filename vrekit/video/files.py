@@ -90,6 +90,16 @@ class FileSource(VideoSource):
             self._stepping = SteppingReader(self._decoder)
         return self._read_singly(wanted, self._stepping)
 
+    def damaged_frames(self) -> NDArray[np.int64]:
+        """Decode the whole video, and return the numbers of the frames that FFmpeg decodes with errors, int64 (M,).
+
+        `read` gives most of them nevertheless, as FFmpeg conceals errors. Data that is damaged and still decodes
+        without an error is not found, and neither are frames that refer to a damaged one.
+        """
+        if self._decoder is None:
+            raise VideoError(f"{self.info.uri}: the source is closed")
+        return self._decoder.damaged()
+
     def close(self) -> None:
         """Free the decoder."""
         self._decoder = None

@@ -8,6 +8,7 @@ without a word, so after one the k-th frame it yields is no longer frame k; its 
 import re
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -150,8 +151,12 @@ class Probe:
         flags: list[str] = []
         is_corrupt: list[bool] = []
         missing = False
+        listed = self._packets.get(stream_index, ())
         corrupt_dts = {match[1] for line in self.complaints if (match := _corrupt(stream_index).search(line))}
-        for fields in self._packets.get(stream_index, ()):
+        if corrupt_dts:  # a time tells only if no other packet has it
+            counts = Counter(fields.get("dts") for fields in listed)
+            corrupt_dts = {dts for dts in corrupt_dts if counts[dts] == 1}
+        for fields in listed:
             flag = fields.get("flags", "")
             shown_at = fields.get("pts", "N/A")
             if shown_at == "N/A":
@@ -232,7 +237,7 @@ def read_packets(url: str, stream_index: int) -> Packets | None:
 
 
 def read_decoded_pts(
-    url: str, stream_index: int, *, limit: int | None = None
+    url: str, stream_index: int, *, limit: int | None = None, is_strict: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Decode a stream, and return the times of its frames in the order FFmpeg gives them.
 
@@ -240,12 +245,13 @@ def read_decoded_pts(
         url: What FFmpeg opens.
         stream_index: Stream among all streams of the container.
         limit: Stop behind that many packets.
+        is_strict: Leave out frames in which the decoder finds errors, instead of concealing them.
 
     Returns:
         int64 (N,): ticks of the stream's time base, that of the frame before where a frame has none; bool (N,): it
         is a key frame.
     """
-    options = ["-select_streams", str(stream_index), "-threads", "1"]
+    options = ["-select_streams", str(stream_index), *(["-err_detect", "explode"] if is_strict else ["-threads", "1"])]
     if limit is not None:
         options += ["-read_intervals", f"%+#{limit}"]
     lines, _ = _ffprobe(url, options, "frame=key_frame,pts,pkt_dts") or ([], ())
