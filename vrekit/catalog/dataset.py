@@ -159,6 +159,18 @@ _VIDEOS_SCHEMA = pa.schema(
         pa.field("duration_seconds", pa.float64()),
         pa.field("rotation_degrees", pa.float64()),
         pa.field("stream_index", pa.int32()),
+        pa.field("pixel_format", pa.string()),
+        pa.field("bit_depth", pa.int32()),
+        pa.field("has_alpha", pa.bool_()),
+        pa.field("sample_aspect_ratio", pa.string()),
+        pa.field("field_order", pa.string()),
+        pa.field("color_range", pa.string()),
+        pa.field("color_space", pa.string()),
+        pa.field("color_transfer", pa.string()),
+        pa.field("color_primaries", pa.string()),
+        pa.field("other_streams", pa.list_(pa.string())),
+        pa.field("is_truncated", pa.bool_()),
+        pa.field("damaged_frames", pa.string()),
     ]
 )
 _REPRESENTATIONS_SCHEMA = pa.schema(

@@ -17,7 +17,7 @@ from typing import Any, Self
 from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.files import open_regular, storage_errors, write_atomic
-from vrekit.core.names import NOT_UTF8_HINT, check_group, check_video_id, is_utf8
+from vrekit.core.names import NOT_UTF8_HINT, check_group, check_local, check_video_id, is_utf8
 from vrekit.core.schema import FORMAT_VERSION
 from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
 from vrekit.video.base import VideoInfo
@@ -244,7 +244,9 @@ class Manifest:
             )
         if known is not None:
             _check_same_reading(video_id, known, info)
-            return self
+            if info.damaged_frames is None or info.damaged_frames == known.damaged_frames:
+                return self
+            info = replace(known, damaged_frames=info.damaged_frames)  # looked for later
         return replace(self, videos={**self.videos, video_id: info})
 
     def with_representations(self, records: Mapping[str, RepresentationRecord]) -> Self:
@@ -353,6 +355,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         DatasetError: If there is none, it is damaged, or a newer vrekit wrote it; or its name is not UTF-8.
     """
+    check_local(folder)
     path = folder / MANIFEST_NAME
     if not is_utf8(folder):
         raise DatasetError(f"{folder} is not UTF-8 text", hint=NOT_UTF8_HINT)
@@ -397,6 +400,7 @@ def _no_dataset(folder: Path) -> DatasetError:
 @contextmanager
 def manifest_lock(folder: Path) -> Iterator[None]:
     """Hold the dataset's lock: one process at a time reads, changes and replaces `dataset.json`."""
+    check_local(folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = open_regular(folder / ".lock", os.O_RDWR | os.O_CREAT)

@@ -12,6 +12,7 @@ from vrekit.catalog.lance_samples import OPEN_FOLDER, TABLES_FOLDER
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.samples import SHARDS_FOLDER, read_samples
 from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.names import check_local
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,10 @@ def open_sources(folders: Sequence[Path], output: Path) -> list[Source]:
     """Return the datasets in `folders`.
 
     Raises:
-        UsageError: If one is named twice or is the output.
+        UsageError: If one is named twice or is the output, or a path is a URL.
         DatasetError: If one is no dataset.
     """
+    check_local(output)
     seen: dict[Path, Path] = {}
     sources = []
     for number, folder in enumerate(folders):
