@@ -200,7 +200,7 @@ def _build_node(
         frame_size=(height, width),
         compute_identity={
             "type": spec.type,
-            "version": type(instance).version,
+            "version": instance.version,
             **_digests(spec, instance),
             "params": _all_parameters(instance, spec),
             "compute_dtype": spec.compute_dtype,
