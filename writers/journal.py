@@ -3,8 +3,9 @@
     <name>.tar.partial or .payloads   samples, appended
     <name>.journal                    one JSON line per sample: {"end": bytes after it, "rows": [...]}
 
-`flush` writes the samples' bytes, syncs them, and only then the journal's lines and syncs those. After a crash every
-journal line whose bytes are there with the right checksums is kept; the torn tail of both files is cut off.
+`flush` writes the samples' bytes, syncs them, and only then the journal's lines and syncs those. A timer flushes
+FLUSH_SECONDS after the first sample that is not durable, whether more samples come or not. After a crash every journal
+line whose bytes are there with the right checksums is kept; the torn tail of both files is cut off.
 
 The rows are in the journal only: as Python objects, those of 100,000 frames would take a gigabyte. Who needs them reads
 the journal back, block by block, which Arrow parses faster than it takes Python objects.
@@ -12,7 +13,7 @@ the journal back, block by block, which Arrow parses faster than it takes Python
 
 import json
 import os
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ class OpenShard:
     """A file under construction with its journal; appends are cheap, `flush` makes them durable.
 
     Every write goes to a position of its own, and what was written is forgotten together with where it ended: a flush
-    that a full disk or Ctrl-C broke off half-way is tried again by the next one.
+    that a full disk or Ctrl-C broke off half-way is tried again by the next one. One thread appends; a timer's thread
+    flushes too. What goes wrong there is raised by the next `append` or `flush`.
 
     Attributes:
         path: The file.
@@ -74,7 +76,9 @@ class OpenShard:
         self._lines: list[bytes] = []
         self._pending = 0  # bytes of the chunks
         self._pending_lines = 0  # bytes of the lines
-        self._flushed_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None  # set while a flush is due
+        self._error: Exception | None = None  # of the timer's flush
         with storage_errors(path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             self._journal = os.open(journal_path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -131,19 +135,40 @@ class OpenShard:
             yield pa.table([column.cast(kind) for column, kind in columns], schema=SAMPLES_SCHEMA)
 
     def append(self, chunks: Sequence[bytes], rows: Sequence[Row]) -> None:
-        """Add one sample: its bytes and its metadata rows."""
-        added = sum(map(len, chunks))
-        self._chunks += chunks
-        self._pending += added
-        self.size += added
-        self._note_frames(rows)
-        line = _as_json({"end": self.size, "rows": rows}).encode() + b"\n"
-        self._lines.append(line)
-        self._pending_lines += len(line)
-        if self._pending >= _BUFFER_BYTES:
-            self._write_chunks()
-        if self._pending_lines >= _BUFFER_BYTES or time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
-            self.flush()
+        """Add one sample: its bytes and its metadata rows; durable within FLUSH_SECONDS."""
+        with self._lock:
+            self._raise_late_error()
+            added = sum(map(len, chunks))
+            self._chunks += chunks
+            self._pending += added
+            self.size += added
+            self._note_frames(rows)
+            line = _as_json({"end": self.size, "rows": rows}).encode() + b"\n"
+            self._lines.append(line)
+            self._pending_lines += len(line)
+            if self._pending_lines >= _BUFFER_BYTES:
+                self._flush()
+                return
+            if self._pending >= _BUFFER_BYTES:
+                self._write_chunks()
+            if self._timer is None:
+                self._timer = threading.Timer(FLUSH_SECONDS, self._flush_due)
+                self._timer.daemon = True  # a process that ends without `close` was interrupted: it need not wait
+                self._timer.start()
+
+    def _flush_due(self) -> None:
+        with self._lock:
+            if self._timer is not threading.current_thread():
+                return  # somebody else flushed, or closed the file, while this thread waited for the lock
+            try:
+                self._flush()
+            except Exception as error:  # such as a full disk; it belongs to the thread that appends
+                self._timer, self._error = None, error
+
+    def _raise_late_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def _write_chunks(self) -> None:
         at = self._written
@@ -154,6 +179,11 @@ class OpenShard:
 
     def flush(self) -> None:
         """Make every appended sample durable: first its bytes, then the line that vouches for them."""
+        with self._lock:
+            self._flush()
+            self._raise_late_error()
+
+    def _flush(self) -> None:
         self._write_chunks()
         if self._lines:
             with storage_errors(self.path):
@@ -161,7 +191,12 @@ class OpenShard:
                 at = _write(self._journal, b"".join(self._lines), self._journal_written)
                 os.fsync(self._journal)
             self._journal_written, self._lines, self._pending_lines = at, [], 0
-        self._flushed_at = time.monotonic()
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def seal(self, end: bytes) -> None:
         """Write what ends the file, durably; recovery cuts it off again, as no journal line speaks for it."""
@@ -172,10 +207,12 @@ class OpenShard:
 
     def close(self) -> None:
         """Close both files as they are; again does nothing, as Ctrl-C may come at any point of a commit."""
-        descriptors, self._file, self._journal = (self._file, self._journal), -1, -1
-        for descriptor in descriptors:
-            if descriptor >= 0:
-                os.close(descriptor)
+        with self._lock:
+            self._stop_timer()
+            descriptors, self._file, self._journal = (self._file, self._journal), -1, -1
+            for descriptor in descriptors:
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def remove(self) -> None:
         """Close and delete both files."""
