@@ -1,7 +1,7 @@
 """The open shard: a file that grows, and a journal that says which of its bytes are whole samples.
 
     <name>.tar.partial or .payloads   samples, appended
-    <name>.journal                    one JSON line per sample: {"end": bytes after it, "rows": [...]}
+    <name>.journal                    one JSON line per sample, see `journal_lines`
 
 `flush` writes the samples' bytes, syncs them, and only then the journal's lines and syncs those. A timer flushes
 FLUSH_SECONDS after the first sample that is not durable, whether more samples come or not. After a crash every journal
@@ -11,29 +11,26 @@ The rows are in the journal only: as Python objects, those of 100,000 frames wou
 the journal back, block by block, which Arrow parses faster than it takes Python objects.
 """
 
-import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
-from vrekit.core.checksum import crc32
+from vrekit.core.checksum import crc32_of_range
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import storage_errors
 from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.writers.base import Cell
+from vrekit.writers.journal_lines import MAX_LINE_BYTES, Row, make_line, parse_line
 
 FLUSH_SECONDS = 2.0
 _BUFFER_BYTES = 8 << 20
 _LARGE_BYTES = 256 << 10
 _BLOCK_BYTES = 2 << 20  # of the journal, about 4,000 rows
 
-Row = dict[str, Any]
-
-_as_json = json.JSONEncoder(separators=(",", ":")).encode
 # Through float64, as Python's numbers go: the shortest decimals of a number are not those of its float32.
 _JOURNAL_SCHEMA = pa.schema(
     [
@@ -67,7 +64,14 @@ class OpenShard:
         last_frame: Frame number of the last row.
     """
 
-    def __init__(self, path: Path, journal_path: Path) -> None:
+    def __init__(self, path: Path, journal_path: Path, cell: Cell) -> None:
+        """Open both files, and recover the samples that are whole.
+
+        Args:
+            path: The file.
+            journal_path: Its journal.
+            cell: What the samples are from; others in the journal count as damage.
+        """
         self.path = path
         self.journal_path = journal_path
         self.first_frame: int | None = None
@@ -82,30 +86,40 @@ class OpenShard:
         with storage_errors(path):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             self._journal = os.open(journal_path, os.O_RDWR | os.O_CREAT, 0o666)
-            self._written, self._journal_written = self._recover()
+            self._written, self._journal_written = self._recover(cell)
         self.size = self._written
 
-    def _recover(self) -> tuple[int, int]:
+    def _recover(self, cell: Cell) -> tuple[int, int]:
         """Keep the longest run of whole samples, cut the rest off, and return the sizes of both files."""
         file_size = os.fstat(self._file).st_size
         end, kept = 0, 0
         for line in _lines(self._journal):
-            entry = _parse(line)
-            if entry is None or entry["end"] > file_size or not self._is_intact(entry["rows"]):
+            parsed = parse_line(line)
+            if parsed is None or not end <= parsed[0] <= file_size:
                 break
-            end, kept = entry["end"], kept + len(line)
-            self._note_frames(entry["rows"])
+            start, (end_of_sample, rows) = end, parsed
+            if not (self._come_next(rows, cell) and self._are_intact(rows, start, end_of_sample)):
+                break
+            end, kept = end_of_sample, kept + len(line)
+            self._note_frames(rows)
         os.ftruncate(self._file, end)
         os.ftruncate(self._journal, kept)
         return end, kept
 
-    def _is_intact(self, rows: list[Row]) -> bool:
-        payloads = {row["byte_offset"]: row for row in rows if row["status"] == "ok"}  # the frames of a clip share one
-        return all(map(self._is_payload, payloads.values()))
+    def _come_next(self, rows: list[Row], cell: Cell) -> bool:
+        """Return whether the rows are from the cell, and from frames behind those noted so far."""
+        frames = [row["frame_index"] for row in rows]
+        first = cell.first if self.last_frame is None else self.last_frame + 1
+        is_rising = frames == sorted(frames) and first <= frames[0] and frames[-1] <= cell.last
+        return is_rising and all(row["video_id"] == cell.video_id for row in rows)
 
-    def _is_payload(self, row: Row) -> bool:
-        data = self.read(row["byte_offset"], row["byte_size"])
-        return bool(len(data) == row["byte_size"] and crc32(data) == row["checksum"])
+    def _are_intact(self, rows: list[Row], start: int, end: int) -> bool:
+        """Return whether the payloads of a sample are there, between `start` and `end`, as they were written."""
+        places = {(row["byte_offset"], row["byte_size"], row["checksum"]) for row in rows if row["status"] == "ok"}
+        return all(  # the frames of a clip share one
+            start <= offset and offset + size <= end and crc32_of_range(self._file, offset, size) == checksum
+            for offset, size, checksum in places
+        )
 
     def _note_frames(self, rows: Sequence[Row]) -> None:
         if self.first_frame is None:
@@ -143,7 +157,7 @@ class OpenShard:
             self._pending += added
             self.size += added
             self._note_frames(rows)
-            line = _as_json({"end": self.size, "rows": rows}).encode() + b"\n"
+            line = make_line(self.size, rows)
             self._lines.append(line)
             self._pending_lines += len(line)
             if self._pending_lines >= _BUFFER_BYTES:
@@ -251,8 +265,15 @@ def _blocks(descriptor: int, end: int) -> Iterator[bytes]:
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
-    for block in _blocks(descriptor, os.fstat(descriptor).st_size):
-        yield from block.splitlines(keepends=True)
+    """Yield the lines of a journal, and an overlong one not to its end; none of them is believed yet."""
+    rest = b""
+    for at in range(0, os.fstat(descriptor).st_size, _BLOCK_BYTES):
+        *whole, rest = (rest + _read(descriptor, _BLOCK_BYTES, at)).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+        if len(rest) > MAX_LINE_BYTES:
+            break
+    if rest:
+        yield rest
 
 
 def _joined(chunks: Sequence[bytes]) -> Iterator[bytes]:
@@ -277,13 +298,3 @@ def _write(descriptor: int, data: bytes, at: int) -> int:
         count = os.pwrite(descriptor, view, at)
         view, at = view[count:], at + count
     return at
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and "end" in entry and "rows" in entry else None

@@ -17,12 +17,24 @@ from vrekit.core.checksum import crc32
 from vrekit.core.errors import StorageError
 from vrekit.core.schema import SAMPLES_SCHEMA, rows_to_table
 from vrekit.writers import journal
+from vrekit.writers.base import Cell
 from vrekit.writers.journal import OpenShard
+
+CELL = Cell("car", "all", 0, 1 << 20)
+ROW = {
+    "video_id": "car",
+    "representation": "x",
+    "kind": "color",
+    "run_id": "r",
+    "config_hash": "0123456789abcdef",
+    "status": "failed",
+    "valid": True,
+}
 
 
 def append(shard: OpenShard, frame: int) -> None:
     data = bytes([frame]) * (300_000 if frame % 3 == 0 else 100 + frame)
-    row = {"frame_index": frame, "representation": "x", "run_id": "r", "status": "ok"}
+    row = {"frame_index": frame, **ROW, "status": "ok"}
     place = {"byte_offset": shard.size, "byte_size": len(data), "checksum": crc32(data)}
     shard.append([data], [{**row, **place}])
 
@@ -32,7 +44,7 @@ def rows_of(shard: OpenShard) -> list[dict[str, Any]]:
 
 
 def open_shard(folder: Path) -> OpenShard:
-    return OpenShard(folder / "a.payloads", folder / "a.journal")
+    return OpenShard(folder / "a.payloads", folder / "a.journal", CELL)
 
 
 class Breaks:
@@ -139,7 +151,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    count, row = 30_000, {"status": "failed", "error": "no weights " * 20, "representation": "rgb", "run_id": "run1"}
+    count, row = 30_000, {**ROW, "error": "no weights " * 20}
     shard = open_shard(tmp_path)
     tracemalloc.start()
     held = []

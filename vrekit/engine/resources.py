@@ -41,8 +41,8 @@ class BatchSize:
             frame_bytes: Size of a decoded frame.
             shared: Frames per `compute` call of representations without a `batch_size` of their own.
             threads: Batches that are computed at once.
-            memory_bytes: Bound on what is in flight: a batch per thread, one that waits for its turn to be appended, one
-                that is decoded, and one that is being decoded.
+            memory_bytes: Bound on what is in flight: a batch per thread, one that waits for its turn to be appended,
+                one that is decoded, and one that is being decoded.
         """
         per_frame = frame_bytes + sum(spec_bytes(graph.nodes[name].memory) for name in names)
         own = max((graph.nodes[name].spec.batch_size or 1 for name in names), default=1)
