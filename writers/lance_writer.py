@@ -20,7 +20,7 @@ from vrekit.catalog.lance_samples import OPEN_FOLDER, PARTIAL_SUFFIX, TABLES_FOL
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
-from vrekit.writers.journal import Row
+from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import tidy

@@ -23,7 +23,7 @@ from vrekit.core.files import fsync_folder, storage_errors, write_atomic
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
-from vrekit.writers.journal import Row
+from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.stored_rows import STORED_COLUMNS
 from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
