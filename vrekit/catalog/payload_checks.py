@@ -25,7 +25,8 @@ class Problem:
 
     Attributes:
         code: Short name. Problems: `checksum`, `decode`, `duplicate`, `layout`, `missing-shard`, `orphan`, `place`,
-            `sidecar`, `table`, `unfinished`, `unknown`. Warnings: `frames`, `pts`, `values`.
+            `sidecar`, `unfinished`, `unknown`; of Lance tables `fragment`, `index`, `lost-table`, `table`, `tag`,
+            `version`. Warnings: `frames`, `pts`, `values`.
         path: File it is about, relative to the dataset.
         message: What is wrong, for people.
         video_id: Video of the row, if it is about one.

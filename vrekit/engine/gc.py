@@ -186,7 +186,7 @@ class _Collector:
         for path in find_tables(self.folder):
             table = LanceTable(self.folder, path.stem, ())
             with table.locked() as dataset:
-                stats = dataset.cleanup_old_versions(older_than, error_if_tagged_old_versions=False)
+                stats = table.clean_up(dataset, older_than)
             if stats.bytes_removed:
                 name = path.relative_to(self.folder).as_posix()
                 self._note(name, stats.bytes_removed, f"{stats.old_versions} old versions")
