@@ -39,6 +39,7 @@ from vrekit.writers.stored_rows import STORED_SCHEMA, is_among, stored_only
 
 if TYPE_CHECKING:
     import lance
+    from lance.lance import CleanupStats
 
 logger = logging.getLogger(__name__)
 
@@ -118,10 +119,10 @@ class LanceTable:
 
     def clean_up(
         self, dataset: "lance.LanceDataset", older_than: timedelta, *, delete_unverified: bool = False
-    ) -> "lance.dataset.CleanupStats":
+    ) -> "CleanupStats":
         """Delete old versions that no tag holds, and what belongs to none; call it with the lock held."""
 
-        def clean_up() -> "lance.dataset.CleanupStats":
+        def clean_up() -> "CleanupStats":
             return dataset.cleanup_old_versions(
                 older_than, delete_unverified=delete_unverified, error_if_tagged_old_versions=False
             )

@@ -64,7 +64,8 @@ def mend_indexes(dataset: "lance.LanceDataset") -> None:
         logger.warning("%s: the index %s is damaged, so it is made anew", dataset.uri, index.name)
         dataset.drop_index(index.name)
         (column,) = index.field_names
-        dataset.create_scalar_index(f"`{column}`", index.index_type.upper(), name=index.name)
+        kind: Any = index.index_type.upper()  # describe_indices says BTree, creating wants BTREE
+        dataset.create_scalar_index(f"`{column}`", kind, name=index.name)
 
 
 def create_index(folder: Path, column: str, index_type: IndexType = "BTREE") -> int:
