@@ -25,8 +25,8 @@ class Problem:
 
     Attributes:
         code: Short name. Problems: `checksum`, `decode`, `dependencies`, `duplicate`, `layout`, `missing-shard`,
-            `orphan`, `place`, `run`, `sidecar`, `table`, `unfinished`, `unknown`. Warnings: `code`,
-            `frames`, `pts`, `values`.
+            `orphan`, `place`, `run`, `sidecar`, `unfinished`, `unknown`; of Lance tables `fragment`, `index`,
+            `lost-table`, `table`, `tag`, `version`. Warnings: `code`, `frames`, `pts`, `values`.
         path: File it is about, relative to the dataset.
         message: What is wrong, for people.
         video_id: Video of the row, if it is about one.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit import __version__
-from vrekit.catalog.card import write_card
+from vrekit.catalog.card import CARD_NAME, write_card
 from vrekit.catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -116,8 +116,13 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
                     graph = _graph(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
                     records = _records(graph, request)
                 manifest = _merged(request, fresh, video_id, info, records)
+                has_card = (request.dataset / CARD_NAME).exists()
+                # Killed in between, the next export writes both again; a new folder needs its manifest first.
+                if fresh is not None and (manifest != fresh or not has_card):
+                    write_card(request.dataset, manifest)
                 if manifest != fresh:
                     write_manifest(request.dataset, manifest)
+                if fresh is None:
                     write_card(request.dataset, manifest)
         else:
             manifest = _merged(request, known, video_id, info, records)
