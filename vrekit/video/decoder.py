@@ -180,8 +180,10 @@ class LabelledDecoder:
         sound = self._labels(times) if self.is_regular else np.array([self._count(at) for at in times.tolist()])
         self.restart()
         corrupt = self._packets.is_corrupt[self._packets.shown]
-        found = np.flatnonzero(corrupt) if len(corrupt) == len(self) else []
-        return np.union1d(np.setdiff1d(np.arange(len(self)), sound), found).astype(np.int64)
+        found = np.setdiff1d(np.arange(len(self)), sound)
+        if len(corrupt) == len(self):
+            found = np.union1d(found, np.flatnonzero(corrupt))
+        return found.astype(np.int64)
 
     def restart(self) -> None:
         """Go to the start of the file with a new decoder.
