@@ -23,6 +23,7 @@ from vrekit.core.ffmpeg import HEAD_BYTES, has_playlist_mark
 from vrekit.video.containers import is_cut_off
 from vrekit.video.facts import other_streams, pixel_facts, ranges
 from vrekit.video.packets import MOST_REORDERED, Packets, PacketTable, Probe, probe, read_decoded_pts
+from vrekit.video.pictures import is_heic, several_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ class LabelledDecoder:
         self._threads = threads
         self.probe = probe(self._url)
         _check_format(path, self.probe)
-        self._mappings: str | None = None  # times for torchcodec where it cannot read them itself
-        self._decoder = self._first_open(stream_index)
+        # Times for torchcodec, where it cannot read them itself or must not use them to find the start of the file.
+        self._decoder, self._mappings = self._first_open(stream_index)
         self.metadata = self._decoder.metadata
         self.stream_index = int(self._decoder.stream_index)
         if not self.metadata.num_frames and self._mappings is None:
@@ -87,11 +88,12 @@ class LabelledDecoder:
         self._gather_facts()
         if not self.is_regular:
             self.keys = np.zeros(0, np.int64)
-            if table is not None and not self._mappings:
-                # Given the times, torchcodec does not go to the start of the file by time, which may lead elsewhere.
+            if table is not None and self._mappings is None:
                 self.keys = table.seek_points
                 self._mappings = _mappings(table)
                 self.restart()
+        if self.probe is not None:
+            self.probe = self.probe.without_packets()
 
     def __len__(self) -> int:
         return len(self.pts_seconds)
@@ -178,8 +180,10 @@ class LabelledDecoder:
         sound = self._labels(times) if self.is_regular else np.array([self._count(at) for at in times.tolist()])
         self.restart()
         corrupt = self._packets.is_corrupt[self._packets.shown]
-        found = np.flatnonzero(corrupt) if len(corrupt) == len(self) else []
-        return np.union1d(np.setdiff1d(np.arange(len(self)), sound), found).astype(np.int64)
+        found = np.setdiff1d(np.arange(len(self)), sound)
+        if len(corrupt) == len(self):
+            found = np.union1d(found, np.flatnonzero(corrupt))
+        return found.astype(np.int64)
 
     def restart(self) -> None:
         """Go to the start of the file with a new decoder.
@@ -191,9 +195,10 @@ class LabelledDecoder:
         self.position = None
         self._counted = -1
 
-    def _first_open(self, stream_index: int | None) -> Any:
+    def _first_open(self, stream_index: int | None) -> tuple[Any, str | None]:
+        """Return torchcodec's decoder, and the times it had to be given."""
         try:
-            return _open(self._path, self._url, stream_index, self._threads, self.probe)
+            return _open(self._path, self._url, stream_index, self._threads, self.probe), None
         except VideoError as error:
             # torchcodec goes to the start of the file once it has listed the packets. FFmpeg cannot do that in files
             # that were cut off in front of their index, but it can decode them.
@@ -204,8 +209,8 @@ class LabelledDecoder:
             packets = None if stream_index is None else self.probe.packets(stream_index)
             if packets is None:
                 raise
-            self._mappings = _mappings(packets.table)
-            return _open(self._path, self._url, stream_index, self._threads, self.probe, self._mappings)
+            mappings = _mappings(packets.table)
+            return _open(self._path, self._url, stream_index, self._threads, self.probe, mappings), mappings
 
     def _opened(self) -> Any:
         if self._decoder is None:
@@ -221,9 +226,8 @@ class LabelledDecoder:
 
     def _count(self, pts_seconds: float) -> int:
         """Return the number of the frame that was decoded after frame `_counted`, -1 when it cannot be told."""
-        is_now = np.abs(self.pts_seconds - pts_seconds) <= _PTS_TOLERANCE_SECONDS
         if self._counted is None:  # behind a seek: a time tells if no other frame has it
-            found = np.flatnonzero(is_now)
+            found = np.flatnonzero(np.abs(self.pts_seconds - pts_seconds) <= _PTS_TOLERANCE_SECONDS)
             if len(found) != 1:
                 return -1
             self._counted = int(found[0])
@@ -231,7 +235,8 @@ class LabelledDecoder:
         number = self._counted + 1
         if number >= len(self):
             return -1
-        ahead = np.flatnonzero(is_now[number : number + _FAR_FRAMES])
+        near = self.pts_seconds[number : number + _FAR_FRAMES]
+        ahead = np.flatnonzero(np.abs(near - pts_seconds) <= _PTS_TOLERANCE_SECONDS)
         self._counted = number + (int(ahead[0]) if len(ahead) else 0)  # frames that are passed over did not decode
         return self._counted
 
@@ -302,12 +307,20 @@ class LabelledDecoder:
 def _check_format(path: str, found: Probe | None) -> None:
     """Raise VideoError if FFmpeg would take the file for one that names other files, which it then opens."""
     refused = None if found is None else found.refused_format
+    try:
+        with Path(path).open("rb") as file:
+            several = several_pictures(file)
+            file.seek(0)
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from error
+    if is_heic(head) or (several and several != "animated PNG"):  # FFmpeg reads all frames of that one
+        raise VideoError(
+            f"{path}: {several or 'a HEIC picture'}, which FFmpeg does not read in full",
+            hint="save its pictures as PNG files in a folder, or as a video",
+        )
     if refused is None and (found is None or not found.format_name):
-        try:
-            with Path(path).open("rb") as file:
-                refused = "playlist" if has_playlist_mark(file.read(HEAD_BYTES)) else None
-        except OSError as error:
-            raise VideoError(f"{path}: cannot be read: {error.strerror}", hint="check its permissions") from error
+        refused = "playlist" if has_playlist_mark(head) else None
     if refused is not None:
         raise VideoError(
             f"{path}: there is no video in this file: FFmpeg takes it for {refused!r}",

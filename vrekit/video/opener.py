@@ -94,9 +94,10 @@ def _open_folder(path: Path, stream_index: int | None, fps: float | None) -> Vid
             hint="keep one sort of frame in a folder",
         )
     if not suffixes:
-        empty = next(path.iterdir(), None) is None
+        others = sorted({file.suffix.lower() for file in path.iterdir() if not file.name.startswith(".")})
+        what = f"holds no frames, only {' '.join(others[:8])} files" if any(others) else "holds no frames"
         raise VideoError(
-            f"{path}: the folder {'is empty' if empty else 'holds no frames'}",
+            f"{path}: the folder {what if any(path.iterdir()) else 'is empty'}",
             hint=f"frames are {' '.join(sorted(IMAGE_SUFFIXES))} or {' '.join(sorted(ARRAY_SUFFIXES))} files, "
             "and lie directly in it",
         )

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -186,6 +186,10 @@ class Probe:
             reordered=reordered,
             is_corrupt=np.array(is_corrupt, np.bool_),
         )
+
+    def without_packets(self) -> "Probe":
+        """Return the rest, which is small."""
+        return replace(self, _packets={})
 
     def describe_streams(self) -> str:
         """Return `0 (h264 320x180), 3 (h264 480x270)` for a message."""
