@@ -22,7 +22,7 @@ from pyarrow import json as arrow_json
 
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import storage_errors
+from vrekit.core.files import open_regular, storage_errors
 from vrekit.core.schema import SAMPLES_SCHEMA
 
 FLUSH_SECONDS = 2.0
@@ -76,8 +76,8 @@ class OpenShard:
         self._pending_lines = 0  # bytes of the lines
         self._flushed_at = time.monotonic()
         with storage_errors(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            self._journal = os.open(journal_path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._file = open_regular(path, os.O_RDWR | os.O_CREAT)
+            self._journal = open_regular(journal_path, os.O_RDWR | os.O_CREAT)
             self._written, self._journal_written = self._recover()
         self.size = self._written
 

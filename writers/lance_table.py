@@ -24,7 +24,7 @@ from vrekit.catalog.lance_samples import (
     table_path,
     table_schema,
 )
-from vrekit.core.files import storage_errors
+from vrekit.core.files import check_folder, make_folder, open_regular, read_regular, storage_errors
 from vrekit.writers.base import Cell
 from vrekit.writers.stored_rows import STORED_SCHEMA, is_among, stored_only
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 STORAGE_VERSION: Literal["2.2"] = "2.2"  # the first with blob v2 columns
 KEEP_VERSIONS = timedelta(days=14)  # a reader that opened an untagged version finds its files for as long
 _BATCH_BYTES = 32 << 20
+_MAX_RUN_IDS = 64 << 20  # bytes
 _MAX_ROWS = 1 << 31  # of a data file: a whole cell is one
 
 
@@ -59,7 +60,7 @@ class LanceTable:
     def untidy_runs(self) -> set[str]:
         """Return the runs that appended rows since the table was tidied: those at work, and those that were killed."""
         try:
-            return set(self._untidy_path.read_text().split("\n")) - {""}
+            return set(read_regular(self._untidy_path, max_bytes=_MAX_RUN_IDS).decode().split("\n")) - {""}
         except FileNotFoundError:
             return set()
 
@@ -70,15 +71,16 @@ class LanceTable:
     def _mark_untidy(self, run_ids: Collection[str]) -> None:
         new = set(run_ids) - self.untidy_runs()
         if new:
-            with self._untidy_path.open("a") as file:
+            with os.fdopen(open_regular(self._untidy_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a") as file:
                 file.writelines(f"{run_id}\n" for run_id in sorted(new))
 
     @contextmanager
     def locked(self) -> Iterator["lance.LanceDataset"]:
         """Hold the table's lock and give its latest version, making the table when it is not there."""
         with lance_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o666)
+            make_folder(self.path.parent.parent, self.path.parent.name)
+            check_folder(self.path)
+            descriptor = open_regular(self._lock_path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 dataset = open_table(self.path) if self.exists else self._create()

@@ -25,7 +25,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vrekit.catalog.lance_places import check_bases, check_files
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ def table_path(folder: Path, group: str) -> Path:
 
 def find_tables(folder: Path) -> list[Path]:
     """Return the tables of a dataset, sorted by path."""
+    if not check_folder(folder / TABLES_FOLDER):
+        return []
     # a process killed while it made a table leaves a folder without a version
     return [path for path in sorted((folder / TABLES_FOLDER).glob("*.lance")) if any(path.glob("_versions/*.manifest"))]
 
@@ -83,14 +87,17 @@ def open_table(path: Path) -> "lance.LanceDataset":
     """Return the latest version of a table.
 
     Raises:
-        DatasetError: If it cannot be read.
+        DatasetError: If it cannot be read, or refers to other places.
     """
     import lance
 
+    check_files(path)
     try:
-        return lance.dataset(str(path))
+        table = lance.dataset(str(path))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{path} cannot be opened: {error}") from error
+    check_bases(table, path)
+    return table
 
 
 def lance_samples(

@@ -24,8 +24,8 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        code: Short name. Problems: `checksum`, `decode`, `dependencies`, `duplicate`, `layout`, `missing-shard`,
-            `orphan`, `place`, `run`, `sidecar`, `table`, `unfinished`, `unknown`. Warnings: `code`,
+        code: Short name. Problems: `checksum`, `decode`, `dependencies`, `duplicate`, `layout`, `link`,
+            `missing-shard`, `orphan`, `place`, `run`, `sidecar`, `table`, `unfinished`, `unknown`. Warnings: `code`,
             `frames`, `pts`, `values`.
         path: File it is about, relative to the dataset.
         message: What is wrong, for people.

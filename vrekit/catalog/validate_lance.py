@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.compute as pc
 
+from vrekit.catalog.lance_places import check_blobs
 from vrekit.catalog.lance_samples import (
     OPEN_FOLDER,
     PARTIAL_SUFFIX,
@@ -15,6 +16,7 @@ from vrekit.catalog.lance_samples import (
     find_tables,
     lance_samples,
     open_table,
+    representations_of,
 )
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, rows_of
 from vrekit.core.errors import DatasetError
@@ -33,6 +35,7 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         try:
             table = open_table(path)
             rows = lance_samples(folder, table=path)
+            check_blobs(table, path, [column_name(name) for name in representations_of(table.schema)])
         except DatasetError as error:
             checker.report.problems.append(Problem(code="table", path=name, message=error.message))
             continue
