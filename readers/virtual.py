@@ -1,6 +1,6 @@
 """Virtual representations: never written, computed on read from stored ones, by the same `compute` as an export's."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from vrekit.core.spec import RepresentationSpec
 from vrekit.readers.locks import ForkSafeLock
 from vrekit.representations.base import LearnedRepresentation, Representation
 from vrekit.representations.registry import representation_type
+
+_MOST_NAMED = 10  # representations in a message
 
 
 class VirtualRepresentation:
@@ -101,24 +103,31 @@ def computing_order(manifest: Manifest, names: Iterable[str]) -> tuple[list[str]
     """
     stored: dict[str, None] = {}
     virtual: dict[str, None] = {}
+    path: dict[str, Iterator[str]] = {}  # what is being computed, outermost first, and what each is still to depend on
 
-    def visit(name: str, path: Sequence[str]) -> None:
-        if name in stored or name in virtual:
-            return
+    def visit(name: str) -> None:
         record = manifest.representations.get(name)
         if record is None or name in path:
+            shown = [*path, name] if len(path) < _MOST_NAMED else [*list(path)[: _MOST_NAMED - 1], "…", name]
             raise DatasetError(
-                f"{' → '.join([*path, name])}: {'a circle of dependencies' if name in path else 'not in the dataset'}"
+                f"{' → '.join(shown)}: {'a circle of dependencies' if name in path else 'not in the dataset'}"
             )
-        if not record.is_virtual:
+        if record.is_virtual:
+            path[name] = iter(record.spec.dependencies)
+        else:
             stored[name] = None
-            return
-        for dependency in record.spec.dependencies:
-            visit(dependency, [*path, name])
-        virtual[name] = None
 
-    for name in names:
-        visit(name, [])
+    for asked in names:
+        if asked not in virtual:
+            visit(asked)
+        while path:  # no recursion: the dataset says how long the path is
+            last = next(reversed(path))
+            dependency = next(path[last], None)
+            if dependency is None:
+                del path[last]
+                virtual[last] = None
+            elif dependency not in stored and dependency not in virtual:
+                visit(dependency)
     return list(stored), list(virtual)
 
 

@@ -21,7 +21,7 @@ from pyarrow import json as arrow_json
 
 from vrekit.core.checksum import crc32_of_range
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import storage_errors
+from vrekit.core.files import open_regular, storage_errors
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.base import Cell
 from vrekit.writers.journal_lines import MAX_LINE_BYTES, Row, make_line, parse_line
@@ -84,8 +84,8 @@ class OpenShard:
         self._timer: threading.Timer | None = None  # set while a flush is due
         self._error: Exception | None = None  # of the timer's flush
         with storage_errors(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            self._journal = os.open(journal_path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._file = open_regular(path, os.O_RDWR | os.O_CREAT)
+            self._journal = open_regular(journal_path, os.O_RDWR | os.O_CREAT)
             self._written, self._journal_written = self._recover(cell)
         self.size = self._written
 

@@ -33,6 +33,7 @@ from vrekit.catalog.lance_samples import (
 )
 from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder, make_folder, open_regular, read_regular
 from vrekit.core.lance_errors import is_damage, reading_lance, writing_lance
 from vrekit.writers.base import Cell
 from vrekit.writers.stored_rows import STORED_SCHEMA, is_among, stored_only
@@ -46,6 +47,7 @@ logger = logging.getLogger(__name__)
 STORAGE_VERSION: Literal["2.2"] = "2.2"  # the first with blob v2 columns
 KEEP_VERSIONS = timedelta(days=14)  # a reader that opened an untagged version finds its files for as long
 _BATCH_BYTES = 32 << 20
+_MAX_RUN_IDS = 64 << 20  # bytes
 _MAX_ROWS = 1 << 31  # of a data file: a whole cell is one
 
 
@@ -75,7 +77,7 @@ class LanceTable:
     def untidy_runs(self) -> set[str]:
         """Return the runs that appended rows since the table was tidied: those at work, and those that were killed."""
         try:
-            return set(self._untidy_path.read_text().split("\n")) - {""}
+            return set(read_regular(self._untidy_path, max_bytes=_MAX_RUN_IDS).decode().split("\n")) - {""}
         except FileNotFoundError:
             return set()
 
@@ -86,7 +88,7 @@ class LanceTable:
     def _mark_untidy(self, run_ids: Collection[str]) -> None:
         new = set(run_ids) - self.untidy_runs()
         if new:
-            with self._untidy_path.open("a") as file:
+            with os.fdopen(open_regular(self._untidy_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a") as file:
                 file.writelines(f"{run_id}\n" for run_id in sorted(new))
 
     @contextmanager
@@ -96,8 +98,9 @@ class LanceTable:
         Versions and tags that are damaged are put right first: Lance would refuse every later change.
         """
         with writing_lance(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o666)
+            make_folder(self.path.parent.parent, self.path.parent.name)
+            check_folder(self.path)
+            descriptor = open_regular(self._lock_path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 dataset = self._open() if self.exists else self._create()

@@ -38,8 +38,6 @@ def serve(shim: str) -> None:
 
 
 def _import_everything() -> None:
-    import lance.fragment
-    import lance.optimize
 
     import vrekit.catalog.validate
     import vrekit.cli.app

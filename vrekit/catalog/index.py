@@ -32,6 +32,7 @@ from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_sidecars
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder, list_folders, make_folder
 from vrekit.core.schema import SAMPLES_SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -178,8 +179,7 @@ def source_digests(folder: Path, manifest: Manifest) -> SourceDigests:
     """Return the digests of what the index of a dataset is made from, as it is now."""
     state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
     if manifest.writer == "webdataset":
-        shards = folder / SHARDS_FOLDER
-        roots = sorted(Path(entry) for entry in os.scandir(shards) if entry.is_dir()) if shards.is_dir() else []
+        roots = list_folders(folder / SHARDS_FOLDER)
     else:
         roots = [table / "_versions" for table in find_tables(folder)]
     for root in roots:
@@ -191,7 +191,7 @@ def source_digests(folder: Path, manifest: Manifest) -> SourceDigests:
 
 def _listing(root: Path, folder: Path) -> bytes:
     """Return names, sizes and times of the files in one folder that matter; nothing if it is not there."""
-    if not root.is_dir():
+    if not check_folder(root):
         return b""
     lines = []
     for entry in os.scandir(root):
@@ -218,7 +218,10 @@ def _digest_of(file: pq.ParquetFile) -> str:
 
 
 def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, manifest: Manifest) -> None:
-    samples.parent.mkdir(exist_ok=True)
+    try:
+        make_folder(folder, INDEX_FOLDER)
+    except DatasetError as error:  # a link, or a file
+        raise NotADirectoryError(errno.ENOTDIR, error.message) from error
     token = secrets.token_hex(4)  # several processes and threads may build it at once; the last one stays
     temporaries = [path.with_name(f".{path.name}.{token}.tmp") for path in (samples, frames)]
     try:

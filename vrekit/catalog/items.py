@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import fsync_folder, storage_errors
+from vrekit.core.files import fsync_folder, make_folder, storage_errors
 from vrekit.core.spec import Kind, OutputSpec
 
 ITEMS_FOLDER = "items"
@@ -142,7 +142,8 @@ class ItemsWriter:
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
         with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent.parent.parent, ITEMS_FOLDER, path.parent.name)
+            self._temporary.unlink(missing_ok=True)
             self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
         try:
             if path.exists():

@@ -29,7 +29,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vrekit.catalog.lance_places import check_bases, check_files
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder
 from vrekit.core.lance_errors import REPAIR_HINT, is_damage, reading_lance
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 
@@ -82,6 +84,8 @@ def table_path(folder: Path, group: str) -> Path:
 
 def find_tables(folder: Path) -> list[Path]:
     """Return the tables of a dataset, sorted by path."""
+    if not check_folder(folder / TABLES_FOLDER):
+        return []
     return [path for path in sorted((folder / TABLES_FOLDER).glob("*.lance")) if is_table(path)]
 
 
@@ -154,14 +158,16 @@ def open_version(path: Path, version: int | None = None) -> "lance.LanceDataset"
     """Return a version of a table, the latest one by default.
 
     Raises:
-        DatasetError: If it cannot be read.
+        DatasetError: If it cannot be read, or refers to other places.
     """
     import lance
 
+    check_files(path)
     with reading_lance(path, "cannot be opened"):
         table = lance.dataset(str(path), version=version)
         if "frame_index" not in table.schema.names:  # Lance takes zeros for a table without columns
             raise DatasetError(f"{path} cannot be opened: version {table.version} has no columns", hint=REPAIR_HINT)
+        check_bases(table, path)
         return table
 
 

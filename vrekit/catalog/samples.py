@@ -3,7 +3,6 @@
 A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without one is not part of the dataset.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.lance_samples import TABLES_FOLDER, lance_samples
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder, list_files, list_folders
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 
 SHARDS_FOLDER = "shards"
@@ -69,14 +69,14 @@ def find_sidecars(folder: Path, video_ids: Sequence[str] | None = None) -> list[
     """Return the sidecars of all committed shards, sorted by path; optionally of some videos only."""
     root = folder / SHARDS_FOLDER
     if video_ids is None:
-        video_ids = sorted(entry.name for entry in os.scandir(root) if entry.is_dir()) if root.is_dir() else []
-    paths: list[Path] = []
-    for video_id in video_ids:
-        inside = root / video_id
-        if inside.is_dir():
-            names = sorted(e.name for e in os.scandir(inside) if e.name.endswith(".parquet") and e.name[0] != ".")
-            paths += [inside / name for name in names]
-    return paths
+        videos = list_folders(root)
+    else:
+        videos = [root / video_id for video_id in video_ids] if check_folder(root) else []
+    return [video / entry.name for video in videos for entry in list_files(video, _is_sidecar)]
+
+
+def _is_sidecar(name: str) -> bool:
+    return name.endswith(".parquet") and name[0] != "."
 
 
 def read_samples(
@@ -90,9 +90,9 @@ def read_samples(
         video_ids: Videos to read; None reads all.
 
     Raises:
-        DatasetError: If a sidecar or table is damaged; the message names it.
+        DatasetError: If a sidecar or table is damaged, or is a link; the message names it.
     """
-    if (folder / TABLES_FOLDER).is_dir():
+    if check_folder(folder / TABLES_FOLDER):
         return lance_samples(folder, columns, video_ids)
     return read_sidecars(find_sidecars(folder, video_ids), columns)
 

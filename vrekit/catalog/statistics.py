@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import storage_errors, write_atomic
+from vrekit.core.files import make_folder, storage_errors, write_atomic
 
 STATISTICS_FOLDER = "stats"
 _METADATA_KEY = b"vrekit.statistics"
@@ -85,7 +85,7 @@ def write_statistics(folder: Path, video_id: str, statistics: Statistics) -> Non
     """Replace the statistics of a video; durable on return."""
     path = statistics_path(folder, video_id)
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, STATISTICS_FOLDER)
     metadata = {_METADATA_KEY: json.dumps({"sources": dict(statistics.sources)}, sort_keys=True).encode()}
     sink = pa.BufferOutputStream()
     pq.write_table(statistics.table.replace_schema_metadata(metadata), sink, compression="zstd")

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from vrekit.catalog.index import indexed_rows
 from vrekit.catalog.lance_metadata import damaged_indexes, damaged_tags
+from vrekit.catalog.lance_places import check_blobs
 from vrekit.catalog.lance_samples import (
     OPEN_FOLDER,
     PARTIAL_SUFFIX,
@@ -19,6 +20,7 @@ from vrekit.catalog.lance_samples import (
     find_tables,
     lance_samples,
     open_table,
+    representations_of,
     version_files,
 )
 from vrekit.catalog.manifest import Manifest
@@ -41,6 +43,7 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         try:
             table = open_table(path)
             rows = lance_samples(folder, table=path, lost=lost)
+            check_blobs(table, path, [column_name(name) for name in representations_of(table.schema)])
         except DatasetError as error:
             code = "lost-table" if is_damage(error) else "table"
             checker.report.problems.append(Problem(code=code, path=name, message=error.message))

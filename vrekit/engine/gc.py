@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vrekit.catalog.index import INDEX_FOLDER, index_digest, source_digests
 from vrekit.catalog.lance_samples import OPEN_FOLDER, TABLES_FOLDER, find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.places import FOLDERS, check_places
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar, sidecar_bytes
 from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import write_atomic
@@ -70,7 +71,9 @@ def collect_garbage(folder: Path, *, older_than: timedelta = DEFAULT_AGE, dry_ru
     Raises:
         DatasetError: If it is no dataset, or the metadata of a shard is damaged (`validate --repair` comes first).
     """
-    collector = _Collector(folder, read_manifest(folder), time.time() - older_than.total_seconds(), dry_run)
+    manifest = read_manifest(folder)
+    check_places(folder)  # what is deleted lies in the dataset
+    collector = _Collector(folder, manifest, time.time() - older_than.total_seconds(), dry_run)
     collector.open_cells(folder / SHARDS_FOLDER, ".", "tar.partial")
     collector.open_cells(folder / TABLES_FOLDER / OPEN_FOLDER, "", "payloads")
     collector.uncommitted_tars()
@@ -168,10 +171,12 @@ class _Collector:
 
     def temporary_files(self) -> None:
         """Remove what an interrupted write of a small file left."""
-        for folder in (self.folder, self.folder / INDEX_FOLDER, *self.folder.glob("*/")):
-            for path in sorted([*folder.glob(".*"), *folder.glob("*/.*")]):
-                if _TEMPORARY.fullmatch(path.name) and path.is_file() and path.stat().st_mtime <= self.before:
-                    self._remove(path, "a temporary file")
+        hidden = [*self.folder.glob(".*")]
+        for name in FOLDERS:
+            hidden += [*(self.folder / name).glob(".*"), *(self.folder / name).glob("*/.*")]
+        for path in sorted(hidden):
+            if _TEMPORARY.fullmatch(path.name) and path.is_file() and path.stat().st_mtime <= self.before:
+                self._remove(path, "a temporary file")
 
     def temporary_files_of_lance(self) -> None:
         """Remove what killed commits left inside Lance's tables."""

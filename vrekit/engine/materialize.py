@@ -10,6 +10,7 @@ from vrekit import __version__
 from vrekit.catalog.card import write_card
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.manifest import MANIFEST_NAME, WRITERS, Manifest, manifest_lock, read_manifest, write_manifest
+from vrekit.catalog.places import check_places
 from vrekit.catalog.runs import RUNS_FOLDER
 from vrekit.catalog.samples import read_progress
 from vrekit.catalog.subset import Names, Subset, verify
@@ -63,6 +64,8 @@ def materialize(
         ConflictError: If `output` is a dataset with another video or other parameters under the same name.
         ChecksumError: If a payload changed since it was written.
     """
+    check_places(dataset.folder)
+    check_places(output)
     _check(subset, dataset, output, writer)
     names = _names(subset, dataset)
     manifest = _make_target(subset, dataset, output, names, writer)

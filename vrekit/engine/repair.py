@@ -8,10 +8,11 @@ quarantine/<time>/lance/…                fragments, versions and tables that c
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,11 +22,12 @@ import pyarrow.compute as pc
 from vrekit.catalog.lance_samples import LostFragment, column_name, lance_samples, quoted
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.payload_checks import Problem
+from vrekit.catalog.places import check_places
 from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, LockedError
-from vrekit.core.files import storage_errors, write_atomic
+from vrekit.core.files import open_regular, storage_errors, write_atomic
 from vrekit.core.lance_errors import reading_lance
 from vrekit.engine.merge.rows import payload_numbers
 from vrekit.engine.shards import member_name, own_cell, rewrite_shard
@@ -83,6 +85,7 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
         DatasetError: If a table cannot be read.
     """
     manifest = read_manifest(folder)
+    check_places(folder)
     report = RepairReport()
     work = _Repair(folder, manifest, report)
     by_file: dict[str, list[Problem]] = {}
@@ -172,7 +175,7 @@ class _Repair:
         elsewhere = self._stored_elsewhere(sidecar, table)
         # A problem is told once of a payload that frames share, with the first of them.
         bad = {number for number, key in zip(payload_of.tolist(), keys, strict=True) if key in bad_keys}
-        with tar.open("rb") as file:
+        with os.fdopen(open_regular(tar), "rb") as file:
             for number in np.flatnonzero(payload_of == np.arange(len(table))).tolist():
                 row = rows[number]
                 data = os.pread(file.fileno(), row["byte_size"], row["byte_offset"])
@@ -220,11 +223,12 @@ class _Repair:
             return
         known = {problem.message.removeprefix("member ").removesuffix(" has no metadata row") for problem in orphans}
         try:
-            with tarfile.open(tar, "r:") as archive:
+            with os.fdopen(open_regular(tar), "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
                 for member in archive:
-                    content = archive.extractfile(member) if member.name in known else None
+                    content = archive.extractfile(member) if member.isreg() and member.name in known else None
                     if content is not None:
-                        target = self.quarantine / tar.parent.name / Path(member.name).name
+                        name = re.sub(r"[^A-Za-z0-9_.()+-]", "_", PurePosixPath(member.name).name).lstrip(".")
+                        target = self.quarantine / tar.parent.name / (name[-200:] or "member")
                         with storage_errors(target):
                             target.parent.mkdir(parents=True, exist_ok=True)
                         write_atomic(target, content.read())

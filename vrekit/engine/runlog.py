@@ -38,7 +38,7 @@ class _LogFile(logging.FileHandler):
         if self.stream is not None:
             super().emit(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name is logging's
+    def handleError(self, record: logging.LogRecord) -> None:  # the name is logging's
         """Give the file up, and say so where messages go that no handler takes: to stderr."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, DatasetError
-from vrekit.core.files import storage_errors
+from vrekit.core.files import open_regular, storage_errors
 from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header
 
 _STEP = 16 << 20  # what is copied is read back, and a stop looked for, after so many bytes
@@ -150,7 +150,7 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
     ends = np.cumsum(members.lengths)
     with ExitStack() as stack, storage_errors(target):
         opened = {number: _open(members.files[number], stack) for number in np.unique(members.file).tolist()}
-        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o666)
+        descriptor = open_regular(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         stack.callback(os.close, descriptor)
         os.ftruncate(descriptor, members.total_bytes)
         check = _Check(descriptor, members)
@@ -190,7 +190,7 @@ def _start_writing(descriptor: int, start: int, size: int) -> None:
 
 def _open(path: Path, stack: ExitStack) -> int:
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = open_regular(path)
     except FileNotFoundError as error:
         raise DatasetError(
             f"{path} is gone, but its metadata is there", hint="`vrekit validate` lists what is wrong with a dataset"
@@ -288,9 +288,9 @@ def _read_into(descriptor: int, part: memoryview, at: int) -> bool:
 
 def is_tar_of(path: Path, members: Members) -> bool:
     """Return whether a tar is byte for byte what `write_tar` would make, as far as checksums tell."""
-    if path.stat().st_size != members.total_bytes:
-        return False
-    with path.open("rb") as file:
+    with os.fdopen(open_regular(path), "rb") as file:
+        if os.fstat(file.fileno()).st_size != members.total_bytes:
+            return False
         check = _Check(file.fileno(), members)
         try:
             check.upto(members.total_bytes)

@@ -19,6 +19,7 @@ from vrekit.catalog.manifest import (
     read_manifest,
     write_manifest,
 )
+from vrekit.catalog.places import check_places
 from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, new_run, write_run
 from vrekit.catalog.samples import Progress, read_progress
 from vrekit.core.errors import UsageError
@@ -202,6 +203,7 @@ def _register(request: VreRequest, video: VreVideo, records: Mapping[str, Repres
     output = request.output
     if not (output / MANIFEST_NAME).exists() and not is_untouched(output):
         raise UsageError(f"{output} is not empty and is no vrekit dataset", hint="choose a new folder with -o")
+    check_places(output)
     with manifest_lock(output):
         if (output / MANIFEST_NAME).exists():
             before = read_manifest(output)
