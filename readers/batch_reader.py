@@ -1,7 +1,6 @@
 """Any rows of an index as a batch: stored representations, and virtual ones computed from them."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.trust import RecordedCode
 from vrekit.core.errors import DatasetError
 from vrekit.core.frames import Output
 from vrekit.readers.clips import ClipReader
@@ -44,7 +44,7 @@ class BatchReader:
         verify: bool,
         on_error: OnError,
         device: str,
-        folders: tuple[Path, ...] = (),
+        code: RecordedCode,
     ) -> None:
         self.index = index
         self.names = tuple(names)
@@ -64,7 +64,7 @@ class BatchReader:
         )
         records = manifest.representations
         self._specs = {name: records[name].stored for name in (*self._stored, *virtual)}
-        self._virtual = {name: VirtualRepresentation(records[name], device, folders) for name in virtual}
+        self._virtual = {name: VirtualRepresentation(records[name], device, code) for name in virtual}
         self._leaves = {name: leaves(manifest, name) for name in (*self._stored, *virtual)}
         self._stacked = {name: self._is_stacked(name) for name in (*self._stored, *virtual)}
 

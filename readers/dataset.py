@@ -2,7 +2,9 @@
 
 import logging
 import operator
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex, get_args, overload
@@ -13,7 +15,8 @@ from torch.utils.data import Dataset
 
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import config_folders
-from vrekit.core.errors import UsageError
+from vrekit.catalog.trust import RecordedCode, untrusted
+from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import OutputSpec, image_owner
 from vrekit.readers.batch_reader import Batch, BatchReader
@@ -59,9 +62,13 @@ class FrameDataset(Dataset[Sample]):
         on_error: `"raise"`, or `"skip"` to leave damaged frames out of their batch: the first is logged, all are
             counted in `skipped`.
         device: Where virtual learned representations are computed.
+        trust_code: Let virtual representations run code that the dataset records (`module:Class`,
+            `path/file.py:Class`) and read files that it names. Without it only types of installed packages run, and
+            code that this account exported this dataset with.
 
     Raises:
-        DatasetError: If it is no dataset, lacks frames of the subset, or lacks data under `missing="raise"`.
+        DatasetError: If it is no dataset, lacks frames of the subset, lacks data under `missing="raise"`, or a
+            selected representation needs `trust_code`; nothing has run then.
         UsageError: If a name, the subset or an option cannot be right.
 
     Example:
@@ -81,6 +88,7 @@ class FrameDataset(Dataset[Sample]):
         verify: bool = True,
         on_error: OnError = "raise",
         device: str = "cpu",
+        trust_code: bool = False,
     ) -> None:
         self.path = Path(path)
         self.transform = transform
@@ -89,7 +97,8 @@ class FrameDataset(Dataset[Sample]):
         mode = _mode(missing)
         if on_error not in get_args(OnError):
             raise UsageError(f"on_error is {on_error!r}, expected 'raise' or 'skip'")
-        stored, _ = computing_order(self.manifest, self.representations)
+        stored, virtual = computing_order(self.manifest, self.representations)
+        code = self._checked_code(virtual, trust_code)
         index = read_index(self.path, self.manifest, stored)
         if subset is not None:
             index = index.take(subset_rows(index, subset, self.path))
@@ -111,12 +120,28 @@ class FrameDataset(Dataset[Sample]):
             verify=verify,
             on_error=on_error,
             device=device,
-            folders=config_folders(self.path) if self._needs_files() else (),
+            code=code,
         )
 
-    def _needs_files(self) -> bool:
-        records = self.manifest.representations.values()
-        return any(record.is_virtual and ".py:" in record.spec.type for record in records)
+    def _checked_code(self, virtual: Sequence[str], trust_code: bool) -> RecordedCode:
+        """Return which code may run for these virtual representations; refuse them together, before any is loaded."""
+        specs = [self.manifest.representations[name].spec for name in virtual]
+        folders = config_folders(self.path) if any(".py:" in spec.type for spec in specs) else ()
+        code = RecordedCode(dataset=Path(os.path.abspath(self.path)), folders=folders, trust_code=trust_code)
+        if refused := code.refused(specs):
+            left = self._without({spec.name for spec in refused})
+            otherwise = f"leave it out: representations={left}" if left else ""
+            raise untrusted(self.path, refused, otherwise=otherwise)
+        return code
+
+    def _without(self, names: set[str]) -> list[str]:
+        """Return those that are read by default and not computed from any of `names`."""
+        left = []
+        for name in self._checked_names(None):
+            with suppress(DatasetError):  # one that cannot be computed at all
+                if names.isdisjoint(computing_order(self.manifest, [name])[1]):
+                    left.append(name)
+        return left
 
     def _checked_names(self, names: Sequence[str] | None) -> tuple[str, ...]:
         known = self.manifest.representations

@@ -229,6 +229,7 @@ def make_loader(
     collate: Collate | None = None,
     pin_memory: bool = False,
     multiprocessing_context: str | BaseContext | None = None,
+    trust_code: bool = False,
 ) -> FrameLoader:
     """Return a `StatefulDataLoader` over the batches of a dataset.
 
@@ -254,6 +255,8 @@ def make_loader(
         collate: Called with the list of a batch's samples, returns the batch.
         pin_memory: Copy batches into pinned memory, for asynchronous copies to a GPU.
         multiprocessing_context: How workers start: `"fork"`, `"spawn"`, `"forkserver"`.
+        trust_code: Let virtual representations run code that the dataset records, when `dataset` is a folder; see
+            FrameDataset.
 
     Raises:
         DatasetError, UsageError: As FrameDataset does, and if an option cannot be right.
@@ -264,10 +267,11 @@ def make_loader(
         ...     checkpoint = {"loader": loader.state_dict()}
     """
     if not isinstance(dataset, FrameDataset):
-        dataset = FrameDataset(dataset, representations, subset=subset, transform=transform)
-    elif not (representations is None and subset is None and transform is None):
+        dataset = FrameDataset(dataset, representations, subset=subset, transform=transform, trust_code=trust_code)
+    elif not (representations is None and subset is None and transform is None and not trust_code):
         raise UsageError(
-            "representations, subset and transform belong to the FrameDataset", hint="pass them to FrameDataset(…)"
+            "representations, subset, transform and trust_code belong to the FrameDataset",
+            hint="pass them to FrameDataset(…)",
         )
     for name, value, least in (
         ("num_workers", num_workers, 0),

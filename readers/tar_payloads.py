@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import open_regular, place_inside
 from vrekit.readers.index import MISSING, FrameIndex
 from vrekit.readers.locks import ForkSafeLock
 
@@ -24,7 +25,7 @@ class _File:
     """An open descriptor that closes with its last user."""
 
     def __init__(self, path: Path) -> None:
-        self.descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self.descriptor = open_regular(path)
 
     def __del__(self, close: Callable[[int], None] = os.close) -> None:  # at the interpreter's exit, `os` is gone
         if hasattr(self, "descriptor"):
@@ -62,8 +63,9 @@ class TarPayloads:
         return {name: payloads[at * count : (at + 1) * count] for at, name in enumerate(names)}
 
     def _read_span(self, shard: int, start: int, end: int) -> bytes:
-        path = self._folder / self._index.shards[shard]
-        file = self._open(shard, path)
+        name = self._index.shards[shard]
+        path = self._folder / name
+        file = self._open(shard, name)
         parts = []
         try:
             if end - start > MAX_READ_BYTES:  # a damaged row may ask for more memory than there is
@@ -80,10 +82,11 @@ class TarPayloads:
             raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def _open(self, shard: int, path: Path) -> _File:
+    def _open(self, shard: int, name: str) -> _File:
         with self._lock:
             file = self._files.get(shard)
             if file is None:
+                path = place_inside(self._folder, name)
                 try:
                     file = self._files[shard] = _File(path)
                 except OSError as error:

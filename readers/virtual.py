@@ -1,18 +1,21 @@
 """Virtual representations: never written, computed on read from stored ones, by the same `compute` as an export's."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
+from vrekit.catalog.trust import RecordedCode, is_code
 from vrekit.core.errors import ComputeError, DatasetError, UsageError
 from vrekit.core.frames import FrameBatch, Output
+from vrekit.core.spec import RepresentationSpec
 from vrekit.readers.locks import ForkSafeLock
 from vrekit.representations.base import LearnedRepresentation, Representation
-from vrekit.representations.registry import REPRESENTATIONS
+from vrekit.representations.registry import representation_type
+
+_MOST_NAMED = 10  # representations in a message
 
 
 class VirtualRepresentation:
@@ -21,21 +24,24 @@ class VirtualRepresentation:
     Args:
         record: What the manifest says about it.
         device: Where learned ones run.
-        folders: Where a relative `path/file.py:Class` is looked for, first.
+        code: Which code of the dataset may run; checked here again in each worker.
 
     Raises:
+        DatasetError: If its type is code recorded in the dataset that may not run, or it would read files.
         UsageError: If its type cannot be loaded, or needs the video's pixels.
     """
 
-    def __init__(self, record: RepresentationRecord, device: str, folders: tuple[Path, ...] = ()) -> None:
+    def __init__(self, record: RepresentationRecord, device: str, code: RecordedCode) -> None:
         self.record = record
         self.device = device
-        self.folders = folders
+        self.code = code
         self._lock = ForkSafeLock()
         self._loaded = False
         from vrekit.representations.parameters import build  # only for those who read virtual ones
 
-        cls = REPRESENTATIONS.load(record.spec.type, relative_to=folders)
+        code.check([record.spec])
+        cls = representation_type(record.spec.type, relative_to=code.folders)
+        _check_reads_no_files(record.spec, cls, code)
         self._instance: Representation = build(cls, record.spec.params, record.spec.name)
         if self._instance.uses_frames:
             raise UsageError(
@@ -45,7 +51,7 @@ class VirtualRepresentation:
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (VirtualRepresentation, (self.record, self.device, self.folders))
+        return (VirtualRepresentation, (self.record, self.device, self.code))
 
     def compute(
         self, indices: NDArray[np.int64], pts_seconds: NDArray[np.float64], dependencies: Mapping[str, Output]
@@ -78,6 +84,17 @@ class VirtualRepresentation:
         return resize_output(output, self.record.memory, spec.output_size, spec.output_dtype)[0]
 
 
+def _check_reads_no_files(spec: RepresentationSpec, cls: type[Representation], code: RecordedCode) -> None:
+    """Raise DatasetError if the dataset makes an installed type read a file that the dataset chose."""
+    paths = [str(spec.params[name]) for name in cls.path_parameters if name in spec.params]
+    if paths and not code.trust_code and not is_code(spec.type):  # the parameters of code were checked with it
+        raise DatasetError(
+            f"{code.dataset}: {spec.name!r} ({spec.type}) is virtual and would read {' and '.join(paths)}, "
+            "which is no part of the dataset",
+            hint="only if you trust who made the dataset: trust_code=True; or leave it out with representations=[…]",
+        )
+
+
 def computing_order(manifest: Manifest, names: Iterable[str]) -> tuple[list[str], list[str]]:
     """Return (stored names to read, virtual names to compute) for `names`, dependencies before dependents.
 
@@ -86,24 +103,31 @@ def computing_order(manifest: Manifest, names: Iterable[str]) -> tuple[list[str]
     """
     stored: dict[str, None] = {}
     virtual: dict[str, None] = {}
+    path: dict[str, Iterator[str]] = {}  # what is being computed, outermost first, and what each is still to depend on
 
-    def visit(name: str, path: Sequence[str]) -> None:
-        if name in stored or name in virtual:
-            return
+    def visit(name: str) -> None:
         record = manifest.representations.get(name)
         if record is None or name in path:
+            shown = [*path, name] if len(path) < _MOST_NAMED else [*list(path)[: _MOST_NAMED - 1], "…", name]
             raise DatasetError(
-                f"{' → '.join([*path, name])}: {'a circle of dependencies' if name in path else 'not in the dataset'}"
+                f"{' → '.join(shown)}: {'a circle of dependencies' if name in path else 'not in the dataset'}"
             )
-        if not record.is_virtual:
+        if record.is_virtual:
+            path[name] = iter(record.spec.dependencies)
+        else:
             stored[name] = None
-            return
-        for dependency in record.spec.dependencies:
-            visit(dependency, [*path, name])
-        virtual[name] = None
 
-    for name in names:
-        visit(name, [])
+    for asked in names:
+        if asked not in virtual:
+            visit(asked)
+        while path:  # no recursion: the dataset says how long the path is
+            last = next(reversed(path))
+            dependency = next(path[last], None)
+            if dependency is None:
+                del path[last]
+                virtual[last] = None
+            elif dependency not in stored and dependency not in virtual:
+                visit(dependency)
     return list(stored), list(virtual)
 
 

@@ -8,7 +8,7 @@ import pytest
 from tools.make_cli_docs import TARGET, command_names, render
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 def test_cli_reference_is_current() -> None:

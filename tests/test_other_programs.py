@@ -139,5 +139,5 @@ def test_the_standard_library_checks_a_checksum(dataset: Path) -> None:
 
 def test_json_reads_the_manifest(dataset: Path) -> None:
     manifest = json.loads((dataset / "dataset.json").read_text())
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["representations"]["canny"]["stored"]["shape"] == [32, 48]

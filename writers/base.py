@@ -94,7 +94,7 @@ class CellWriter(ABC):
 
     @abstractmethod
     def append(self, sample: Sample) -> None:
-        """Add a sample. It is durable after the next `flush`, which also happens by itself every few seconds."""
+        """Add a sample. It is durable after the next `flush`, which happens by itself within two seconds."""
 
     @abstractmethod
     def append_clip(self, clip: Clip) -> None:

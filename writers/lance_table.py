@@ -1,6 +1,8 @@
 """One Lance table that several processes append to: every change is made under its lock, and none is made twice."""
 
+import errno
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -15,25 +17,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vrekit.catalog.lance_metadata import TAGS_FOLDER, damaged_tags, tag_is_whole
 from vrekit.catalog.lance_samples import (
     FIELDS,
     FRAME_COLUMNS,
     column_name,
+    is_table,
     open_table,
+    open_version,
+    read_rows,
     representations_of,
     table_path,
     table_schema,
+    version_files,
 )
-from vrekit.core.files import storage_errors
+from vrekit.catalog.quarantine import move_aside, new_quarantine
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder, make_folder, open_regular, read_regular
+from vrekit.core.lance_errors import is_damage, reading_lance, writing_lance
 from vrekit.writers.base import Cell
 from vrekit.writers.stored_rows import STORED_SCHEMA, is_among, stored_only
 
 if TYPE_CHECKING:
     import lance
+    from lance.lance import CleanupStats
+
+logger = logging.getLogger(__name__)
 
 STORAGE_VERSION: Literal["2.2"] = "2.2"  # the first with blob v2 columns
 KEEP_VERSIONS = timedelta(days=14)  # a reader that opened an untagged version finds its files for as long
 _BATCH_BYTES = 32 << 20
+_MAX_RUN_IDS = 64 << 20  # bytes
 _MAX_ROWS = 1 << 31  # of a data file: a whole cell is one
 
 
@@ -45,7 +59,11 @@ class LanceTable:
     that is repeated because nobody knows whether it succeeded appends nothing.
     """
 
-    def __init__(self, folder: Path, group: str, representations: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, group: str, representations: Sequence[str], *, quarantine: Path | None = None
+    ) -> None:
+        self._folder = folder
+        self._quarantine = quarantine
         self.path = table_path(folder, group)
         self.representations = tuple(representations)
         self._lock_path = self.path.with_name(f".{group}.lock")
@@ -53,13 +71,13 @@ class LanceTable:
 
     @property
     def exists(self) -> bool:
-        """Whether the table has a version."""
-        return any(self.path.glob("_versions/*.manifest"))
+        """Whether the table was made."""
+        return is_table(self.path)
 
     def untidy_runs(self) -> set[str]:
         """Return the runs that appended rows since the table was tidied: those at work, and those that were killed."""
         try:
-            return set(self._untidy_path.read_text().split("\n")) - {""}
+            return set(read_regular(self._untidy_path, max_bytes=_MAX_RUN_IDS).decode().split("\n")) - {""}
         except FileNotFoundError:
             return set()
 
@@ -70,28 +88,70 @@ class LanceTable:
     def _mark_untidy(self, run_ids: Collection[str]) -> None:
         new = set(run_ids) - self.untidy_runs()
         if new:
-            with self._untidy_path.open("a") as file:
+            with os.fdopen(open_regular(self._untidy_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a") as file:
                 file.writelines(f"{run_id}\n" for run_id in sorted(new))
 
     @contextmanager
     def locked(self) -> Iterator["lance.LanceDataset"]:
-        """Hold the table's lock and give its latest version, making the table when it is not there."""
-        with lance_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o666)
+        """Hold the table's lock and give its latest version, making the table when it is not there.
+
+        Versions and tags that are damaged are put right first: Lance would refuse every later change.
+        """
+        with writing_lance(self.path):
+            make_folder(self.path.parent.parent, self.path.parent.name)
+            check_folder(self.path)
+            descriptor = open_regular(self._lock_path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                dataset = open_table(self.path) if self.exists else self._create()
+                dataset = self._open() if self.exists else self._create()
+                repair_tags(dataset)
                 if os.fstat(descriptor).st_size:
                     # The former owner did not finish: delete what it wrote and never committed.
-                    dataset.cleanup_old_versions(
-                        KEEP_VERSIONS, delete_unverified=True, error_if_tagged_old_versions=False
-                    )
+                    self.clean_up(dataset, KEEP_VERSIONS, delete_unverified=True)
                 os.pwrite(descriptor, b"unfinished", 0)
                 yield dataset
                 os.ftruncate(descriptor, 0)  # not when something was raised
             finally:
                 os.close(descriptor)
+
+    def _open(self) -> "lance.LanceDataset":
+        """Open the latest version; damaged ones after it are moved aside, or nothing could be committed any more."""
+        dataset = open_table(self.path)
+        self._move_aside(file for version, file in version_files(self.path).items() if version > dataset.version)
+        return dataset
+
+    def clean_up(
+        self, dataset: "lance.LanceDataset", older_than: timedelta, *, delete_unverified: bool = False
+    ) -> "CleanupStats":
+        """Delete old versions that no tag holds, and what belongs to none; call it with the lock held."""
+
+        def clean_up() -> "CleanupStats":
+            return dataset.cleanup_old_versions(
+                older_than, delete_unverified=delete_unverified, error_if_tagged_old_versions=False
+            )
+
+        try:
+            with reading_lance(self.path):
+                return clean_up()
+        except DatasetError as error:
+            if not is_damage(error):
+                raise
+        self._move_aside(file for version, file in version_files(self.path).items() if not self._opens(version))
+        repair_tags(dataset)  # of the versions that went
+        return clean_up()
+
+    def _opens(self, version: int) -> bool:
+        try:
+            open_version(self.path, version)
+        except DatasetError as error:
+            return not is_damage(error)
+        return True
+
+    def _move_aside(self, files: Iterable[Path]) -> None:
+        for file in files:
+            self._quarantine = self._quarantine or new_quarantine(self._folder)
+            logger.warning("%s: %s is damaged, so it is moved to %s", self.path, file.name, self._quarantine)
+            move_aside(self._folder, self._quarantine, file)
 
     def _create(self) -> "lance.LanceDataset":
         import lance
@@ -119,7 +179,7 @@ class LanceTable:
 
     def stored(self, cell: Cell) -> pa.Table:
         """Return the rows of a cell that are committed, with STORED_COLUMNS."""
-        return _stored(open_table(self.path), cell) if self.exists else STORED_SCHEMA.empty_table()
+        return _stored(open_table(self.path), self.path, cell) if self.exists else STORED_SCHEMA.empty_table()
 
     def append(self, cell: Cell, tables: Iterable[pa.Table], read: Callable[[int, int], bytes]) -> None:
         """Append rows that are not stored yet, durably, and tag the version with their runs.
@@ -134,7 +194,9 @@ class LanceTable:
 
         with self.locked() as dataset:
             run_ids: dict[str, None] = {}
-            batches = _batches(_without_stored(tables, _stored(dataset, cell), run_ids), read, dataset.schema)
+            batches = _batches(
+                _without_stored(tables, _stored(dataset, self.path, cell), run_ids), read, dataset.schema
+            )
             first = next(batches, None)
             if first is not None:
                 known = self.files()
@@ -155,11 +217,13 @@ class LanceTable:
                 tag(dataset, run_id)
 
 
-def _stored(dataset: "lance.LanceDataset", cell: Cell) -> pa.Table:
+def _stored(dataset: "lance.LanceDataset", path: Path, cell: Cell) -> pa.Table:
     names = representations_of(dataset.schema)
-    found = dataset.to_table(
-        columns=["frame_index", "run_id", *(column_name(name, "status") for name in names)],
-        filter=f"video_id = '{cell.video_id}' AND frame_index >= {cell.first} AND frame_index <= {cell.last}",
+    found = read_rows(
+        dataset,
+        path,
+        ["frame_index", "run_id", *(column_name(name, "status") for name in names)],
+        f"video_id = '{cell.video_id}' AND frame_index >= {cell.first} AND frame_index <= {cell.last}",
     )
     parts = [STORED_SCHEMA.empty_table()]
     for name in names:
@@ -256,25 +320,28 @@ def tag_name(run_id: str) -> str:
 
 
 def tag(dataset: "lance.LanceDataset", run_id: str) -> None:
-    """Point the tag of a run at this version, which then outlives later ones."""
-    name = tag_name(run_id)
-    if name in dataset.tags.list():
+    """Point the tag of a run at this version, which then outlives later ones; durable on return."""
+    _set_tag(dataset, tag_name(run_id))
+
+
+def _set_tag(dataset: "lance.LanceDataset", name: str) -> None:
+    file = Path(dataset.uri) / TAGS_FOLDER / f"{name}.json"
+    if file.exists():
         dataset.tags.update(name, dataset.version)
     else:
         dataset.tags.create(name, dataset.version)
+    if not tag_is_whole(dataset, name):  # Lance overlooks that a disk is full
+        raise OSError(errno.ENOSPC, f"{file} was not written")
+    _fsync(file)
+    _fsync(file.parent)
 
 
-@contextmanager
-def lance_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of Lance, which has no number but ends in `(os error 28)`, into what `storage_errors` knows."""
-    with storage_errors(path):
-        try:
-            yield
-        except OSError as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))
-            if error.errno is None and number:
-                raise OSError(int(number[1]), str(error)) from error
-            raise
+def repair_tags(dataset: "lance.LanceDataset") -> None:
+    """Point damaged tags at this version, which has all rows of their runs; call it with the lock held."""
+    for name in damaged_tags(dataset):
+        logger.warning("%s: the tag %s is damaged, so it is set to version %s", dataset.uri, name, dataset.version)
+        dataset.tags.delete(name)
+        _set_tag(dataset, name)
 
 
 def _fsync(path: str | Path) -> None:

@@ -1,17 +1,21 @@
 """Keeping Lance tables quick: small fragments merged, columns indexed, versions nobody needs deleted."""
 
 import json
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vrekit.catalog.lance_samples import find_tables
+from vrekit.catalog.lance_metadata import damaged_indexes
+from vrekit.catalog.lance_samples import find_tables, quoted, read_rows
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.writers.lance_table import KEEP_VERSIONS, LanceTable, tag, tag_name
 
 if TYPE_CHECKING:
     import lance
+
+logger = logging.getLogger(__name__)
 
 INDEXED_COLUMNS = ("run_id", "video_id")
 MERGE_FROM = 16  # fewer small fragments cost less than rewriting their payloads
@@ -32,18 +36,36 @@ def tidy(table: LanceTable, run_ids: Collection[str] = (), *, rows: int, size_by
         size_bytes: Bytes of a full fragment.
     """
     with table.locked() as dataset:
-        tags = dataset.tags.list()  # a run that was killed before its first commit has none, and gets none
-        run_ids = {*run_ids, *(run_id for run_id in table.untidy_runs() if tag_name(run_id) in tags)}
+        table.clean_up(dataset, KEEP_VERSIONS)  # first: it moves damaged versions aside, which tags may point to
+        tags = dataset.tags.list()
+        for run_id in table.untidy_runs() - set(run_ids):
+            # a run that was killed before its first commit has no rows, and gets no tag
+            if tag_name(run_id) in tags or _has_rows(dataset, table.path, run_id):
+                run_ids = {*run_ids, run_id}
         known = table.files()
         merge_small_fragments(dataset, after=_last_held(dataset, run_ids), rows=rows, size_bytes=size_bytes)
+        mend_indexes(dataset)
         for column in INDEXED_COLUMNS:
             _ensure_index(dataset, column, "BITMAP")
         dataset.optimize.optimize_indices()
         table.sync(known)
         for run_id in run_ids:
             tag(dataset, run_id)
-        dataset.cleanup_old_versions(KEEP_VERSIONS, error_if_tagged_old_versions=False)
         table.mark_tidy()
+
+
+def _has_rows(dataset: "lance.LanceDataset", path: Path, run_id: str) -> bool:
+    return len(read_rows(dataset, path, ["frame_index"], f"run_id = {quoted(run_id)}")) > 0
+
+
+def mend_indexes(dataset: "lance.LanceDataset") -> None:
+    """Make indexes anew whose files are lost or damaged; call it with the lock held."""
+    for index in damaged_indexes(dataset):
+        logger.warning("%s: the index %s is damaged, so it is made anew", dataset.uri, index.name)
+        dataset.drop_index(index.name)
+        (column,) = index.field_names
+        kind: Any = index.index_type.upper()  # describe_indices says BTree, creating wants BTREE
+        dataset.create_scalar_index(f"`{column}`", kind, name=index.name)
 
 
 def create_index(folder: Path, column: str, index_type: IndexType = "BTREE") -> int:

@@ -19,8 +19,9 @@ import pyarrow as pa
 from vrekit.catalog.lance_samples import OPEN_FOLDER, PARTIAL_SUFFIX, TABLES_FOLDER, table_path
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
+from vrekit.core.files import make_folder, storage_errors
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
-from vrekit.writers.journal import Row
+from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import tidy
@@ -72,7 +73,9 @@ class LanceCellWriter(JournaledCellWriter):
 
     def __init__(self, folder: Path, cell: Cell, table: LanceTable, shard_size_bytes: int) -> None:
         self._table = table
-        stem = folder / TABLES_FOLDER / OPEN_FOLDER / cell.video_id / f"{cell.group}-{cell.first:08d}"
+        with storage_errors(folder):
+            home = make_folder(folder, TABLES_FOLDER, OPEN_FOLDER, cell.video_id)
+        stem = home / f"{cell.group}-{cell.first:08d}"
         super().__init__(cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
         self._shard = table_path(folder, cell.group).relative_to(folder).as_posix()
 

@@ -19,11 +19,11 @@ import pyarrow as pa
 from vrekit.catalog.samples import SHARDS_FOLDER, read_sidecars, sidecar_bytes
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
-from vrekit.core.files import fsync_folder, storage_errors, write_atomic
+from vrekit.core.files import fsync_folder, make_folder, storage_errors, write_atomic
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
-from vrekit.writers.journal import Row
+from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.stored_rows import STORED_COLUMNS
 from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
@@ -62,7 +62,8 @@ class TarCellWriter(JournaledCellWriter):
 
     def __init__(self, folder: Path, cell: Cell, shard_size_bytes: int) -> None:
         self.folder = folder
-        self._home = folder / SHARDS_FOLDER / cell.video_id
+        with storage_errors(folder):
+            self._home = make_folder(folder, SHARDS_FOLDER, cell.video_id)
         self._sidecars: list[Path] = []  # of the cell, as it was opened
         stem = self._home / f".{cell.group}-{cell.first:08d}"
         super().__init__(cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)

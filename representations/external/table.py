@@ -55,9 +55,10 @@ class Table(Representation):
         frame_column: Column of frame numbers, instead of times.
         time_unit: Unit of numeric times: s, ms, us or ns.
         time_offset_seconds: Added to the table's times to get the video's (pts): `video = table + offset`.
-        align: `nearest` takes the row nearest in time (the earlier of two), `linear` goes in a straight line from the
-            row before to the row after. Angles that wrap around need `nearest`.
-        tolerance_seconds: Largest time between a frame and a row that is used; `linear` needs both within it.
+        align: `nearest` takes the row nearest in time (the earlier of two). `linear` goes in a straight line from the
+            row before to the row after; where only one of them is within the tolerance (at the edge of a gap, before
+            the first row, after the last one), it takes that row. Angles that wrap around need `nearest`.
+        tolerance_seconds: Largest time between a frame and a row that is used.
     """
 
     uses_frames: ClassVar[bool] = False
@@ -85,6 +86,11 @@ class Table(Representation):
         if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
             raise UsageError(f"columns must name each column once, got {list(self.columns)}")
         self._rows = Lazy(self._load)
+
+    @property
+    def version(self) -> int:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Return 2 for `linear`, which in version 1 gave no value at the edges of a gap; else 1."""
+        return 2 if self.align == "linear" else 1
 
     def data_digest(self) -> str | None:
         """Return 16 hex digits of the SHA-256 of the file: another table is another representation."""
@@ -264,17 +270,14 @@ def _match_times(order: NDArray[np.float64], times: NDArray[np.float64], toleran
     after = np.minimum(after, len(order) - 1)
     before = np.where(order[after] <= times, after, before)  # an exact hit, or past the last row
     until_before, until_after = times - order[before], order[after] - times
+    earlier = np.searchsorted(order, order[before])  # the first of rows with equal times
+    nearest = np.where(np.abs(until_before) <= np.abs(until_after), earlier, after)
+    valid = np.abs(times - order[nearest]) <= tolerance
     if not linear:
-        earlier = np.searchsorted(order, order[before])  # the first of rows with equal times
-        nearest = np.where(np.abs(until_before) <= np.abs(until_after), earlier, after)
-        distance = np.abs(times - order[nearest])
-        return nearest, nearest, np.zeros(len(times)), distance <= tolerance
-    span = order[after] - order[before]
-    weight = np.divide(until_before, span, out=np.zeros(len(times)), where=span > 0)
-    exact = order[before] == times
-    inside = (until_before >= 0) & (until_after >= 0)
-    valid = exact | (inside & (until_before <= tolerance) & (until_after <= tolerance))
-    return before, after, np.where(exact, 0.0, weight), valid
+        return nearest, nearest, np.zeros(len(times)), valid
+    between = (until_before > 0) & (until_before <= tolerance) & (until_after > 0) & (until_after <= tolerance)
+    weight = np.divide(until_before, order[after] - order[before], out=np.zeros(len(times)), where=between)
+    return np.where(between, before, nearest), np.where(between, after, nearest), weight, valid
 
 
 def _nothing(count: int) -> Match:

@@ -3,7 +3,9 @@
 import json
 import multiprocessing
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +18,7 @@ from vrekit.catalog.manifest import (
     read_manifest,
     write_manifest,
 )
+from vrekit.core.documents import document_bytes
 from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.video.base import VideoInfo
@@ -60,6 +63,106 @@ def test_keys_of_newer_versions_are_ignored(tmp_path: Path) -> None:
         place["invented_later"] = 1
     (tmp_path / "dataset.json").write_text(json.dumps(data))
     assert read_manifest(tmp_path) == one
+
+
+def stored_json() -> dict[str, Any]:
+    """Return the content of a file with one video, a stored and a virtual representation."""
+    one = with_names(manifest(), "rgb").with_video("a", VIDEO)
+    one = one.with_representations({"hsv": record("hsv", store=False)})
+    return dict(json.loads(json.dumps(one.to_json())))
+
+
+EVIL_NAMES = ["../x", "a/b", "", ".", "..", "a\nb", "a\0b", "é", "x" * 300, "/x"]
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        *(("representations.rgb.group", name) for name in [*EVIL_NAMES, "a-b", "a.b", None, 1]),
+        *(("representations.rgb.suffix", name) for name in [*EVIL_NAMES, "../../x", ".png", "png.", "a..b", None, []]),
+        *(("representations.rgb.spec.name", name) for name in [*EVIL_NAMES, "canny", None, 1]),
+        *(("format_version", value) for value in [-1, 0, True, 1.0, "1", None, 3, 2**63]),
+        *(("writer", value) for value in ["../x", "tar", None, ["lance"]]),
+        *(("layout", value) for value in ["samples", None, {}]),
+        *(("shard_frames", value) for value in [0, -5, True, 1.5, 2**54, None]),
+        *(("shard_size_bytes", value) for value in [0, -5, False, "1GB"]),
+        *(("videos.a.frame_count", value) for value in [-1, 1e9, True, 2**54, None]),
+        *(("videos.a.height", value) for value in [-1, 2**21, "2"]),
+        *(("videos.a.fps", value) for value in [-1, True, float("nan"), float("inf"), "10"]),
+        ("videos.a.uri", None),
+        ("videos.a", []),
+        ("videos", []),
+        *(("representations.rgb.codec", value) for value in [[1, 2], "png", 5, {"id": 5}, {"id": ["png"]}]),
+        *(("representations.rgb.config_hash", value) for value in ["0" * 16, None, 5]),
+        *(("representations.rgb.identity", value) for value in [None, [], {"type": "other"}]),
+        *(("representations.rgb.stored.kind", value) for value in ["colour", None, []]),
+        *(
+            ("representations.rgb.stored.dtype", value)
+            for value in ["i1,(99999999999)f8", "(99999999999)f8", "O", "object", "V8", "f8,f8", "U10", "os:system", 5]
+        ),
+        *(
+            ("representations.rgb.stored.shape", value)
+            for value in [[2, 3], [-1, 3, 3], [2**31, 1, 1], [2**20, 2**20, 3], [True, 3, 3], [1.5, 3, 3], 5, None]
+        ),
+        *(("representations.rgb.stored.axes", value) for value in ["HW", 5, None, "../"]),
+        *(("representations.rgb.stored.value_range", value) for value in [[0], [0, "1"], [0, float("nan")], 5]),
+        *(("representations.rgb.stored.classes", value) for value in [5, [5], "ab"]),
+        *(("representations.rgb.stored.color_map", value) for value in [[5], [[0, 0]], [[0, 0, 256]], [["0", 0, 0]]]),
+        *(("representations.rgb.spec.output_size", value) for value in [[5], [0, 5], [10**6, 10**6], [True, 5], "5"]),
+        *(("representations.rgb.spec.dependencies", value) for value in ["rgb", [5], ["../x"]]),
+        *(("representations.rgb.spec.params", value) for value in [None, [], 5]),
+        ("representations.rgb.clips", 1),
+        ("representations.hsv.group", "all"),
+        ("representations.hsv.suffix", "png"),
+        ("representations.hsv.codec", {"id": "png"}),
+    ],
+)
+def test_a_value_that_cannot_be_is_one_clear_error(tmp_path: Path, place: str, value: object) -> None:
+    data = stored_json()
+    (tmp_path / "dataset.json").write_bytes(document_bytes(data))
+    assert list(read_manifest(tmp_path).representations) == ["rgb", "hsv"]
+    *above, key = place.split(".")
+    inside = data
+    for part in above:
+        inside = inside[part]
+    inside[key] = value
+    (tmp_path / "dataset.json").write_bytes(document_bytes(data))
+    with pytest.raises(DatasetError) as caught:
+        read_manifest(tmp_path)
+    assert str(tmp_path) in caught.value.message
+    assert caught.value.hint is not None
+    assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize("kind", ["videos", "representations"])
+@pytest.mark.parametrize("name", [*EVIL_NAMES, "a.b", "frame_index"])
+def test_names_that_would_leave_the_folder_are_refused(tmp_path: Path, kind: str, name: str) -> None:
+    data = stored_json()
+    if kind == "videos" and name == "frame_index":
+        name = "a b"
+    data[kind][name] = data[kind].popitem()[1]
+    (tmp_path / "dataset.json").write_bytes(document_bytes(data))
+    with pytest.raises(DatasetError, match=f"dataset.json: {kind} is damaged: .* is not allowed|is taken"):
+        read_manifest(tmp_path)
+
+
+def test_dependencies_of_virtual_representations_that_cannot_be_met() -> None:
+    one = with_names(manifest(), "rgb")
+    records = {name: record(name, store=False) for name in ("good", "lacking", "a", "b", "behind", "deep0")}
+    depends = {"good": ["rgb"], "lacking": ["gone"], "a": ["b"], "b": ["a"], "behind": ["a"], "deep0": ["rgb"]}
+    for number in range(1, 3000):
+        depends[f"deep{number}"] = [f"deep{number - 1}"]
+        records[f"deep{number}"] = records["deep0"]
+    one = one.with_representations(
+        {
+            name: replace(its, spec=RepresentationSpec(name=name, type="x", dependencies=tuple(depends[name])))
+            for name, its in records.items()
+        }
+    )
+    problems = one.dependency_problems()
+    assert sorted(problems) == ["a", "b", "behind", "lacking"]
+    assert problems["lacking"] == "it is computed from gone, which the dataset does not have"
+    assert problems["a"] == "it depends on itself, or on some that do"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "\xff", '{"format_version": "1"}', '{"format_version": 1}'])

@@ -194,7 +194,7 @@ def with_virtual(tmp_path: Path) -> Path:
 
 
 def test_virtual_representations_are_computed_on_read(with_virtual: Path) -> None:
-    dataset = FrameDataset(with_virtual)
+    dataset = FrameDataset(with_virtual, trust_code=True)
     batch = dataset[:]
     rgb = np.stack(
         [make_array("rgb", video, frame, RGB) for video, n in (("car", 5), ("van", 3)) for frame in range(n)]
@@ -208,7 +208,7 @@ def test_virtual_representations_are_computed_on_read(with_virtual: Path) -> Non
     assert torch.equal(batch["inverted"], 3.0 - batch["depth"])
     assert torch.equal(batch["twice"], 1.0 - (3.0 - batch["depth"]))
     # alone, only what it depends on is read
-    alone = FrameDataset(with_virtual, ["twice"])
+    alone = FrameDataset(with_virtual, ["twice"], trust_code=True)
     assert list(alone.index.columns) == ["depth"]
     assert torch.equal(alone[:]["twice"], batch["twice"])
     assert torch.equal(alone["van/00000001"]["twice"], batch["twice"][6])
@@ -218,7 +218,7 @@ def test_virtual_representations_are_computed_on_read(with_virtual: Path) -> Non
 
 def test_compute_sees_one_video_at_a_time(with_virtual: Path) -> None:
     Inverted.calls.clear()
-    FrameDataset(with_virtual, ["inverted"]).batch([6, 0, 7, 2])
+    FrameDataset(with_virtual, ["inverted"], trust_code=True).batch([6, 0, 7, 2])
     assert Inverted.calls == [("depth", [0, 2], [0.0, 0.08]), ("depth", [1, 2], [0.04, 0.08])]
 
 
@@ -232,12 +232,12 @@ def test_virtual_of_a_missing_frame_is_filled_or_none(tmp_path: Path) -> None:
     builder.add("car", range(3), ["rgb"])
     builder.add("car", [1], ["depth"])
     builder.write()
-    assert FrameDataset(tmp_path)[:]["frame_index"].tolist() == [1]
-    filled = FrameDataset(tmp_path, missing="fill")[:]
+    assert FrameDataset(tmp_path, trust_code=True)[:]["frame_index"].tolist() == [1]
+    filled = FrameDataset(tmp_path, missing="fill", trust_code=True)[:]
     assert filled["inverted.valid"].tolist() == [False, True, False]
     assert filled["inverted"][[0, 2]].isnan().all()
     assert np.array_equal(filled["inverted"][1], -make_array("depth", "car", 1, DEPTH))
-    gaps = FrameDataset(tmp_path, missing="none")[:]
+    gaps = FrameDataset(tmp_path, missing="none", trust_code=True)[:]
     assert [value is None for value in gaps["inverted"]] == [True, False, True]
 
 

@@ -54,7 +54,7 @@ def test_the_table_is_read_without_vrekit(tmp_path: Path) -> None:
     assert dataset.count_rows() == 10
     assert dataset.schema.names[:5] == ["video_id", "frame_index", "pts_seconds", "run_id", "rgb"]
     assert {f"canny:image:{field}" for field in FIELDS} < set(dataset.schema.names)
-    assert dataset.schema.metadata[b"vrekit.format_version"] == b"1"
+    assert dataset.schema.metadata[b"vrekit.format_version"] == b"2"
     frames = [7, 2, 2]
     found = dataset.read_blobs("a(b)+c-d", indices=frames, preserve_order=True)
     assert [data for _, data in found] == [payload_bytes(frame, "a(b)+c-d") for frame in frames]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.core.files import write_atomic
+from vrekit.core.schema import FORMAT_VERSION
 
 CARD_NAME = "README.md"
 
@@ -41,7 +42,7 @@ def _body(manifest: Manifest) -> str:
     lines = [
         "# Multi-modal video dataset",
         "",
-        f"Made by vrekit {manifest.created_with} (format version {manifest.format_version}).",
+        f"Made by vrekit {manifest.created_with} (format version {FORMAT_VERSION}).",
         "",
         "## Videos",
         "",

@@ -11,6 +11,7 @@ not slower after `vrekit stats`), is rebuilt when that differs, and may be delet
 
 import errno
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -26,14 +27,17 @@ from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
 from vrekit.catalog.arrow_numpy import codes, numbers, take
-from vrekit.catalog.lance_samples import find_tables
+from vrekit.catalog.lance_samples import LostFragment, find_tables, lance_samples
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
 from vrekit.catalog.row_checks import check_rows
-from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_samples, read_sidecars
+from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_sidecars
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder, list_folders, make_folder
 from vrekit.core.schema import SAMPLES_SCHEMA
+
+logger = logging.getLogger(__name__)
 
 INDEX_FOLDER = "index"
 INDEX_VERSION = 1  # raised when the columns or their meaning change: older indexes are then rebuilt
@@ -85,6 +89,8 @@ def _read(where: Path | pa.Table, columns: Sequence[str] | None) -> pa.Table:
 def load_index(folder: Path, manifest: Manifest) -> Index:
     """Return the index of a dataset, rebuilt first if it is stale.
 
+    Fragments of Lance tables that are lost are left out, with a warning.
+
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
@@ -94,16 +100,30 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
         return Index(samples, frames, digests.frames)
     try:
         _write(samples, frames, digests, folder, manifest)
+    except DatasetError:
+        return _in_memory(folder, manifest, digests)  # of what is whole: never kept, it would hide what is repaired
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
-        parts = list(_parts(folder, manifest))
-        return Index(
-            pa.concat_tables([SAMPLES_SCHEMA.empty_table(), *(part[0] for part in parts)]),
-            pa.concat_tables([FRAMES_SCHEMA.empty_table(), *(part[1] for part in parts)]),
-            digests.frames,
-        )
+        return _in_memory(folder, manifest, digests)
     return Index(samples, frames, digests.frames)
+
+
+def _in_memory(folder: Path, manifest: Manifest, digests: "SourceDigests") -> Index:
+    lost: list[LostFragment] = []
+    parts = list(_parts(folder, manifest, lost))
+    _warn_of_lost(folder, lost)
+    return Index(
+        pa.concat_tables([SAMPLES_SCHEMA.empty_table(), *(part[0] for part in parts)]),
+        pa.concat_tables([FRAMES_SCHEMA.empty_table(), *(part[1] for part in parts)]),
+        digests.frames,
+    )
+
+
+def _warn_of_lost(folder: Path, lost: Sequence[LostFragment]) -> None:
+    if lost:
+        frames = sum(fragment.rows for fragment in lost)
+        logger.warning("%s: %s rows are lost, and left out: %s", folder, frames, "; ".join(map(str, lost[:3])))
 
 
 def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table] | None:
@@ -139,12 +159,16 @@ def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> It
 def consolidated_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield the rows that `indexed_rows` would, from the shards' own metadata.
 
+    Fragments of Lance tables that are lost are left out, with a warning.
+
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
     needed = list(dict.fromkeys([*columns, *_ORDER_COLUMNS]))
-    for table in _tables(folder, manifest, needed, dictionaries=True):
+    lost: list[LostFragment] = []
+    for table in _tables(folder, manifest, needed, dictionaries=True, lost=lost):
         yield consolidate(table).select(list(columns))
+    _warn_of_lost(folder, lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +188,7 @@ def source_digests(folder: Path, manifest: Manifest) -> SourceDigests:
     """Return the digests of what the index of a dataset is made from, as it is now."""
     state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
     if manifest.writer == "webdataset":
-        shards = folder / SHARDS_FOLDER
-        roots = sorted(Path(entry) for entry in os.scandir(shards) if entry.is_dir()) if shards.is_dir() else []
+        roots = list_folders(folder / SHARDS_FOLDER)
     else:
         roots = [table / "_versions" for table in find_tables(folder)]
     for root in roots:
@@ -177,7 +200,7 @@ def source_digests(folder: Path, manifest: Manifest) -> SourceDigests:
 
 def _listing(root: Path, folder: Path) -> bytes:
     """Return names, sizes and times of the files in one folder that matter; nothing if it is not there."""
-    if not root.is_dir():
+    if not check_folder(root):
         return b""
     lines = []
     for entry in os.scandir(root):
@@ -208,7 +231,10 @@ def _digest_of(file: pq.ParquetFile) -> str:
 
 
 def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, manifest: Manifest) -> None:
-    samples.parent.mkdir(exist_ok=True)
+    try:
+        make_folder(folder, INDEX_FOLDER)
+    except DatasetError as error:  # a link, or a file
+        raise NotADirectoryError(errno.ENOTDIR, error.message) from error
     token = secrets.token_hex(4)  # several processes and threads may build it at once; the last one stays
     temporaries = [path.with_name(f".{path.name}.{token}.tmp") for path in (samples, frames)]
     try:
@@ -241,19 +267,26 @@ def _writer(path: Path, schema: pa.Schema, digest: str) -> AbstractContextManage
 # -- consolidating -----------------------------------------------------------------------------------------------
 
 
-def _parts(folder: Path, manifest: Manifest) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _parts(
+    folder: Path, manifest: Manifest, lost: list[LostFragment] | None = None
+) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Yield (samples, frames) of some videos at a time, in the order of the index."""
-    for table in _tables(folder, manifest):
+    for table in _tables(folder, manifest, lost=lost):
         samples = consolidate(table)
         yield samples, _with_statistics(frames_of(samples), folder)
 
 
 def _tables(
-    folder: Path, manifest: Manifest, columns: Sequence[str] | None = None, *, dictionaries: bool = False
+    folder: Path,
+    manifest: Manifest,
+    columns: Sequence[str] | None = None,
+    *,
+    dictionaries: bool = False,
+    lost: list[LostFragment] | None = None,
 ) -> Iterator[pa.Table]:
-    """Yield the rows of some videos at a time, as they are; see `read_sidecars`."""
+    """Yield the rows of some videos at a time, as they are; see `read_sidecars` and `lance_samples`."""
     if manifest.writer != "webdataset":
-        yield read_samples(folder, columns=columns)
+        yield lance_samples(folder, columns, lost=lost)
         return
     gathered: list[Path] = []
     size = 0

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import fsync_folder, storage_errors
+from vrekit.core.files import fsync_folder, make_folder, storage_errors
 from vrekit.core.spec import Kind, OutputSpec
 
 ITEMS_FOLDER = "items"
@@ -145,7 +145,8 @@ class ItemsWriter:
         self._waiting: list[pa.Table] = []
         self._waiting_bytes = 0
         with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent.parent.parent, ITEMS_FOLDER, path.parent.name)
+            self._temporary.unlink(missing_ok=True)
             self._open = ExitStack()
             self._writer = self._open.enter_context(parquet_writer(self._temporary, schema))
         try:

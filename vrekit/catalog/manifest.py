@@ -7,22 +7,31 @@ into one dataset. It says nothing about which frames are done: that is the job o
 import fcntl
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import ConflictError, DatasetError
-from vrekit.core.files import storage_errors, write_atomic
-from vrekit.core.names import NOT_UTF8_HINT, is_utf8
+from vrekit.core.files import open_regular, storage_errors, write_atomic
+from vrekit.core.names import NOT_UTF8_HINT, check_group, check_local, check_video_id, is_utf8
 from vrekit.core.schema import FORMAT_VERSION
-from vrekit.core.spec import OutputSpec, RepresentationSpec, digest
+from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
 from vrekit.video.base import VideoInfo
 
 MANIFEST_NAME = "dataset.json"
 ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
 WRITERS = ("lance", "webdataset")
+LAYOUTS = ("sample", "representation")
+MAX_REPRESENTATIONS = 4096
+_SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_HINT = (
+    "it is only ever replaced whole; restore it from a backup, or, if you changed it by hand, correct it and "
+    'delete its line "checksum"'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,18 +84,34 @@ class RepresentationRecord:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the record `to_json` described."""
-        return cls(
-            spec=RepresentationSpec.from_json(data["spec"]),
-            identity=data["identity"],
-            memory=OutputSpec.from_json(data["memory"]),
-            stored=OutputSpec.from_json(data["stored"]),
-            codec=data["codec"],
-            suffix=data["suffix"],
-            group=data["group"],
-            clips=data.get("clips", False),
+    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
+        """Return the record `to_json` described.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, "a representation")
+        codec = fields.fields("codec", None)
+        if codec is not None:
+            codec.text("id", None, max_length=1000)
+        record = cls(
+            spec=RepresentationSpec.from_json(fields.fields("spec")),
+            identity=fields.free("identity"),
+            memory=OutputSpec.from_json(fields.fields("memory")),
+            stored=OutputSpec.from_json(fields.fields("stored")),
+            codec=None if codec is None else codec.raw(),
+            suffix=fields.text("suffix", None, pattern=_SUFFIX, max_length=50),
+            group=fields.name("group", check_group, None),
+            clips=fields.flag("clips", False),
         )
+        if not record.is_virtual and (record.suffix is None or record.group is None):
+            raise fields.error("it has a codec, but no suffix or no group")
+        if record.is_virtual and (record.suffix is not None or record.group is not None or record.clips):
+            raise fields.error("it has no codec, but a suffix, a group or clips")
+        said = fields.text("config_hash", max_length=100)
+        if said != record.config_hash:
+            raise fields.error(f"'config_hash' is {said!r}, but its identity gives {record.config_hash!r}")
+        return record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,20 +166,66 @@ class Manifest:
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the manifest `to_json` described."""
-        return cls(
-            format_version=data["format_version"],
-            created_with=data.get("created_with", ""),
-            writer=data["writer"],
-            layout=data["layout"],
-            shard_frames=data["shard_frames"],
-            shard_size_bytes=data["shard_size_bytes"],
-            videos={video_id: VideoInfo.from_json(info) for video_id, info in data["videos"].items()},
-            representations={
-                name: RepresentationRecord.from_json(record) for name, record in data["representations"].items()
+    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
+        """Return the manifest `to_json` described.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, MANIFEST_NAME)
+        records = fields.each("representations", check_name=check_output_name)
+        if len(records) > MAX_REPRESENTATIONS:
+            raise fields.error(f"it has {len(records)} representations, expected at most {MAX_REPRESENTATIONS}")
+        manifest = cls(
+            format_version=fields.integer("format_version", low=1, high=FORMAT_VERSION),
+            created_with=fields.text("created_with", "", max_length=1000),
+            writer=fields.choice("writer", WRITERS),
+            layout=fields.choice("layout", LAYOUTS),
+            shard_frames=fields.integer("shard_frames", low=1, high=2**53),
+            shard_size_bytes=fields.integer("shard_size_bytes", low=1),
+            videos={
+                video_id: VideoInfo.from_json(info)
+                for video_id, info in fields.each("videos", check_name=check_video_id).items()
             },
+            representations={name: RepresentationRecord.from_json(record) for name, record in records.items()},
         )
+        for name, record in manifest.representations.items():
+            if record.spec.name != name:
+                raise records[name].error(f"its spec has the name {record.spec.name!r}")
+        for group, names in manifest.groups.items():
+            if len(names) > 1 and any(manifest.representations[name].clips for name in names):
+                raise fields.error(f"group {group!r} has clips and {len(names) - 1} other representations")
+        return manifest
+
+    def dependency_problems(self) -> dict[str, str]:
+        """Return what is wrong with the dependencies of virtual representations, by the name of each.
+
+        A stored one may depend on what was never stored.
+        """
+        problems: dict[str, str] = {}
+        left: dict[str, set[str]] = {}  # virtual representation -> what it waits for
+        for name, record in self.representations.items():
+            if record.is_virtual:
+                needed = set(record.spec.dependencies)
+                if lacking := sorted(needed - self.representations.keys()):
+                    problems[name] = f"it is computed from {', '.join(lacking)}, which the dataset does not have"
+                left[name] = {
+                    one for one in needed if one in self.representations and self.representations[one].is_virtual
+                }
+        ready = [name for name, needed in left.items() if not needed]
+        users: dict[str, list[str]] = {}
+        for name, needed in left.items():
+            for one in needed:
+                users.setdefault(one, []).append(name)
+        while ready:
+            done = ready.pop()
+            del left[done]
+            for name in users.get(done, ()):
+                left[name].discard(done)
+                if not left[name]:
+                    ready.append(name)
+        problems |= dict.fromkeys(left, "it depends on itself, or on some that do")
+        return problems
 
     def with_video(self, video_id: str, info: VideoInfo) -> Self:
         """Return a manifest that knows this video.
@@ -173,7 +244,9 @@ class Manifest:
             )
         if known is not None:
             _check_same_reading(video_id, known, info)
-            return self
+            if info.damaged_frames is None or info.damaged_frames == known.damaged_frames:
+                return self
+            info = replace(known, damaged_frames=info.damaged_frames)  # looked for later
         return replace(self, videos={**self.videos, video_id: info})
 
     def with_representations(self, records: Mapping[str, RepresentationRecord]) -> Self:
@@ -282,50 +355,44 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         DatasetError: If there is none, it is damaged, or a newer vrekit wrote it; or its name is not UTF-8.
     """
+    check_local(folder)
     path = folder / MANIFEST_NAME
     if not is_utf8(folder):
         raise DatasetError(f"{folder} is not UTF-8 text", hint=NOT_UTF8_HINT)
     try:
-        data = json.loads(path.read_bytes())
+        fields = read_document(path, hint=_HINT).fields
     except FileNotFoundError:
         raise _no_dataset(folder) from None
     except NotADirectoryError:
         raise DatasetError(f"{folder} is a file, not a dataset", hint="pass the folder that -o named") from None
     except PermissionError:
         raise DatasetError(f"{path} may not be read", hint="check its permissions") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"{path} is damaged: {error}", hint="it is only ever replaced whole; restore it from a backup"
-        ) from None
-    version = data.get("format_version") if isinstance(data, dict) else None
-    if not isinstance(version, int):
+    if "format_version" not in fields:
         raise DatasetError(f"{path} was not written by vrekit (it has no format_version)")
+    version = fields.integer("format_version", low=1)
     if version > FORMAT_VERSION:
         raise DatasetError(
             f"{folder} has format version {version}; this vrekit reads up to {FORMAT_VERSION}",
             hint="pip install --upgrade vrekit",
         )
-    try:
-        return Manifest.from_json(data)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged: {type(error).__name__} {error}") from error
+    return Manifest.from_json(fields)
 
 
 def _no_dataset(folder: Path) -> DatasetError:
     """Return the error for a folder without a manifest."""
     try:
-        origin = json.loads((folder / ORIGIN_NAME).read_bytes())
-        command = "transcode" if "transcode" in origin["options"] else "merge"
-        sources = ", ".join(source["folder"] for source in origin["sources"])
-    except (OSError, ValueError, KeyError, TypeError):
+        origin = read_document(folder / ORIGIN_NAME).fields
+        command = "transcode" if "transcode" in origin.free("options") else "merge"
+        folders = [source.text("folder") for source in origin.list_of("sources")]
+    except (OSError, DatasetError):
         what = "is not a dataset (it has no dataset.json)" if folder.is_dir() else "does not exist"
         return DatasetError(
             f"{folder} {what}", hint="`vrekit export VIDEO -o DATASET` makes one; pass the folder that -o named"
         )
-    if command == "merge" and len(origin["sources"]) == 1:
+    if command == "merge" and len(folders) == 1:
         command = "convert"  # the name that one goes by, though a merge of one dataset is the same
     return DatasetError(
-        f"{folder} is not a dataset yet: a {command} of {sources} into it was interrupted, or is going on",
+        f"{folder} is not a dataset yet: a {command} of {', '.join(folders)} into it was interrupted, or is going on",
         hint=f"the same `vrekit {command} …` again finishes it; nothing else needs the folder, so it may be deleted",
     )
 
@@ -333,9 +400,10 @@ def _no_dataset(folder: Path) -> DatasetError:
 @contextmanager
 def manifest_lock(folder: Path) -> Iterator[None]:
     """Hold the dataset's lock: one process at a time reads, changes and replaces `dataset.json`."""
+    check_local(folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_regular(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
@@ -345,5 +413,7 @@ def manifest_lock(folder: Path) -> Iterator[None]:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace `dataset.json`; call it with `manifest_lock` held."""
-    text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False)
-    write_atomic(folder / MANIFEST_NAME, text.encode() + b"\n")
+    for record in manifest.representations.values():  # types of the user's may describe what nobody could read back
+        RepresentationRecord.from_json(Fields(record.to_json(), f"{record.spec.name} cannot be written: its record"))
+    path = folder / MANIFEST_NAME
+    write_atomic(path, document_bytes(replace(manifest, format_version=FORMAT_VERSION).to_json(), str(path)))

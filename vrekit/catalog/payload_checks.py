@@ -24,8 +24,9 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        code: Short name. Problems: `checksum`, `decode`, `duplicate`, `layout`, `missing-shard`, `orphan`, `place`,
-            `sidecar`, `table`, `unfinished`, `unknown`. Warnings: `frames`, `pts`, `values`.
+        code: Short name. Problems: `checksum`, `decode`, `dependencies`, `duplicate`, `layout`, `link`,
+            `missing-shard`, `orphan`, `place`, `run`, `sidecar`, `unfinished`, `unknown`; of Lance tables `fragment`,
+            `index`, `lost-table`, `table`, `tag`, `version`. Warnings: `code`, `frames`, `pts`, `values`.
         path: File it is about, relative to the dataset.
         message: What is wrong, for people.
         video_id: Video of the row, if it is about one.

@@ -1,6 +1,7 @@
 """`runs/<run_id>.json`: who computed what, when, with which arguments, versions and device, and what failed."""
 
-import json
+import logging
+import os
 import platform
 import secrets
 import sys
@@ -9,15 +10,19 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from vrekit import __version__
+from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import storage_errors, write_atomic
+from vrekit.core.files import check_folder, make_folder, storage_errors, write_atomic
+from vrekit.core.names import check_run_id, check_video_id
 
+logger = logging.getLogger(__name__)
 RUNS_FOLDER = "runs"
 _REPORTED_PACKAGES = ("numpy", "opencv-python-headless", "pyarrow", "torch", "torchcodec", "imagecodecs", "pcodec")
 MAX_FAILURES_LISTED = 100
+DAMAGED_RUN_HINT = "move it away: a run's record is not needed to read the data"
 
 RunStatus = Literal["running", "done", "interrupted", "failed"]
 
@@ -65,18 +70,50 @@ class RunRecord:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the record `to_json` described; unknown keys are ignored."""
-        fields = {name: data[name] for name in cls.__slots__ if name in data}
-        fields["totals"] = {
-            name: RepresentationTotals(**{key: totals[key] for key in RepresentationTotals.__slots__ if key in totals})
-            for name, totals in data.get("totals", {}).items()
-        }
-        return cls(**fields)
+    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
+        """Return the record `to_json` described; unknown keys are ignored.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, "a run")
+        return cls(
+            run_id=fields.name("run_id", check_run_id),
+            video_id=fields.name("video_id", check_video_id),
+            request=fields.free("request"),
+            command=list(fields.items("command", kind=str)),
+            started_at=fields.text("started_at", max_length=100),
+            status=fields.choice("status", get_args(RunStatus), "running"),
+            finished_at=fields.text("finished_at", None, max_length=100),
+            elapsed_seconds=fields.number("elapsed_seconds", None),
+            error=fields.text("error", None),
+            versions=_texts(fields, "versions"),
+            device=fields.free("device", {}),
+            totals={name: _totals(totals) for name, totals in fields.each("totals").items()}
+            if "totals" in fields
+            else {},
+            failures=[failure.raw() for failure in fields.list_of("failures", [], max_count=1 << 16)],
+        )
 
     def finished(self, status: RunStatus, **changes: Any) -> Self:
         """Return the record of the run's end, now."""
         return replace(self, status=status, finished_at=now_iso(), **changes)
+
+
+def _texts(fields: Fields, key: str) -> dict[str, str]:
+    texts = fields.fields(key, None)
+    return {} if texts is None else {name: texts.text(name) for name in texts}
+
+
+def _totals(fields: Fields) -> RepresentationTotals:
+    return RepresentationTotals(
+        computed=fields.integer("computed", 0),
+        failed=fields.integer("failed", 0),
+        compute_seconds=fields.number("compute_seconds", 0.0),
+        encode_seconds=fields.number("encode_seconds", 0.0),
+        raw_bytes=fields.integer("raw_bytes", 0),
+        stored_bytes=fields.integer("stored_bytes", 0),
+    )
 
 
 def now_iso() -> str:
@@ -109,8 +146,6 @@ def new_run(video_id: str, request: Mapping[str, Any], devices: set[str]) -> Run
 
 
 def _usable_cpus() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -126,27 +161,58 @@ def _package_versions() -> dict[str, str]:
 
 def write_run(folder: Path, record: RunRecord) -> None:
     """Write or replace the record of a run; durable on return."""
-    runs = folder / RUNS_FOLDER
-    with storage_errors(runs):
-        runs.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record.to_json(), indent=2, ensure_ascii=False)
-    write_atomic(runs / f"{record.run_id}.json", text.encode() + b"\n")
+    with storage_errors(folder):
+        runs = make_folder(folder, RUNS_FOLDER)
+    path = runs / f"{check_run_id(record.run_id)}.json"
+    write_atomic(path, document_bytes(record.to_json(), str(path)))
 
 
-def read_runs(folder: Path) -> list[RunRecord]:
-    """Return the records of all runs, oldest first.
+def scan_runs(folder: Path) -> tuple[list[RunRecord], list[DatasetError]]:
+    """Return the records of all runs, oldest first, and what is wrong with those that cannot be read.
 
     Raises:
-        DatasetError: If one is damaged; the message names the file.
+        DatasetError: If the folder of the runs is none of the dataset's.
     """
-    records = []
-    for path in sorted((folder / RUNS_FOLDER).glob("*.json")):
+    records, damaged = [], []
+    runs = folder / RUNS_FOLDER
+    names = sorted(os.listdir(runs)) if check_folder(runs) else []
+    for path in (runs / name for name in names if name.endswith(".json") and name[0] != "."):
         try:
-            records.append(RunRecord.from_json(json.loads(path.read_bytes())))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(
-                f"{path} is damaged: {error}", hint="move it away: a run's record is not needed to read the data"
-            ) from error
+            records.append(_read_run(path))
+        except FileNotFoundError:
+            continue  # moved away meanwhile
+        except DatasetError as error:
+            damaged.append(error)
+        except OSError as error:
+            damaged.append(
+                DatasetError(f"{path} cannot be read: {os.strerror(error.errno or 0)}", hint=DAMAGED_RUN_HINT)
+            )
+    return records, damaged
+
+
+def _read_run(path: Path) -> RunRecord:
+    fields = read_document(path, hint=DAMAGED_RUN_HINT).fields
+    record = RunRecord.from_json(fields)
+    if record.run_id != path.stem:
+        raise fields.error(f"it is the record of run {record.run_id!r}")
+    return record
+
+
+def read_runs(folder: Path, *, strict: bool = False) -> list[RunRecord]:
+    """Return the records of all runs, oldest first; the log warns of those that cannot be read.
+
+    Args:
+        folder: The dataset.
+        strict: Raise the error of the first one that cannot be read.
+
+    Raises:
+        DatasetError: If one is damaged, and `strict`; the message names the file.
+    """
+    records, damaged = scan_runs(folder)
+    for error in damaged:
+        if strict:
+            raise error
+        logger.warning("%s; the other runs are read", error.message)
     return records
 
 
@@ -154,7 +220,8 @@ def config_folders(folder: Path) -> tuple[Path, ...]:
     """Return where relative `path/file.py:Class` types of a dataset's configs started from, newest run first."""
     found: dict[Path, None] = {}
     for record in reversed(read_runs(folder)):
+        request = Fields(record.request, f"the request of run {record.run_id}")
         for key in ("config_folder", "working_folder"):
-            if record.request.get(key):
-                found.setdefault(Path(record.request[key]))
+            if place := request.text(key, None):
+                found.setdefault(Path(place))
     return tuple(found)

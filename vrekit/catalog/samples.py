@@ -70,10 +70,11 @@ def find_sidecars(folder: Path, video_ids: Sequence[str] | None = None) -> list[
         DatasetError: If one of them, or a folder of them, is a link or no regular file.
     """
     root = folder / SHARDS_FOLDER
-    if not check_folder(root):
-        return []
-    folders = list_folders(root) if video_ids is None else [root / video_id for video_id in video_ids]
-    return [Path(entry.path) for inside in folders for entry in list_files(inside, _is_sidecar)]
+    if video_ids is None:
+        videos = list_folders(root)
+    else:
+        videos = [root / video_id for video_id in video_ids] if check_folder(root) else []
+    return [video / entry.name for video in videos for entry in list_files(video, _is_sidecar)]
 
 
 def _is_sidecar(name: str) -> bool:
@@ -91,9 +92,9 @@ def read_samples(
         video_ids: Videos to read; None reads all.
 
     Raises:
-        DatasetError: If a sidecar or table is damaged; the message names it.
+        DatasetError: If a sidecar or table is damaged, or is a link; the message names it.
     """
-    if (folder / TABLES_FOLDER).is_dir():
+    if check_folder(folder / TABLES_FOLDER):
         return lance_samples(folder, columns, video_ids)
     return read_sidecars(find_sidecars(folder, video_ids), columns)
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from vrekit.catalog.parquet_files import open_parquet, table_bytes
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import storage_errors, write_atomic
+from vrekit.core.files import make_folder, storage_errors, write_atomic
 
 STATISTICS_FOLDER = "stats"
 _METADATA_KEY = b"vrekit.statistics"
@@ -86,6 +86,6 @@ def write_statistics(folder: Path, video_id: str, statistics: Statistics) -> Non
     """Replace the statistics of a video; durable on return."""
     path = statistics_path(folder, video_id)
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder, STATISTICS_FOLDER)
     metadata = {_METADATA_KEY: json.dumps({"sources": dict(statistics.sources)}, sort_keys=True).encode()}
     write_atomic(path, table_bytes(statistics.table.replace_schema_metadata(metadata)))

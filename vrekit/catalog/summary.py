@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
-from vrekit.catalog.runs import RunRecord, read_runs
+from vrekit.catalog.runs import RunRecord, scan_runs
 from vrekit.catalog.samples import SHARE_COLUMNS, byte_shares, find_sidecars, read_samples
 
 
@@ -46,6 +46,7 @@ class DatasetSummary:
     frames: Mapping[str, int]
     representations: tuple[RepresentationSummary, ...]
     runs: tuple[RunRecord, ...]
+    damaged_runs: tuple[str, ...]
     failures: tuple[Mapping[str, Any], ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -62,6 +63,7 @@ class DatasetSummary:
             },
             "representations": [asdict(one) for one in self.representations],
             "runs": [run.to_json() for run in self.runs],
+            "damaged_runs": list(self.damaged_runs),
             "failures": list(self.failures),
         }
 
@@ -108,13 +110,15 @@ def summarize(folder: Path) -> DatasetSummary:
     )
     frames = stored.group_by(["video_id", "frame_index"]).aggregate([])
     shown = failures.select(["video_id", "frame_index", "representation", "error"])
+    runs, damaged_runs = scan_runs(folder)
     return DatasetSummary(
         folder=folder,
         manifest=manifest,
         shards=len(find_tables(folder) if manifest.writer == "lance" else find_sidecars(folder)),
         frames=dict(_counts(frames, "video_id")),
         representations=representations,
-        runs=tuple(read_runs(folder)),
+        runs=tuple(runs),
+        damaged_runs=tuple(error.message for error in damaged_runs),
         failures=tuple(shown.slice(0, MAX_FAILURES_SHOWN).to_pylist()),
     )
 

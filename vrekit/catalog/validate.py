@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from vrekit.catalog.frame_checks import frame_warnings
-from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, rows_of
+from vrekit.catalog.places import foreign_places
+from vrekit.catalog.runs import RUNS_FOLDER, scan_runs
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar
+from vrekit.catalog.trust import is_code
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import open_regular
 from vrekit.core.names import sample_key
 
 
@@ -29,15 +33,43 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     started = time.perf_counter()
     manifest = read_manifest(folder)
     report = ValidationReport()
+    report.problems += _metadata_problems(folder, manifest)
     checker = PayloadChecker(manifest, report, decode=decode)
-    if manifest.writer == "lance":
+    foreign = [Problem(code="link", path=path, message=f"it is {what}") for path, what in foreign_places(folder)]
+    report.problems += foreign
+    if foreign:
+        message = "payloads are not checked while such files are there"
+        report.problems.append(Problem(code="link", path=".", message=message))
+    elif manifest.writer == "lance":
         check_tables(folder, checker)
     else:
         check_shards(folder, checker)
     checker.report_values()
-    report.warnings += frame_warnings(folder, manifest)
+    if not foreign:
+        report.warnings += frame_warnings(folder, manifest)
+    report.warnings += _code_warnings(manifest)
     report.elapsed_seconds = time.perf_counter() - started
     return report
+
+
+def _metadata_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    for name, problem in manifest.dependency_problems().items():
+        yield Problem(code="dependencies", path=MANIFEST_NAME, message=problem, representation=name)
+    try:
+        damaged = scan_runs(folder)[1]
+    except DatasetError as error:
+        damaged = [error]
+    yield from (Problem(code="run", path=RUNS_FOLDER, message=one.message) for one in damaged)
+
+
+def _code_warnings(manifest: Manifest) -> Iterator[Problem]:
+    for name, record in manifest.representations.items():
+        if record.is_virtual and is_code(record.spec.type):
+            message = (
+                f"it is computed on read by {record.spec.type!r}, which is code of no installed package: readers "
+                "elsewhere refuse it without trust_code=True"
+            )
+            yield Problem(code="code", path=MANIFEST_NAME, message=message, representation=name)
 
 
 _END_OF_ARCHIVE = bytes(1024)
@@ -69,7 +101,7 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     if broken:
         problems.append(Problem(code="place", path=name, message=f"the tar is damaged: {broken}"))
     in_clips: list[dict[str, Any]] = []
-    descriptor = os.open(tar, os.O_RDONLY)
+    descriptor = open_regular(tar)
 
     def payload_of(row: dict[str, Any]) -> bytes | None:
         suffix = checker.manifest.representations[row["representation"]].suffix
@@ -104,11 +136,12 @@ def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], str]:
     """Return name → (payload offset, size) of every member up to the first damage, and what the damage is."""
     members: dict[str, tuple[int, int]] = {}
     try:
-        with tarfile.open(tar, "r:") as archive:
-            for member in archive:
-                members[member.name] = (member.offset_data, member.size)
-        with tar.open("rb") as file:  # tarfile does not mind, others warn or refuse
-            file.seek(-min(len(_END_OF_ARCHIVE), tar.stat().st_size), os.SEEK_END)
+        with os.fdopen(open_regular(tar), "rb") as file:
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for member in archive:
+                    members[member.name] = (member.offset_data, member.size)
+            # tarfile does not mind, others warn or refuse
+            file.seek(-min(len(_END_OF_ARCHIVE), os.fstat(file.fileno()).st_size), os.SEEK_END)
             if file.read() != _END_OF_ARCHIVE:
                 return members, "it has no end-of-archive blocks"
     except (tarfile.TarError, OSError, EOFError) as error:

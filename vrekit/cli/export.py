@@ -98,6 +98,10 @@ def export(
     max_failures: Annotated[
         int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
     ] = 20,
+    check_video: Annotated[
+        bool,
+        typer.Option("--check-video", help="First decode each video once, to record which frames decode with errors."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be computed and how large it gets; write nothing.")
     ] = False,
@@ -144,21 +148,24 @@ def export(
             threads=threads,
             memory_bytes=parse_bytes(memory, "--memory"),
             max_failures=max_failures,
+            check_video=check_video,
             position=loaded.position,
         )
         for video in videos
     ]
-    _check_ids(requests)
+    _check_names(requests)
     if dry_run:
         _dry_run(requests, as_json)
         return
     finish(run_all(requests, no_progress=no_progress), as_json)
 
 
-def _check_ids(requests: "list[ExportRequest]") -> None:
+def _check_names(requests: "list[ExportRequest]") -> None:
     from vrekit.core.errors import UsageError
-    from vrekit.core.names import video_id_from_path
+    from vrekit.core.names import check_local, video_id_from_path
 
+    for request in requests:
+        check_local(request.video)
     seen: dict[str, str] = {}
     for request in requests:
         name = request.video_id or video_id_from_path(request.video)

@@ -53,10 +53,14 @@ def _specs_of_dataset(folder: Path) -> list["RepresentationSpec"]:
     """Return what the dataset holds, and what that was computed from without being stored itself."""
     from vrekit.catalog.manifest import read_manifest
     from vrekit.catalog.runs import read_runs
+    from vrekit.core.documents import Fields
     from vrekit.core.spec import RepresentationSpec
 
     specs = {name: record.spec for name, record in read_manifest(folder).representations.items()}
-    asked = {spec["name"]: spec for run in read_runs(folder) for spec in run.request["representations"]}
+    asked: dict[str, Fields] = {}
+    for run in read_runs(folder):
+        request = Fields(run.request, f"the request of run {run.run_id}")
+        asked |= {spec.text("name"): spec for spec in request.list_of("representations", [])}
     left = [*specs]
     while left:
         for name in specs[left.pop()].dependencies:

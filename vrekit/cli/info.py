@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vrekit.cli.output import command, human_bytes, human_seconds, print_json, table
+from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, table
 
 
 @command
@@ -70,6 +70,8 @@ def info(
         for run in summary.runs
     ]
     table(["run", "video", "status", "computed", "failed", "time"], runs)
+    for damaged in summary.damaged_runs:
+        note(f"warning: {damaged}")
     for failure in summary.failures:
         typer.echo(
             f"failed: {failure['video_id']} frame {failure['frame_index']} "

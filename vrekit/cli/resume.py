@@ -19,12 +19,17 @@ def resume(
     max_failures: Annotated[
         int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
     ] = 20,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run code that the dataset records: types that are no installed ones.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No live display.")] = False,
 ) -> None:
     """Finish interrupted exports of a dataset and try failed frames again.
 
     It needs nothing but the dataset and the videos: every run has recorded what it was asked to do.
+
+    The videos and files that runs/*.json name are read into the dataset: look at those of a stranger first.
 
     Example:
         vrekit resume out
@@ -35,6 +40,6 @@ def resume(
     read_manifest(dataset)
     requests = [
         replace(request, threads=threads, memory_bytes=parse_bytes(memory, "--memory"), max_failures=max_failures)
-        for request in recorded_requests(dataset)
+        for request in recorded_requests(dataset, trust_code=trust_code)
     ]
     finish(run_all(requests, no_progress=no_progress, retry_failed=True), as_json)

@@ -65,9 +65,11 @@ def validate(
 def _print_repair(report: "RepairReport", dataset: Path) -> None:
     for line in report.left:
         note(f"not repaired: {line}")
+    if report.shards:
+        kept = f"; what was damaged is in {dataset / report.quarantine}" if report.quarantine else ""
+        note(f"{len(report.shards)} shards repaired{kept}")
     if report.quarantine is None:
         return
-    note(f"{len(report.shards)} shards repaired; what was damaged is in {dataset / report.quarantine}")
     for name in report.samples[:SHOWN]:
         note(f"taken out: {name}")
     if len(report.samples) > SHOWN:

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from vrekit.config.document import UNKNOWN
 from vrekit.config.source import KeyPath, Mistake
 from vrekit.core.names import closest, did_you_mean
+from vrekit.core.spec import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE
 
 STORE_AS = ("logits", "probabilities", "indices", "top-k")
 IMAGES = ("jpg", "png")
@@ -77,6 +78,8 @@ def _output_size(value: object) -> tuple[int, int] | None:
     if isinstance(value, list) and len(value) == 2:
         height, width = value
         if all(isinstance(size, int) and not isinstance(size, bool) and size >= 1 for size in value):
+            if height > MAX_IMAGE_SIDE or width > MAX_IMAGE_SIDE or height * width > MAX_IMAGE_PIXELS:
+                raise _wrong(f"at most {MAX_IMAGE_PIXELS} pixels", value)
             return height, width
     raise _wrong("[height, width] in pixels, or native", value)
 

@@ -7,11 +7,13 @@ a file by hand may delete the line.
 
 import json
 import re
+import sys
 import zlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import read_regular
@@ -20,13 +22,13 @@ CHECKSUM_KEY = "checksum"
 MAX_DOCUMENT_BYTES = 256 << 20
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63 - 1
+MAX_FLOAT = sys.float_info.max
+_INTEGERS = range(-(2**63), 2**64)  # of free-form values, such as seeds
 
 _NO_DIGITS = "0" * 8
 _TAIL = re.compile(rb'"checksum": "crc32:([0-9a-f]{8})"\s*\}\s*\Z')
 _TAIL_BYTES = 64
 _EDITED_HINT = 'if you changed it by hand, delete its line "checksum"; else restore the file from a backup'
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,21 @@ class Document:
     is_protected: bool
 
 
-def document_bytes(data: Mapping[str, Any]) -> bytes:
-    """Return the text of a JSON file with its checksum; equal data gives equal bytes."""
-    text = json.dumps({**data, CHECKSUM_KEY: f"crc32:{_NO_DIGITS}"}, indent=2, ensure_ascii=False).encode() + b"\n"
+def document_bytes(data: Mapping[str, Any], where: str = "the file") -> bytes:
+    """Return the text of a JSON file with its checksum; equal data gives equal bytes.
+
+    Args:
+        data: Its content, without a checksum.
+        where: Names the file in messages.
+
+    Raises:
+        DatasetError: If `read_document` would refuse it.
+    """
+    _check_values(data, f"{where} cannot be written", None)
+    whole = json.dumps({**data, CHECKSUM_KEY: f"crc32:{_NO_DIGITS}"}, indent=2, ensure_ascii=False)
+    text = whole.encode() + b"\n"
+    if len(text) > MAX_DOCUMENT_BYTES:
+        raise DatasetError(f"{where} cannot be written: it would have {len(text)} bytes, more than are read")
     at = text.rindex(_NO_DIGITS.encode())
     return text[:at] + b"%08x" % zlib.crc32(text) + text[at + len(_NO_DIGITS) :]
 
@@ -83,31 +97,40 @@ def parse_json(text: bytes | str, where: str, *, hint: str | None = None) -> Any
     """Return what untrusted JSON text describes.
 
     Raises:
-        DatasetError: If it is no JSON, is nested deeper than MAX_DEPTH, or has integers beyond 64 bits.
+        DatasetError: If it is no JSON, is nested deeper than MAX_DEPTH, has integers beyond 64 bits, or text that
+            UTF-8 cannot keep.
     """
+    damaged = f"{where} is damaged"
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise DatasetError(f"{where} is damaged: {reason}", hint=hint) from None
-    _check_values(data, where, hint)
+        whole = text if isinstance(text, str) else text.decode("utf-8-sig")
+        data = json.loads(whole)
+        if "\\u" in whole:  # half a surrogate pair
+            json.dumps(data, ensure_ascii=False).encode()
+    except RecursionError:
+        raise DatasetError(f"{damaged}: it is nested too deeply", hint=hint) from None
+    except ValueError as error:
+        raise DatasetError(f"{damaged}: {error}", hint=hint) from None
+    _check_values(data, damaged, hint)
     return data
 
 
-def _check_values(data: Any, where: str, hint: str | None) -> None:
+def _check_values(data: Any, problem: str, hint: str | None) -> None:
     level, depth = [data], 0
     while level:
         if depth > MAX_DEPTH:
-            raise DatasetError(f"{where} is damaged: it is nested deeper than {MAX_DEPTH} levels", hint=hint)
+            raise DatasetError(f"{problem}: it is nested deeper than {MAX_DEPTH} levels", hint=hint)
         depth += 1
         below: list[Any] = []
         for value in level:
-            if isinstance(value, dict):
+            if isinstance(value, str):
+                continue
+            if isinstance(value, int):
+                if value not in _INTEGERS:
+                    raise DatasetError(f"{problem}: it has an integer beyond 64 bits", hint=hint)
+            elif isinstance(value, dict):
                 below += value.values()
-            elif isinstance(value, list):
+            elif isinstance(value, (list, tuple)):
                 below += value
-            elif isinstance(value, int) and not -MAX_INTEGER <= value <= MAX_INTEGER:
-                raise DatasetError(f"{where} is damaged: it has an integer beyond 64 bits", hint=hint)
         level = below
 
 
@@ -118,7 +141,7 @@ def _name_of(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-_REQUIRED: Any = object()
+REQUIRED: Any = object()
 
 
 class Fields:
@@ -134,15 +157,22 @@ class Fields:
         hint: What to do when something is wrong.
     """
 
+    __slots__ = ("_data", "_hint", "where")
+
     def __init__(self, data: Mapping[str, Any], where: str, *, hint: str | None = None) -> None:
         self._data = data
         self.where = where
         self._hint = hint
 
+    @classmethod
+    def of(cls, data: "Mapping[str, Any] | Fields", where: str) -> "Fields":
+        """Return fields as they are, or those of an object that `where` names."""
+        return data if isinstance(data, Fields) else cls(data, where)
+
     def __contains__(self, key: str) -> bool:
         return key in self._data
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._data)
 
     def raw(self) -> dict[str, Any]:
@@ -154,84 +184,102 @@ class Fields:
         value = self._data.get(key)
         got = repr(value) if isinstance(value, (str, int, float, bool)) and len(repr(value)) <= 80 else _name_of(value)
         problem = f"{key!r} is {got}" if key in self._data else f"{key!r} is missing"
-        raise DatasetError(f"{self.where} is damaged: {problem}, expected {expected}", hint=self._hint)
+        raise self.error(f"{problem}, expected {expected}")
 
-    def _get(self, key: str, default: Any, is_right: Callable[[Any], bool], expected: str) -> Any:
-        value = self._data.get(key, default)
-        if value is _REQUIRED:
+    def error(self, problem: str) -> DatasetError:
+        """Return the error that says what is wrong with the object."""
+        return DatasetError(f"{self.where} is damaged: {problem}", hint=self._hint)
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Turn a ValueError into the error that says what is wrong with the object."""
+        try:
+            yield
+        except DatasetError:
+            raise
+        except ValueError as error:
+            raise self.error(str(error)) from None
+
+    def _absent(self, key: str, value: Any, default: Any, expected: str) -> Any:
+        """Return the default for a value that is not right if it is absent, else raise."""
+        if value is not default or default is REQUIRED or (value is not None and key in self._data):
             self.fail(key, expected)
-        if (key not in self._data or value is None) and value is default:
-            return default
-        if not is_right(value):
-            self.fail(key, expected)
-        return value
+        return default
 
     def text(
-        self, key: str, default: Any = _REQUIRED, *, pattern: re.Pattern[str] | None = None, max_length: int = 1 << 16
+        self, key: str, default: Any = REQUIRED, *, pattern: re.Pattern[str] | None = None, max_length: int = 1 << 20
     ) -> Any:
         """Return text of at most `max_length` characters that matches a pattern as a whole."""
-
-        def is_right(value: Any) -> bool:
-            return (
-                isinstance(value, str)
-                and len(value) <= max_length
-                and (pattern is None or pattern.fullmatch(value) is not None)
-            )
-
+        value = self._data.get(key, default)
+        if (
+            isinstance(value, str)
+            and len(value) <= max_length
+            and (pattern is None or pattern.fullmatch(value) or value is default)
+        ):
+            return value
         expected = "text" if pattern is None else f"text like {pattern.pattern}"
-        return self._get(key, default, is_right, f"{expected}, at most {max_length} characters")
+        return self._absent(key, value, default, f"{expected}, at most {max_length} characters")
 
-    def choice(self, key: str, values: Collection[str], default: Any = _REQUIRED) -> Any:
+    def name(self, key: str, check: Callable[[str], object], default: Any = REQUIRED) -> Any:
+        """Return text that `check` raises no ValueError for."""
+        value = self.text(key, default)
+        if value is not default:
+            with self.checking():
+                check(value)
+        return value
+
+    def choice(self, key: str, values: Collection[str], default: Any = REQUIRED) -> Any:
         """Return one of some texts."""
+        value = self._data.get(key, default)
+        if isinstance(value, str) and value in values:
+            return value
+        return self._absent(key, value, default, " or ".join(map(repr, values)))
 
-        def is_right(value: Any) -> bool:
-            return isinstance(value, str) and value in values
-
-        return self._get(key, default, is_right, " or ".join(map(repr, values)))
-
-    def integer(self, key: str, default: Any = _REQUIRED, *, low: int = 0, high: int = MAX_INTEGER) -> Any:
+    def integer(self, key: str, default: Any = REQUIRED, *, low: int = 0, high: int = MAX_INTEGER) -> Any:
         """Return an integer from `low` to `high`, both included; booleans are none."""
+        value = self._data.get(key, default)
+        if type(value) is int and low <= value <= high:
+            return value
+        return self._absent(key, value, default, f"an integer from {low} to {high}")
 
-        def is_right(value: Any) -> bool:
-            return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-        return self._get(key, default, is_right, f"an integer from {low} to {high}")
-
-    def number(self, key: str, default: Any = _REQUIRED, *, low: float = float("-inf")) -> Any:
+    def number(self, key: str, default: Any = REQUIRED, *, low: float = -MAX_FLOAT) -> Any:
         """Return a finite number of at least `low`, as it is written (an integer stays one)."""
+        value = self._data.get(key, default)
+        if (type(value) is float or type(value) is int) and low <= value <= MAX_FLOAT:
+            return value
+        return self._absent(
+            key, value, default, "a finite number" + (f" of at least {low:g}" if low > -MAX_FLOAT else "")
+        )
 
-        def is_right(value: Any) -> bool:
-            is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            return is_number and low <= value < float("inf") and value > float("-inf")
-
-        return self._get(key, default, is_right, "a finite number" + (f" of at least {low:g}" if low > -1e300 else ""))
-
-    def flag(self, key: str, default: Any = _REQUIRED) -> Any:
+    def flag(self, key: str, default: Any = REQUIRED) -> Any:
         """Return a boolean."""
-        return self._get(key, default, lambda value: isinstance(value, bool), "true or false")
+        value = self._data.get(key, default)
+        return value if isinstance(value, bool) else self._absent(key, value, default, "true or false")
 
     def items(
-        self, key: str, default: Any = _REQUIRED, *, kind: "type[Any] | None" = None, max_count: int = 1 << 20
+        self, key: str, default: Any = REQUIRED, *, kind: "type[Any] | None" = None, max_count: int = 1 << 20
     ) -> Any:
-        """Return a list of values of one type."""
-
-        def is_right(value: Any) -> bool:
-            return (
-                isinstance(value, list)
-                and len(value) <= max_count
-                and all(
-                    kind is None or (isinstance(item, kind) and not (kind is int and isinstance(item, bool)))
-                    for item in value
-                )
-            )
-
+        """Return a list of values of one type; of `int`, booleans are none."""
+        value = self._data.get(key, default)
+        if (
+            isinstance(value, (list, tuple))
+            and len(value) <= max_count
+            and (kind is None or all(isinstance(item, kind) for item in value))
+            and (kind is not int or not any(isinstance(item, bool) for item in value))
+        ):
+            return value
         name = "values" if kind is None else f"{kind.__name__} values"
-        return self._get(key, default, is_right, f"a list of at most {max_count} {name}")
+        return self._absent(key, value, default, f"a list of at most {max_count} {name}")
 
-    def fields(self, key: str, default: Any = _REQUIRED) -> Any:
+    def free(self, key: str, default: Any = REQUIRED) -> Any:
+        """Return the object under a key as it is: its form is free (depth and integers are bounded)."""
+        value = self._data.get(key, default)
+        return value if isinstance(value, Mapping) else self._absent(key, value, default, "an object")
+
+    def fields(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the object under a key as `Fields`."""
-        value = self._get(key, default, lambda value: isinstance(value, dict), "an object")
-        return self._inside(key, value) if isinstance(value, dict) else value
+        value = self.free(key, default)
+        return Fields(value, self._place(key), hint=self._hint) if isinstance(value, Mapping) else value
 
     def each(self, key: str, *, check_name: Callable[[str], object] | None = None) -> "dict[str, Fields]":
         """Return the objects under a key by name.
@@ -240,18 +288,23 @@ class Fields:
             key: Of an object whose values are objects.
             check_name: Raises a ValueError for a name that is not allowed.
         """
+        inside: Fields = self.fields(key)
         found = {}
-        for name, value in self.fields(key)._data.items():
-            inside = self._inside(key, {name: value})
+        for name, value in inside._data.items():
             if check_name is not None:
                 try:
                     check_name(name)
                 except ValueError as error:
-                    raise DatasetError(f"{inside.where} is damaged: {error}", hint=self._hint) from None
-            found[name] = inside.fields(name)
+                    raise inside.error(str(error)) from None
+            if not isinstance(value, Mapping):
+                inside.fail(name, "an object")
+            found[name] = Fields(value, f"{inside.where}.{name}", hint=self._hint)
         return found
 
-    def _inside(self, key: str, value: Mapping[str, Any]) -> "Fields":
-        return Fields(
-            value, f"{self.where}: {key}" if ": " not in self.where else f"{self.where}.{key}", hint=self._hint
-        )
+    def list_of(self, key: str, default: Any = REQUIRED, *, max_count: int = 1 << 20) -> "list[Fields]":
+        """Return the objects in the list under a key."""
+        values = self.items(key, default, kind=Mapping, max_count=max_count)
+        return [Fields(value, f"{self._place(key)}[{at}]", hint=self._hint) for at, value in enumerate(values)]
+
+    def _place(self, key: str) -> str:
+        return f"{self.where}: {key}" if ": " not in self.where else f"{self.where}.{key}"

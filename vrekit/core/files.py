@@ -186,6 +186,35 @@ def list_folders(folder: Path, wanted: Callable[[str], bool] = lambda name: not 
     return [Path(entry) for entry in found if entry.is_dir()]
 
 
+def foreign_entries(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what inside a folder is neither a folder nor a regular file, and what it is; the folder itself, too."""
+    follows = follows_links()
+    if folder.is_symlink() and not follows:
+        yield folder, "a link"
+        return
+    left = [folder] if folder.exists() else []
+    if left and not folder.is_dir():
+        yield folder, "no folder"
+        return
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_file(follow_symlinks=follows):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(Path(entry.path))
+                elif entry.is_symlink() and not follows:
+                    yield Path(entry.path), "a link"
+                elif not entry.is_dir():
+                    yield Path(entry.path), "no regular file"
+
+
+def check_tree(folder: Path) -> None:
+    """Raise DatasetError if a folder, or anything inside it, is a link or no regular file."""
+    for path, what in foreign_entries(folder):
+        raise DatasetError(f"{path} is {what}", hint=_LINK_HINT)
+
+
 def place_inside(root: Path, relative: str) -> Path:
     """Return the path of a file that untrusted metadata names, relative to `root`, with `/` between its parts.
 

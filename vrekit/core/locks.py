@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from vrekit.core.errors import LockedError
-from vrekit.core.files import storage_errors
+from vrekit.core.files import open_regular, storage_errors
 
 
 class OwnedFile:
@@ -24,7 +24,7 @@ class OwnedFile:
         self.path = path
         while True:
             with storage_errors(path):
-                self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                self._descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

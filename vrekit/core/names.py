@@ -14,8 +14,12 @@ from vrekit.core.errors import UsageError
 
 REPRESENTATION_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_()+\-]*")
 VIDEO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
+RUN_ID = VIDEO_ID  # vrekit's own are `20261120T235443512-3f9a2c`; imported runs keep theirs
+GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_()+]*")  # no `-`: that ends it in a shard's name
+MAX_GROUP_LENGTH = 160  # a representation's name, an ending for its pictures, and what keeps groups apart
 # Fields of every frame: keys of a batch and columns of a Lance table, beside those of the representations.
 RESERVED_NAMES = ("frame_index", "key", "pts_seconds", "run_id", "video_id")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):/+")
 MAX_NAME_LENGTH = 100  # a tar header's name field holds 100 bytes; longer ones need extension records
 
 
@@ -50,6 +54,20 @@ def check_video_id(video_id: str) -> str:
     return video_id
 
 
+def check_run_id(run_id: str) -> str:
+    """Return `run_id` if it is legal (letters, digits, `_`, `-`: it is part of file names), else raise UsageError."""
+    if not RUN_ID.fullmatch(run_id) or len(run_id) > MAX_NAME_LENGTH:
+        raise UsageError(f"run id {run_id!r} is not allowed")
+    return run_id
+
+
+def check_group(group: str) -> str:
+    """Return the name of a group of shards if it is legal, else raise UsageError."""
+    if not GROUP.fullmatch(group) or len(group) > MAX_GROUP_LENGTH:
+        raise UsageError(f"group {group!r} is not allowed")
+    return group
+
+
 def video_id_from_path(path: str | PurePath) -> str:
     """Return the slug of a file or folder name: `My clip.v2.mp4` becomes `My_clip_v2`."""
     pure = PurePath(path)
@@ -68,6 +86,26 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_local(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError if a path is a URL (`s3://bucket/x`) or stands for standard input (`-`).
+
+    `Path` turns `s3://b/x` into `s3:/b/x`, so one slash tells. A colon without a slash behind it may be in any name.
+    """
+    text = os.fspath(path)
+    if match := _URL.match(text):
+        url = f"{match[1]}://{text[match.end() :]}"
+        if match[1].lower() == "file":
+            raise UsageError(f"{url} is a URL", hint="give the path alone, without file://")
+        raise UsageError(
+            f"{url} is a URL; only local files and folders are read and written",
+            hint="copy it here first, or mount it; for a folder whose name looks like a URL give its absolute path",
+        )
+    if text == "-":
+        raise UsageError(
+            "- stands for standard input or output; a file or folder is needed", hint="write it to a file first"
+        )
 
 
 def sample_key(video_id: str, frame_index: int) -> str:

@@ -76,11 +76,8 @@ class Registry:
                 else None,
             )
         try:
-            if module_name.endswith(".py"):
-                folders = [relative_to] if isinstance(relative_to, Path) else relative_to
-                module = _import_file(Path(module_name), [*folders, Path.cwd()])
-            else:
-                module = importlib.import_module(module_name)
+            file = code_file(target, relative_to)
+            module = importlib.import_module(module_name) if file is None else _import_file(file)
         except UsageError:
             raise
         except ModuleNotFoundError as error:
@@ -103,12 +100,29 @@ class Registry:
         return getattr(module, attribute)
 
 
-def _import_file(path: Path, folders: Sequence[Path]) -> ModuleType:
-    tried = list(dict.fromkeys(folder / path for folder in folders))
+def code_file(name: str, relative_to: Path | Sequence[Path] = ()) -> Path | None:
+    """Return the file that `path/file.py:Class` names, with links resolved; None for `module:Class`.
+
+    Args:
+        name: The type.
+        relative_to: As for `Registry.load`.
+
+    Raises:
+        UsageError: If there is no such file.
+    """
+    module = name.rpartition(":")[0]
+    if not module.endswith(".py"):
+        return None
+    path = Path(module)
+    folders = [relative_to] if isinstance(relative_to, Path) else relative_to
+    tried = list(dict.fromkeys(folder / path for folder in [*folders, Path.cwd()]))
     found = next((candidate for candidate in tried if candidate.is_file()), None)
     if found is None:
         raise UsageError(f"no file {path}", hint=f"looked for {' and '.join(map(str, tried))}")
-    resolved = found.resolve()
+    return found.resolve()
+
+
+def _import_file(resolved: Path) -> ModuleType:
     source = resolved.read_bytes()
     # Named by its text too: a file edited between two exports of one process is another module, as its hash says.
     name = f"vrekit_user_{resolved.stem}_{hashlib.sha256(bytes(resolved) + source).hexdigest()[:16]}"

@@ -6,17 +6,35 @@ describes itself.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Self
 
-from vrekit.core.names import check_representation_name
+from vrekit.core.documents import Fields
+from vrekit.core.names import MAX_NAME_LENGTH, check_representation_name
 
 # `canny.image`: the exported jpg pictures of `canny`, `canny.image_png`: its png ones; no user's name has a dot.
 IMAGE_SUFFIX = ".image"
 IMAGE_TYPE = "image"
+MAX_NAMES = 1 << 20  # of classes or columns
+MAX_AXES = 8
+MAX_DEPENDENCIES = 4096
+MAX_SIDE = 2**31
+MAX_ARRAY_BYTES = 2**40  # of one frame
+MAX_IMAGE_SIDE = 1 << 20
+MAX_IMAGE_PIXELS = 1 << 28
+_ITEM_BYTES = {
+    "bool": 1,
+    **{f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": bits // 8 for bits in (16, 32, 64, 128)},
+    "complex64": 8,
+    "complex128": 16,
+    "str": 1,
+}
+_SHORT_DTYPE = re.compile(r"[<>=|]?[?a-zA-Z][a-z0-9]{0,15}(\[[0-9a-zA-Z]{1,8}\])?")
 
 
 class Kind(StrEnum):
@@ -88,17 +106,92 @@ class OutputSpec:
         return {k: v for k, v in asdict(self).items() if v is not None and (v != "" or k == "axes")}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the spec `to_json` described; lists become tuples again, keys of newer minor versions are ignored."""
-        fields = {name: data[name] for name in cls.__slots__ if name in data}
-        fields["kind"] = Kind(fields["kind"])
-        fields["shape"] = tuple(fields["shape"])
-        for name in ("value_range", "classes", "columns"):
-            if fields.get(name) is not None:
-                fields[name] = tuple(fields[name])
-        if fields.get("color_map") is not None:
-            fields["color_map"] = tuple(tuple(rgb) for rgb in fields["color_map"])
-        return cls(**fields)
+    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
+        """Return the spec `to_json` described; lists become tuples again, keys of newer minor versions are ignored.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, "an output")
+        dtype = fields.text("dtype", max_length=32)
+        shape = tuple(fields.items("shape", max_count=MAX_AXES))
+        item_bytes = _item_bytes(dtype)
+        if item_bytes is None:
+            fields.fail("dtype", "a plain dtype such as 'float32'")
+        for side in shape:
+            if side is not None and (type(side) is not int or not 0 <= side < MAX_SIDE):
+                raise fields.error(f"'shape' holds {side!r}, expected null or an integer from 0 to {MAX_SIDE - 1}")
+        if math.prod(side or 1 for side in shape) * item_bytes > MAX_ARRAY_BYTES:
+            raise fields.error(
+                f"one frame of shape {list(shape)}, dtype {dtype}, has more than {MAX_ARRAY_BYTES} bytes"
+            )
+        with fields.checking():
+            return cls(
+                kind=Kind(fields.choice("kind", _KINDS)),
+                dtype=dtype,
+                shape=shape,
+                axes=fields.text("axes", pattern=_AXES),
+                value_range=_value_range(fields),
+                unit=fields.text("unit", None, max_length=100),
+                classes=_names(fields, "classes"),
+                color_map=_color_map(fields),
+                columns=_names(fields, "columns"),
+                natural=fields.flag("natural", None),
+                invalid_value=_invalid_value(fields),
+                description=fields.text("description", ""),
+            )
+
+
+_KINDS = tuple(kind.value for kind in Kind)
+_AXES = re.compile("[A-Za-z]*")
+
+
+def _item_bytes(dtype: str) -> int | None:
+    """Return the size of an element, None for what is no dtype of plain elements."""
+    if dtype in _ITEM_BYTES:
+        return _ITEM_BYTES[dtype]
+    if not _SHORT_DTYPE.fullmatch(dtype):
+        return None
+    import numpy as np
+
+    try:
+        found = np.dtype(dtype)
+    except (TypeError, ValueError):
+        return None
+    return found.itemsize if found.kind in "biufcmM" else None
+
+
+def _value_range(fields: Fields) -> tuple[float, float] | None:
+    found = fields.items("value_range", None)
+    if found is None:
+        return None
+    if len(found) != 2 or any(type(value) not in (int, float) or value != value for value in found):
+        fields.fail("value_range", "two numbers")
+    return found[0], found[1]
+
+
+def _names(fields: Fields, key: str) -> tuple[str, ...] | None:
+    found = fields.items(key, None, kind=str, max_count=MAX_NAMES)
+    return None if found is None else tuple(found)
+
+
+def _color_map(fields: Fields) -> tuple[tuple[int, int, int], ...] | None:
+    found = fields.items("color_map", None, max_count=MAX_NAMES)
+    if found is None:
+        return None
+    for color in found:
+        if not isinstance(color, (list, tuple)) or len(color) != 3:
+            fields.fail("color_map", "a list of [red, green, blue]")
+        if any(type(value) is not int or not 0 <= value <= 255 for value in color):
+            raise fields.error(f"'color_map' holds {list(color)!r}, expected integers from 0 to 255")
+    return tuple((red, green, blue) for red, green, blue in found)
+
+
+def _invalid_value(fields: Fields) -> float | str | None:
+    found = fields.raw().get("invalid_value")
+    if found is not None and found != "nan" and type(found) not in (int, float):
+        fields.fail("invalid_value", "a number or 'nan'")
+    return found
 
 
 def image_name(owner: str, image_format: str) -> str:
@@ -109,7 +202,13 @@ def image_name(owner: str, image_format: str) -> str:
 def image_owner(name: str) -> str | None:
     """Return the representation that `name` has the pictures of, None if `name` is not the name of pictures."""
     owner, mark, ending = name.rpartition(IMAGE_SUFFIX)
-    return owner if mark and (not ending or re.fullmatch("_[a-z]+", ending)) else None
+    return owner if mark and (not ending or re.fullmatch("_[a-z]{1,16}", ending)) else None
+
+
+def check_output_name(name: str) -> str:
+    """Return `name` if it is legal for a representation or for the pictures of one, else raise UsageError."""
+    check_representation_name(image_owner(name) or name)
+    return name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +246,7 @@ class RepresentationSpec:
     images: str | None = None
 
     def __post_init__(self) -> None:
-        check_representation_name(image_owner(self.name) or self.name)
+        check_output_name(self.name)
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the computed values: how it is run (batch size, device, images) is left out."""
@@ -167,17 +266,59 @@ class RepresentationSpec:
         return data
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the spec `to_json` described; keys of newer minor versions are ignored."""
-        fields = {name: data[name] for name in cls.__slots__ if name in data}
-        fields["dependencies"] = tuple(fields.get("dependencies", ()))
-        if fields.get("output_size"):
-            fields["output_size"] = tuple(fields["output_size"])
-        return cls(**fields)
+    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
+        """Return the spec `to_json` described; keys of newer minor versions are ignored.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, "a representation")
+        dependencies = tuple(fields.items("dependencies", (), kind=str, max_count=MAX_DEPENDENCIES))
+        with fields.checking():
+            for name in dependencies:
+                check_output_name(name)
+            return cls(
+                name=fields.text("name", max_length=_MAX_OUTPUT_NAME_LENGTH),
+                type=fields.text("type", max_length=1 << 14),
+                params=fields.free("params", {}),
+                dependencies=dependencies,
+                batch_size=fields.integer("batch_size", None, low=1),
+                device=fields.text("device", "cpu", max_length=100),
+                compute_dtype=fields.text("compute_dtype", None, max_length=32),
+                store=fields.flag("store", True),
+                store_as=fields.text("store_as", None, max_length=100),
+                codec=_codec(fields),
+                output_size=_output_size(fields),
+                output_dtype=fields.text("output_dtype", None, max_length=32),
+                images=fields.text("images", None, pattern=_IMAGES),
+            )
 
     def with_options(self, **changes: Any) -> Self:
         """Return a copy with some fields replaced."""
         return replace(self, **changes)
+
+
+_MAX_OUTPUT_NAME_LENGTH = MAX_NAME_LENGTH + len(IMAGE_SUFFIX) + 17
+_IMAGES = re.compile("[a-z]{1,16}")
+
+
+def _codec(fields: Fields) -> str | dict[str, Any] | None:
+    codec = fields.raw().get("codec")
+    if codec is not None and not isinstance(codec, (str, dict)):
+        fields.fail("codec", "a codec's id or an object")
+    return codec
+
+
+def _output_size(fields: Fields) -> tuple[int, int] | None:
+    size = fields.items("output_size", None, kind=int)
+    if size is None:
+        return None
+    if len(size) != 2 or not all(1 <= side <= MAX_IMAGE_SIDE for side in size):
+        fields.fail("output_size", f"[height, width], each from 1 to {MAX_IMAGE_SIDE}")
+    height, width = size
+    if height * width > MAX_IMAGE_PIXELS:
+        raise fields.error(f"'output_size' is {height}x{width}, expected at most {MAX_IMAGE_PIXELS} pixels")
+    return height, width
 
 
 def canonical_json(value: Any) -> str:

@@ -7,7 +7,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.runs import RepresentationTotals, RunRecord, new_run, read_runs, write_run
+from vrekit.catalog.runs import (
+    DAMAGED_RUN_HINT,
+    RUNS_FOLDER,
+    RepresentationTotals,
+    RunRecord,
+    new_run,
+    read_runs,
+    write_run,
+)
+from vrekit.catalog.trust import RecordedCode, untrusted
+from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.preparation import Preparation, prepare
@@ -65,6 +75,9 @@ def export(
 ) -> ExportReport:
     """Compute and store what is missing of a request; frames that are stored already are left alone.
 
+    Code that the request names (`module:Class`, `path/file.py:Class`) is trusted, and from then on in this dataset for
+    this account (`vrekit.catalog.trust`).
+
     Args:
         request: What to export.
         listener: Told about the progress, from this thread.
@@ -80,13 +93,19 @@ def export(
     started = time.perf_counter()
     prepared = prepare(request, retry_failed=retry_failed, write=True)
     try:
+        if not request.recorded:
+            RecordedCode(dataset=request.dataset, folders=request.folders).remember(request.representations)
         return _run(prepared, listener or ProgressListener(), started)
     finally:
         prepared.close()
 
 
 def resume(
-    dataset: Path, listener: ProgressListener | None = None, *, overrides: Mapping[str, object] | None = None
+    dataset: Path,
+    listener: ProgressListener | None = None,
+    *,
+    overrides: Mapping[str, object] | None = None,
+    trust_code: bool = False,
 ) -> list[ExportReport]:
     """Finish every export of a dataset that was interrupted, and try failed frames again.
 
@@ -94,35 +113,65 @@ def resume(
         dataset: Folder of the dataset.
         listener: Told about the progress, from this thread.
         overrides: ExportRequest fields that need not be the same again: `threads`, `max_failures`, `memory_bytes`.
+        trust_code: Run code that the dataset records, see `recorded_requests`.
 
     Returns:
         One report for each distinct request.
+
+    Raises:
+        DatasetError: If no run is recorded, or one needs `trust_code`.
     """
     read_manifest(dataset)
     return [
         export(replace(request, **(overrides or {})), listener, retry_failed=True)  # type: ignore[arg-type]
-        for request in recorded_requests(dataset)
+        for request in recorded_requests(dataset, trust_code=trust_code)
     ]
 
 
-def recorded_requests(dataset: Path) -> list[ExportRequest]:
+def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[ExportRequest]:
     """Return the distinct requests of a dataset's runs, oldest first.
 
+    Args:
+        dataset: Folder of the dataset.
+        trust_code: Allow types that are code recorded in the dataset (`module:Class`, `path/file.py:Class`). Without
+            it only types of installed packages are, and code that this account exported this dataset with.
+
     Raises:
-        DatasetError: If no run is recorded.
+        DatasetError: If no run is recorded, or one needs `trust_code`; nothing has run then.
     """
-    # an import (`convert --from vre`) cannot be computed again
-    runs = [run for run in read_runs(dataset) if "representations" in run.request]
+    runs: list[tuple[RunRecord, ExportRequest]] = []
+    damaged: list[DatasetError] = []
+    for run in read_runs(dataset):
+        if "representations" not in run.request:  # an import (`convert --from vre`) cannot be computed again
+            continue
+        where = f"{dataset / RUNS_FOLDER / run.run_id}.json: request"
+        try:
+            request = ExportRequest.from_json(Fields(run.request, where, hint=DAMAGED_RUN_HINT), dataset)
+            runs.append((run, request))
+        except DatasetError as error:
+            damaged.append(error)
     # A video that was moved is where a later run found it.
-    moved_to = {run.video_id: run.request["video"] for run in runs if Path(run.request["video"]).exists()}
+    moved_to = {run.video_id: request.video for run, request in runs if Path(request.video).exists()}
     requests: dict[str, ExportRequest] = {}
-    for run in runs:
-        request = ExportRequest.from_json(run.request, dataset)
+    for run, request in runs:
         if not Path(request.video).exists() and run.video_id in moved_to:
             request = replace(request, video=moved_to[run.video_id], video_id=run.video_id)
         requests.setdefault(repr(request.to_json()), request)
+    if not requests and damaged:
+        raise damaged[0]
+    for one in damaged:
+        logger.warning("%s; the other runs are resumed", one.message)
     if not requests:
         raise DatasetError(f"{dataset} has no runs to resume", hint="`vrekit export VIDEO -o DATASET` starts one")
+    refused = [
+        spec
+        for request in requests.values()
+        for spec in RecordedCode(dataset=dataset, folders=request.folders, trust_code=trust_code).refused(
+            request.representations
+        )
+    ]
+    if refused:
+        raise untrusted(dataset, refused, otherwise="export with a config of your own, which runs only what that names")
     return list(requests.values())
 
 

@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vrekit.catalog.index import INDEX_FOLDER, index_digest, source_digests
 from vrekit.catalog.lance_samples import OPEN_FOLDER, TABLES_FOLDER, find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.places import FOLDERS, check_places
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar, sidecar_bytes
 from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import write_atomic
@@ -28,6 +29,8 @@ from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.opener import open_writer
 
 DEFAULT_AGE = timedelta(hours=24)
+# Lance writes `.tmpXXXXXX`, or `NAME.tmp.<32 hex>` and the same with `#1`, and renames or links that
+_TEMPORARY_OF_LANCE = re.compile(r"\.tmp\w{6}|.+\.tmp\.[0-9a-f]{32}(#\d+)?")
 _TEMPORARY = re.compile(rf"\..*(\.tmp|{re.escape(TEMPORARY_SUFFIX)})")
 
 
@@ -68,12 +71,15 @@ def collect_garbage(folder: Path, *, older_than: timedelta = DEFAULT_AGE, dry_ru
     Raises:
         DatasetError: If it is no dataset, or the metadata of a shard is damaged (`validate --repair` comes first).
     """
-    collector = _Collector(folder, read_manifest(folder), time.time() - older_than.total_seconds(), dry_run)
+    manifest = read_manifest(folder)
+    check_places(folder)  # what is deleted lies in the dataset
+    collector = _Collector(folder, manifest, time.time() - older_than.total_seconds(), dry_run)
     collector.open_cells(folder / SHARDS_FOLDER, ".", "tar.partial")
     collector.open_cells(folder / TABLES_FOLDER / OPEN_FOLDER, "", "payloads")
     collector.uncommitted_tars()
     collector.superseded_rows()
     collector.temporary_files()
+    collector.temporary_files_of_lance()
     collector.stale_index()
     if collector.manifest.writer == "lance" and not dry_run:
         collector.old_versions(older_than)
@@ -165,10 +171,23 @@ class _Collector:
 
     def temporary_files(self) -> None:
         """Remove what an interrupted write of a small file left."""
-        for folder in (self.folder, self.folder / INDEX_FOLDER, *self.folder.glob("*/")):
-            for path in sorted([*folder.glob(".*"), *folder.glob("*/.*")]):
-                if _TEMPORARY.fullmatch(path.name) and path.is_file() and path.stat().st_mtime <= self.before:
-                    self._remove(path, "a temporary file")
+        hidden = [*self.folder.glob(".*")]
+        for name in FOLDERS:
+            hidden += [*(self.folder / name).glob(".*"), *(self.folder / name).glob("*/.*")]
+        for path in sorted(hidden):
+            if _TEMPORARY.fullmatch(path.name) and path.is_file() and path.stat().st_mtime <= self.before:
+                self._remove(path, "a temporary file")
+
+    def temporary_files_of_lance(self) -> None:
+        """Remove what killed commits left inside Lance's tables."""
+        for table in find_tables(self.folder):
+            found = [path for path in sorted(table.rglob("*")) if _TEMPORARY_OF_LANCE.fullmatch(path.name)]
+            if not found:
+                continue
+            with nullcontext() if self.dry_run else LanceTable(self.folder, table.stem, ()).locked():
+                for path in found:
+                    if path.exists() and path.stat().st_mtime <= self.before:
+                        self._remove(path, "a temporary file of Lance")
 
     def stale_index(self) -> None:
         """Remove an index that does not describe the dataset as it is; it is made anew when it is needed."""
@@ -186,7 +205,7 @@ class _Collector:
         for path in find_tables(self.folder):
             table = LanceTable(self.folder, path.stem, ())
             with table.locked() as dataset:
-                stats = dataset.cleanup_old_versions(older_than, error_if_tagged_old_versions=False)
+                stats = table.clean_up(dataset, older_than)
             if stats.bytes_removed:
                 name = path.relative_to(self.folder).as_posix()
                 self._note(name, stats.bytes_removed, f"{stats.old_versions} old versions")

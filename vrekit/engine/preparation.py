@@ -3,8 +3,9 @@
 A changed config, another video under a known name or a codec that does not fit end here, before anything is written.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit import __version__
-from vrekit.catalog.card import write_card
+from vrekit.catalog.card import CARD_NAME, write_card
 from vrekit.catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -25,7 +26,7 @@ from vrekit.catalog.samples import read_progress
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ConflictError, UsageError, VideoError
 from vrekit.core.files import is_temporary
-from vrekit.core.names import NOT_UTF8_HINT, check_video_id, did_you_mean, is_utf8, video_id_from_path
+from vrekit.core.names import NOT_UTF8_HINT, check_local, check_video_id, did_you_mean, is_utf8, video_id_from_path
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.clip_checks import check_container
@@ -33,8 +34,12 @@ from vrekit.engine.plan import Plan, make_plan
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES, ExportRequest
 from vrekit.graph.build import Graph, build_graph, with_image_specs
 from vrekit.video.base import VideoInfo, VideoSource
+from vrekit.video.facts import losses, ranges
+from vrekit.video.files import FileSource
 from vrekit.video.fingerprint import fingerprint
 from vrekit.video.opener import check_video_name, open_source
+
+logger = logging.getLogger(__name__)
 
 _MOVED = "if it was moved, export it again from where it is now: what is stored stays"
 
@@ -72,6 +77,7 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
         retry_failed: Plan failed frames again.
         write: Register the video and the representations in the dataset, making it when it is not there.
     """
+    check_local(request.dataset)
     check_video_name(request.video)
     _check_recorded(request.dataset, request.config_folder, request.working_folder or Path.cwd())
     video_id = check_video_id(request.video_id or video_id_from_path(request.video))
@@ -79,10 +85,17 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
     _check_target(request.dataset)
     source: VideoSource | None = None
     info = _known_info(request, known, video_id, must_exist=not retry_failed)
+    is_new = False
     if info is None:
         source = _open(request)
         info = source.info
+        is_new = True
     try:
+        if request.check_video:
+            source = source or _open(request, info)
+            info = _checked(source, info)
+        if write and (is_new or request.check_video) and (lost := losses(info)):
+            logger.warning("%s: %s", request.video, lost)
         specs = with_image_specs(_checked_only(request), request.images)
         graph = _graph(request, info, with_known_codecs(specs, known))
         names = _names_to_store(request, graph)
@@ -103,8 +116,13 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
                     graph = _graph(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
                     records = _records(graph, request)
                 manifest = _merged(request, fresh, video_id, info, records)
+                has_card = (request.dataset / CARD_NAME).exists()
+                # Killed in between, the next export writes both again; a new folder needs its manifest first.
+                if fresh is not None and (manifest != fresh or not has_card):
+                    write_card(request.dataset, manifest)
                 if manifest != fresh:
                     write_manifest(request.dataset, manifest)
+                if fresh is None:
                     write_card(request.dataset, manifest)
         else:
             manifest = _merged(request, known, video_id, info, records)
@@ -143,6 +161,11 @@ def _open(request: ExportRequest, known: VideoInfo | None = None) -> VideoSource
         raise VideoError(f"{request.video} does not exist", hint=_MOVED)
     fps = None if known.source == "file" else known.fps
     return open_source(request.video, stream_index=known.stream_index, fps=fps)
+
+
+def _checked(source: VideoSource, info: VideoInfo) -> VideoInfo:
+    """Return the facts with the frames that decode with errors; other sources than files tell when they are read."""
+    return replace(info, damaged_frames=ranges(source.damaged_frames())) if isinstance(source, FileSource) else info
 
 
 def _check_recorded(*paths: Path | None) -> None:

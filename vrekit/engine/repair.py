@@ -3,38 +3,47 @@
 quarantine/<time>/problems.json          what was wrong
 quarantine/<time>/<video>/<member>       payloads that were taken out of a shard or table
 quarantine/<time>/shards/…               tars and sidecars that could not be read at all
+quarantine/<time>/lance/…                fragments, versions and tables that could not be read at all
 """
 
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.lance_samples import column_name, lance_samples
+from vrekit.catalog.lance_samples import LostFragment, column_name, lance_samples, quoted
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.payload_checks import Problem
+from vrekit.catalog.places import check_places
+from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, LockedError
-from vrekit.core.files import fsync_folder, storage_errors, write_atomic
+from vrekit.core.files import open_regular, storage_errors, write_atomic
+from vrekit.core.lance_errors import reading_lance
 from vrekit.engine.merge.rows import payload_numbers
 from vrekit.engine.shards import member_name, own_cell, rewrite_shard
 from vrekit.writers.lance_table import LanceTable
+from vrekit.writers.lance_upkeep import mend_indexes
 
-QUARANTINE_FOLDER = "quarantine"
+if TYPE_CHECKING:
+    import lance
+
 # Problems of single payloads; of these, `place` and a damaged tar say nothing about the payload's bytes.
 _BAD_PAYLOAD = {"checksum", "decode", "layout", "unknown"}
 _BAD_PLACE = {"place", "orphan"}
 _BAD_FILE = {"sidecar", "missing-shard"}
-REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE
+_OF_COPIES = {"index", "tag"}  # of a Lance table; they are made anew
+_OF_TABLES = _OF_COPIES | {"fragment", "lost-table", "version"}
+REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE | _OF_TABLES
 
 Key = tuple[str, int, str]
 _KEY = ["video_id", "frame_index", "representation"]
@@ -65,7 +74,8 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
     """Move aside what `validate` found damaged.
 
     A shard is written anew without its damaged payloads; payloads whose tar header alone is damaged stay. The new
-    shard is durable before the old one goes. In a Lance table, the whole row of the frame goes.
+    shard is durable before the old one goes. In a Lance table, the whole row of the frame goes, and fragments that
+    cannot be read; indexes and tags are made anew, and the last version that opens becomes the latest.
 
     Args:
         folder: The dataset.
@@ -75,6 +85,7 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
         DatasetError: If a table cannot be read.
     """
     manifest = read_manifest(folder)
+    check_places(folder)
     report = RepairReport()
     work = _Repair(folder, manifest, report)
     by_file: dict[str, list[Problem]] = {}
@@ -84,8 +95,8 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
             by_file.setdefault(problem.path, []).append(problem)
         else:
             left.append(problem)
-    if by_file:
-        work.write_problems([problem for some in by_file.values() for problem in some])
+    if noted := [problem for some in by_file.values() for problem in some if problem.code not in _OF_COPIES]:
+        work.write_problems(noted)
     for path, some in by_file.items():
         try:
             if path.endswith(".lance"):
@@ -106,7 +117,7 @@ _HINTS = {
     "duplicate": "`vrekit gc` removes what is stored twice",
     "orphan": "`vrekit gc` removes it",
     "unfinished": "`vrekit resume` goes on with it",
-    "table": "restore it from a backup, or delete it and export again",
+    "table": "what the message names is the reason, not damage",
 }
 
 
@@ -115,7 +126,7 @@ class _Repair:
         self.folder = folder
         self.manifest = manifest
         self.report = report
-        self.quarantine = folder / QUARANTINE_FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        self.quarantine = new_quarantine(folder)
         self._dropped: set[Key] = set()  # of a shard, because another one has them too
 
     def is_loose_tar(self, problem: Problem) -> bool:
@@ -153,13 +164,7 @@ class _Repair:
             lock.release()
 
     def _move_aside(self, *paths: Path) -> None:
-        for path in paths:
-            if path.exists():
-                target = self.quarantine / path.relative_to(self.folder)
-                with storage_errors(target):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(path, target)
-                    fsync_folder(path.parent)
+        move_aside(self.folder, self.quarantine, *paths)
 
     def _take_out(self, sidecar: Path, tar: Path, problems: Sequence[Problem]) -> None:
         table = read_sidecar(sidecar)
@@ -170,7 +175,7 @@ class _Repair:
         elsewhere = self._stored_elsewhere(sidecar, table)
         # A problem is told once of a payload that frames share, with the first of them.
         bad = {number for number, key in zip(payload_of.tolist(), keys, strict=True) if key in bad_keys}
-        with tar.open("rb") as file:
+        with os.fdopen(open_regular(tar), "rb") as file:
             for number in np.flatnonzero(payload_of == np.arange(len(table))).tolist():
                 row = rows[number]
                 data = os.pread(file.fileno(), row["byte_size"], row["byte_offset"])
@@ -218,11 +223,12 @@ class _Repair:
             return
         known = {problem.message.removeprefix("member ").removesuffix(" has no metadata row") for problem in orphans}
         try:
-            with tarfile.open(tar, "r:") as archive:
+            with os.fdopen(open_regular(tar), "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
                 for member in archive:
-                    content = archive.extractfile(member) if member.name in known else None
+                    content = archive.extractfile(member) if member.isreg() and member.name in known else None
                     if content is not None:
-                        target = self.quarantine / tar.parent.name / Path(member.name).name
+                        name = re.sub(r"[^A-Za-z0-9_.()+-]", "_", PurePosixPath(member.name).name).lstrip(".")
+                        target = self.quarantine / tar.parent.name / (name[-200:] or "member")
                         with storage_errors(target):
                             target.parent.mkdir(parents=True, exist_ok=True)
                         write_atomic(target, content.read())
@@ -232,10 +238,42 @@ class _Repair:
     # -- Lance tables ----------------------------------------------------------------------------------------------
 
     def repair_table(self, path: str, problems: Sequence[Problem]) -> None:
-        """Delete the rows of the damaged frames from a table; a row holds all representations of its group."""
-        keys = {_key(problem) for problem in problems}
+        """Repair one table: fragments that are lost go, and the rows of frames that are damaged.
+
+        A row holds all representations of its group.
+        """
+        codes = {problem.code for problem in problems}
         table_file = self.folder / path
-        rows = lance_samples(self.folder, table=table_file)
+        if "lost-table" in codes:
+            self._move_aside(table_file, table_file.with_name(f".{table_file.stem}.untidy"))
+        else:
+            names = self.manifest.groups.get(table_file.stem, ())
+            table = LanceTable(self.folder, table_file.stem, names, quarantine=self.quarantine)
+            with table.locked() as dataset:  # which puts versions and tags right
+                known = table.files()
+                if "fragment" in codes:
+                    dataset = self._drop_fragments(table, dataset)
+                mend_indexes(dataset)
+                if keys := {_key(problem) for problem in problems if problem.code not in _OF_TABLES}:
+                    self._drop_frames(table, dataset, keys)
+                table.sync(known)
+        self.report.shards.append(path)
+
+    def _drop_fragments(self, table: LanceTable, dataset: "lance.LanceDataset") -> "lance.LanceDataset":
+        from lance import LanceDataset, LanceOperation
+
+        lost: list[LostFragment] = []
+        lance_samples(self.folder, table=table.path, lost=lost)
+        numbers = [fragment.fragment_id for fragment in lost]
+        if numbers:
+            operation = LanceOperation.Delete([], numbers, "true")
+            dataset = LanceDataset.commit(str(table.path), operation, read_version=dataset.version)
+        for file in (table.path / "data" / name for fragment in lost for name in fragment.files):
+            self._move_aside(file, file.with_suffix(""))  # and the folder of its blobs
+        return dataset
+
+    def _drop_frames(self, table: LanceTable, dataset: "lance.LanceDataset", keys: set[Key]) -> None:
+        rows = lance_samples(self.folder, table=table.path)
         frames = sorted({(video_id, frame) for video_id, frame, _ in keys} | _sharing_payloads(rows, keys))
         names = {name: place for place, name in enumerate(self.manifest.representations)}
         of_key = {
@@ -245,18 +283,13 @@ class _Repair:
             ).to_pylist()
             if (row["video_id"], row["frame_index"]) in set(frames)
         }
-        table = LanceTable(self.folder, table_file.stem, self.manifest.groups.get(table_file.stem, ()))
-        with table.locked() as dataset:
-            known = table.files()
-            for key in sorted(keys, key=lambda key: (key[0], key[1], names.get(key[2], 0))):
-                row = of_key.get(key)
-                if row is not None and row["byte_offset"] is not None:
-                    self._put(row, _read_blob(dataset, row))
-            for video_id, some in _by_video(frames).items():
-                listed = ", ".join(map(str, some))
-                dataset.delete(f"video_id = '{video_id}' AND frame_index IN ({listed})")
-            table.sync(known)
-        self.report.shards.append(path)
+        for key in sorted(keys, key=lambda key: (key[0], key[1], names.get(key[2], 0))):
+            row = of_key.get(key)
+            if row is not None and row["byte_offset"] is not None:
+                self._put(row, _read_blob(dataset, row))
+        for video_id, some in _by_video(frames).items():
+            listed = ", ".join(map(str, some))
+            dataset.delete(f"video_id = {quoted(video_id)} AND frame_index IN ({listed})")
 
 
 def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
@@ -275,9 +308,12 @@ def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
 
 def _read_blob(dataset: Any, row: Mapping[str, Any]) -> bytes:
     try:
-        found = dataset.read_blobs(column_name(row["representation"]), ids=[row["byte_offset"]], preserve_order=True)
-        return next((bytes(data) for _, data in found if data is not None), b"")
-    except (OSError, ValueError):
+        with reading_lance(Path(dataset.uri)):
+            found = dataset.read_blobs(
+                column_name(row["representation"]), ids=[row["byte_offset"]], preserve_order=True
+            )
+            return next((bytes(data) for _, data in found if data is not None), b"")
+    except DatasetError:
         return b""  # that is what is wrong with it
 
 

@@ -19,7 +19,7 @@ from vrekit.core.spec import IMAGE_TYPE, OutputSpec, RepresentationSpec, digest,
 from vrekit.graph.images import Images
 from vrekit.representations.base import Representation
 from vrekit.representations.parameters import build
-from vrekit.representations.registry import REPRESENTATIONS
+from vrekit.representations.registry import representation_type
 from vrekit.representations.resize import resized_spec
 
 
@@ -200,7 +200,7 @@ def _build_node(
         frame_size=(height, width),
         compute_identity={
             "type": spec.type,
-            "version": type(instance).version,
+            "version": instance.version,
             **_digests(spec, instance),
             "params": _all_parameters(instance, spec),
             "compute_dtype": spec.compute_dtype,
@@ -256,12 +256,7 @@ def _blamed_on(spec: RepresentationSpec, method: str) -> Iterator[None]:
 def _instance(spec: RepresentationSpec, parents: Sequence[Node], folders: Sequence[Path]) -> Representation:
     if spec.type == IMAGE_TYPE:
         return Images(parents[0].instance, parents[0].memory)
-    cls = REPRESENTATIONS.load(spec.type, relative_to=folders)
-    if not (inspect.isclass(cls) and issubclass(cls, Representation)):
-        raise UsageError(f"type {spec.type!r} is no subclass of vrekit.representations.base.Representation")
-    if inspect.isabstract(cls):
-        missing = ", ".join(sorted(cls.__abstractmethods__))
-        raise UsageError(f"type {spec.type!r} lacks {missing}", hint="see docs/representations.md")
+    cls = representation_type(spec.type, relative_to=folders)
     with _blamed_on(spec, "__init__"):
         instance: Representation = build(cls, _with_paths_found(cls, spec.params, folders), spec.name)
     return instance

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.core.documents import MAX_DOCUMENT_BYTES, Fields
 from vrekit.core.errors import UsageError
 
 _PART = re.compile(r"([0-9]{1,18})|([0-9]{0,18})\.\.([0-9]{0,18})(?::([0-9]{1,18}))?")
@@ -81,7 +82,8 @@ class FrameSelection:
 
         Args:
             frame_indices: Numbers of all frames of the video, rising, int64 (N,).
-            pts_seconds: Their presentation times, float64 seconds (N,), rising; only needed for `fps`.
+            pts_seconds: Their presentation times, float64 seconds (N,), rising between jumps of the clock;
+                only needed for `fps`.
 
         Raises:
             UsageError: If a single number does not exist, a range chooses nothing, or `fps` is asked of a video without
@@ -120,9 +122,19 @@ class FrameSelection:
         return {"frames": str(self), "every": self.every, "fps": self.fps}
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Self:
-        """Return the selection that `to_json` described."""
-        return cls(_parse_parts(data["frames"]), every=data.get("every"), fps=data.get("fps"))
+    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
+        """Return the selection that `to_json` described.
+
+        Raises:
+            DatasetError: If it is none.
+        """
+        fields = Fields.of(data, "a selection of frames")
+        with fields.checking():
+            return cls(
+                _parse_parts(fields.text("frames", max_length=MAX_DOCUMENT_BYTES)),
+                every=fields.integer("every", None, low=1),
+                fps=fields.number("fps", None, low=0),
+            )
 
 
 def parse_frames(text: str | None, *, every: int | None = None, fps: float | None = None) -> FrameSelection:
@@ -165,7 +177,13 @@ def _nearest_to_ticks(fps: float, pts_seconds: NDArray[np.float64] | None, count
         )
     if len(pts_seconds) != count:
         raise UsageError(f"{count} frames, but {len(pts_seconds)} presentation times")
-    ticks = (np.asarray(pts_seconds, np.float64) - pts_seconds[0]) * fps
+    times = np.asarray(pts_seconds, np.float64)
+    restarts = np.flatnonzero(np.diff(times) < 0) + 1  # a clock that jumps back starts anew there
+    return np.concatenate([_nearest_in_part(fps, part) for part in np.split(times, restarts)])
+
+
+def _nearest_in_part(fps: float, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+    ticks = (times - times[0]) * fps
     middles = (ticks[1:] + ticks[:-1]) / 2
     from_tick = np.floor(np.concatenate([[-1.0], middles]))
     to_tick = np.floor(np.concatenate([middles, ticks[-1:] + 1e-9]))

@@ -1,7 +1,7 @@
 """What belongs to a dataset besides its samples: run records, logs, statistics."""
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from vrekit.catalog.runs import RUNS_FOLDER, RunRecord, read_runs, write_run
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
+from vrekit.core.documents import Fields
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import video_id_from_path
 from vrekit.core.spec import IMAGE_SUFFIX
@@ -30,7 +31,7 @@ def copy_runs(output: Path, combined: Combined) -> set[str]:
     records: dict[str, RunRecord] = {}
     logs: dict[str, Path] = {}
     for source in combined.order:
-        for record in read_runs(source.folder):
+        for record in read_runs(source.folder, strict=True):
             adapted = _adapted(record, source, combined)
             known = records.get(record.run_id)
             # The same run in two sources: one is a copy that was made before the run ended.
@@ -57,12 +58,12 @@ def _adapted(record: RunRecord, source: Source, combined: Combined) -> RunRecord
         request["video_id"] = video_id
     lost = set(source.manifest.representations) - combined.names[source.number]
     if lost and "only" in request:
-        asked = request["only"] or [spec["name"] for spec in request["representations"]]
+        fields = Fields(request, f"{source.folder / RUNS_FOLDER / record.run_id}.json: request")
+        asked = fields.items("only", kind=str) or [spec.text("name") for spec in fields.list_of("representations")]
         request["only"] = [name for name in asked if name not in lost and name + IMAGE_SUFFIX not in lost]
         if not request["only"]:
             return None
-    fields: dict[str, Any] = record.to_json() | {"video_id": video_id, "request": request}
-    return RunRecord.from_json(json.loads(json.dumps(fields)))
+    return replace(record, video_id=video_id, request=request)
 
 
 def copy_statistics(output: Path, combined: Combined) -> None:

@@ -7,7 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from vrekit.catalog.lance_samples import find_tables, open_table
+from vrekit.catalog.lance_places import check_blobs, data_file
+from vrekit.catalog.lance_samples import column_name, find_tables, open_table
 from vrekit.core.files import storage_errors
 from vrekit.engine.merge.copying import Advance, copy_range
 from vrekit.engine.merge.manifests import Combined
@@ -58,13 +59,14 @@ def finish_tables(output: Path, combined: Combined, run_ids: Sequence[str]) -> N
         if table.exists:
             tidy(table, run_ids, rows=manifest.shard_frames, size_bytes=manifest.shard_size_bytes)
             with table.locked() as dataset:
-                dataset.cleanup_old_versions(timedelta(0), error_if_tagged_old_versions=False)
+                table.clean_up(dataset, timedelta(0))
 
 
 def _copy_table(
     source: Source, path: Path, table: LanceTable, combined: Combined, left_out: LeftOut, advance: Advance
 ) -> int:
     there = open_table(path)
+    check_blobs(there, path, [column_name(name) for name in table.representations])
     with table.locked() as here:
         if _layout(there) != _layout(here):
             return 0
@@ -107,7 +109,7 @@ def _whole_fragments(
 
 def _files(table: Path, fragment: "lance.LanceFragment") -> list[Path]:
     """Return the data file of a fragment and the blob files that belong to it."""
-    data = table / "data" / fragment.data_files()[0].path
+    data = data_file(table, fragment.data_files()[0].path)
     blobs = data.with_suffix("")
     return [data, *(sorted(blobs.iterdir()) if blobs.is_dir() else ())]
 

@@ -1,6 +1,5 @@
 """`origin.json`: what a dataset that was not exported was made from."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Self
 from vrekit import __version__
 from vrekit.catalog.manifest import ORIGIN_NAME
 from vrekit.catalog.runs import now_iso
-from vrekit.core.errors import DatasetError
+from vrekit.core.documents import document_bytes, read_document
 from vrekit.core.files import is_temporary, write_atomic
 from vrekit.engine.merge.manifests import Layout, OnConflict
 from vrekit.engine.merge.sources import Source
@@ -63,8 +62,8 @@ class Origin:
 
     def write(self, folder: Path) -> None:
         """Write the file, durably."""
-        data = {"format": 1, **asdict(self)}
-        write_atomic(folder / ORIGIN_NAME, json.dumps(data, indent=2, ensure_ascii=False).encode() + b"\n")
+        path = folder / ORIGIN_NAME
+        write_atomic(path, document_bytes({"format": 2, **asdict(self)}, str(path)))
 
     def finished(self) -> Self:
         """Return the origin of a merge that ends now."""
@@ -84,13 +83,17 @@ def read_origin(folder: Path) -> Origin | None:
     Raises:
         DatasetError: If the file is damaged.
     """
-    path = folder / ORIGIN_NAME
     try:
-        data = json.loads(path.read_bytes())
-        fields: dict[str, Any] = {name: data[name] for name in Origin.__slots__}
-        fields["sources"] = tuple(data["sources"])
-        return Origin(**fields)
+        fields = read_document(folder / ORIGIN_NAME, hint="nothing else needs it: delete it").fields
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is damaged: {error}", hint="nothing else needs it: delete it") from error
+    return Origin(
+        sources=tuple(
+            {"folder": source.text("folder"), "digest": source.text("digest", max_length=1000)}
+            for source in fields.list_of("sources")
+        ),
+        options=fields.fields("options").raw(),
+        created_with=fields.text("created_with", max_length=1000),
+        started_at=fields.text("started_at", max_length=100),
+        finished_at=fields.text("finished_at", None, max_length=100),
+    )

@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 from vrekit.catalog.index import source_digests
 from vrekit.catalog.lance_samples import OPEN_FOLDER, TABLES_FOLDER
 from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.places import check_places
 from vrekit.catalog.samples import SHARDS_FOLDER, read_samples
 from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.names import check_local
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ def open_sources(folders: Sequence[Path], output: Path) -> list[Source]:
     """Return the datasets in `folders`.
 
     Raises:
-        UsageError: If one is named twice or is the output.
-        DatasetError: If one is no dataset.
+        UsageError: If one is named twice or is the output, or a path is a URL.
+        DatasetError: If one is no dataset, or has links or pipes where its files should be; or if the output has.
     """
+    check_local(output)
     seen: dict[Path, Path] = {}
     sources = []
     for number, folder in enumerate(folders):
@@ -80,5 +83,7 @@ def open_sources(folders: Sequence[Path], output: Path) -> list[Source]:
             raise UsageError(f"{output} is one of the sources", hint="choose another folder with -o")
         seen[place] = folder
         manifest = read_manifest(folder)
+        check_places(folder)
         sources.append(Source(number, folder, manifest, source_digests(folder, manifest).frames))
+    check_places(output)
     return sources

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.samples import read_sidecar, sidecar_bytes
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import fsync_folder, storage_errors, write_atomic
+from vrekit.core.files import fsync_folder, place_inside, storage_errors, write_atomic
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.engine.merge.copying import Advance, Members, is_tar_of, write_tar
@@ -145,8 +145,8 @@ def _members(payloads: pa.Table, combined: Combined) -> Members:
     for place in distinct:
         number, _, shard = place.partition("|")
         source = sources[int(number)]
-        there = shard.split("/")[1]
-        files.append(source.folder / shard)
+        there = PurePosixPath(shard).parent.name
+        files.append(place_inside(source.folder, shard))
         renamed_from.append(combined.video_names[source.number].get(there) != there)
     file = numbers_of(places, distinct)
     return Members(

@@ -26,6 +26,7 @@ from vrekit.catalog.samples import read_samples
 from vrekit.catalog.validate import check_shards
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.codecs.profiles import Option
+from vrekit.core.documents import Fields
 from vrekit.core.errors import ChecksumError, DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
@@ -239,7 +240,7 @@ def _finish(job: _Job, origin: Origin, listener: MergeListener) -> None:
     """Take along what belongs to the dataset besides its samples, check all of it, and make it a dataset."""
     output = job.output
     copy_runs(output, job.combined)
-    for record in read_runs(output):
+    for record in read_runs(output, strict=True):
         write_run(output, _with_new_codecs(record, job.changes))
     copy_statistics(output, job.combined)
     listener.checking()
@@ -259,11 +260,12 @@ def _finish(job: _Job, origin: Origin, listener: MergeListener) -> None:
 def _with_new_codecs(record: RunRecord, changes: Mapping[str, Change]) -> RunRecord:
     """Return a run whose request asks for the new codecs: else `vrekit resume` would find it in conflict."""
     request = dict(record.request)
+    specs = Fields(request, f"the request of run {record.run_id}").list_of("representations", [])
     request["representations"] = [
-        {**spec, "codec": changes[spec["name"]].record.spec.codec}
-        if spec["name"] in changes and changes[spec["name"]].recoder is not None
-        else spec
-        for spec in request.get("representations", ())
+        {**spec.raw(), "codec": changes[name].record.spec.codec}
+        if (name := spec.text("name")) in changes and changes[name].recoder is not None
+        else spec.raw()
+        for spec in specs
     ]
     return replace(record, request=request)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vrekit.core.errors import UsageError
+from vrekit.core.names import MAX_NAME_LENGTH, RUN_ID
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ def _read_frames(path: Path, problems: list[str]) -> dict[int, FrameRecord]:
             seconds, run_id = entry.get("duration"), entry.get("run_id")
             frames[int(number)] = FrameRecord(
                 float(seconds) if isinstance(seconds, (int, float)) else None,
-                run_id if isinstance(run_id, str) and run_id else None,
+                run_id if _is_run_id(run_id) else None,
             )
     return frames
 
@@ -155,10 +156,16 @@ def _read_runs(folder: Path, problems: list[str]) -> tuple[VreRun, ...]:
     for path in folder.glob("run_metadata-*.json"):
         record = _read_json(path, problems)
         run_id = record.get("id")
-        if isinstance(run_id, str) and run_id:
+        if run_id and not _is_run_id(run_id):
+            problems.append(f"{path}: the run's id {str(run_id)[:40]!r} is no name")
+        elif run_id:
             logs = sorted(folder.glob(f"logs-{run_id}-*.txt"))
             runs.append(VreRun(run_id, record, path, logs[0] if logs else None))
     return tuple(sorted(runs, key=lambda run: run.path.name.split("-", 2)[-1]))  # run_metadata-ID-TIME.json
+
+
+def _is_run_id(value: object) -> bool:
+    return isinstance(value, str) and RUN_ID.fullmatch(value) is not None and len(value) <= MAX_NAME_LENGTH
 
 
 def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from vrekit.catalog.manifest import (
     read_manifest,
     write_manifest,
 )
+from vrekit.catalog.places import check_places
 from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, new_run, write_run
 from vrekit.catalog.samples import Progress, read_progress
 from vrekit.core.errors import UsageError
@@ -202,6 +203,7 @@ def _register(request: VreRequest, video: VreVideo, records: Mapping[str, Repres
     output = request.output
     if not (output / MANIFEST_NAME).exists() and not is_untouched(output):
         raise UsageError(f"{output} is not empty and is no vrekit dataset", hint="choose a new folder with -o")
+    check_places(output)
     with manifest_lock(output):
         if (output / MANIFEST_NAME).exists():
             before = read_manifest(output)
@@ -344,6 +346,11 @@ def _payload(
     return Payload(done, part.codec.suffix, encoded.data)
 
 
+def _number(value: object) -> float | None:
+    """Return a value of VRE's if it is a number that can be."""
+    return value if isinstance(value, (int, float)) and 0 <= value < 2**53 else None
+
+
 def _copy_run(output: Path, run: VreRun, video_id: str) -> None:
     """Write VRE's run as one of the dataset's, with its log."""
     total = run.record.get("total")
@@ -356,13 +363,13 @@ def _copy_run(output: Path, run: VreRun, video_id: str) -> None:
         request={"convert": "vre", "runtime_args": dict(run.arguments)},
         command=[],
         started_at=match[1] if match else "",
-        status="interrupted" if seconds is None else "done",
-        elapsed_seconds=seconds,
+        status="interrupted" if _number(seconds) is None else "done",
+        elapsed_seconds=_number(seconds),
         totals={
             safe_name(name): RepresentationTotals(
-                computed=int(one.get("n_computed") or 0),
-                failed=int(one.get("n_failed") or 0),
-                compute_seconds=float(one.get("average_duration") or 0) * int(one.get("n_computed") or 0),
+                computed=int(_number(one.get("n_computed")) or 0),
+                failed=int(_number(one.get("n_failed")) or 0),
+                compute_seconds=(_number(one.get("average_duration")) or 0.0) * (_number(one.get("n_computed")) or 0),
             )
             for name, one in (stats.items() if isinstance(stats, dict) else ())
             if isinstance(one, dict)
