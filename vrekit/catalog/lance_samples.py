@@ -30,6 +30,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.lance_places import check_bases, check_files
+from vrekit.catalog.row_checks import check_rows
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder
 from vrekit.core.lance_errors import REPAIR_HINT, is_damage, reading_lance
@@ -178,6 +179,7 @@ def lance_samples(
     *,
     table: Path | None = None,
     lost: list[LostFragment] | None = None,
+    checked: bool = True,
 ) -> pa.Table:
     """Return the metadata rows of a dataset's tables: SAMPLES_SCHEMA, or the columns asked for.
 
@@ -189,6 +191,7 @@ def lance_samples(
         video_ids: Videos to read; None reads all.
         table: Only this table.
         lost: Fragments that cannot be read are added to it; their rows are left out.
+        checked: Whether to check the rows; without, they may say anything.
 
     Raises:
         DatasetError: If a table is damaged; the message names it. With `lost`, only if nothing of it can be read.
@@ -198,7 +201,10 @@ def lance_samples(
     tables = find_tables(folder) if table is None else [table]
     parts = [part for path in tables for part in _read_table(folder, path, names, where, lost)]
     schema = pa.schema([SAMPLES_SCHEMA.field(name) for name in names])
-    return pa.concat_tables(parts) if parts else schema.empty_table()
+    if not parts:
+        return schema.empty_table()
+    rows = pa.concat_tables(parts)
+    return check_rows(rows, lambda row: f"{folder / TABLES_FOLDER}: row {row}") if checked else rows
 
 
 def _read_table(

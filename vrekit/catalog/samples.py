@@ -144,6 +144,8 @@ def _read_file(path: Path, schema: pa.Schema, *, use_threads: bool = True) -> pa
         return table if table.schema == schema else table.cast(schema)  # a cast that changes nothing takes time too
     except DatasetError as error:
         raise DatasetError(error.message, hint=error.hint or DAMAGE_HINT) from None
+    except PermissionError as error:
+        raise DatasetError(f"{path} may not be read", hint="check its permissions") from error
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise DatasetError(f"{path} is damaged: {error}", hint=DAMAGE_HINT) from error
 

@@ -24,7 +24,8 @@ from vrekit.catalog.lance_samples import (
     version_files,
 )
 from vrekit.catalog.manifest import Manifest
-from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, rows_of
+from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, good_rows, rows_of
+from vrekit.catalog.row_checks import row_mistakes
 from vrekit.core.errors import DatasetError
 from vrekit.core.lance_errors import is_damage, reading_lance
 
@@ -42,7 +43,7 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         lost: list[LostFragment] = []
         try:
             table = open_table(path)
-            rows = lance_samples(folder, table=path, lost=lost)
+            rows = lance_samples(folder, table=path, lost=lost, checked=False)
             check_blobs(table, path, [column_name(name) for name in representations_of(table.schema)])
         except DatasetError as error:
             code = "lost-table" if is_damage(error) else "table"
@@ -53,6 +54,7 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         if lost and (frames := _frames_lost(folder, checker.manifest, name, rows)):
             message = f"the frames lost with its fragments: {frames}"
             checker.report.problems.append(Problem(code="fragment", path=name, message=message))
+        rows = good_rows(rows, list(row_mistakes(rows)), name, checker.report)
         for representation in rows["representation"].unique().to_pylist():
             mine = rows.filter(pc.field("representation") == representation)
             in_clips: list[dict[str, Any]] = []
@@ -61,7 +63,6 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
                 _check_batch(table, representation, batch, checker)
             for clip in by_clip(in_clips):
                 _check_clip(table, representation, clip, checker)
-    checker.report_duplicates(TABLES_FOLDER)
     for partial in sorted((folder / TABLES_FOLDER / OPEN_FOLDER).glob(f"*/*.{PARTIAL_SUFFIX}")):
         relative = partial.relative_to(folder).as_posix()
         message = "an unfinished cell: `vrekit resume` goes on with it"

@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 # Problems of single payloads; of these, `place` and a damaged tar say nothing about the payload's bytes.
 _BAD_PAYLOAD = {"checksum", "decode", "layout", "unknown"}
 _BAD_PLACE = {"place", "orphan"}
-_BAD_FILE = {"sidecar", "missing-shard"}
+_BAD_FILE = {"row", "sidecar", "missing-shard"}
 _OF_COPIES = {"index", "tag"}  # of a Lance table; they are made anew
 _OF_TABLES = _OF_COPIES | {"fragment", "lost-table", "version"}
-REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE | _OF_TABLES
+REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE | _OF_TABLES | {"derived"}
 
 Key = tuple[str, int, str]
 _KEY = ["video_id", "frame_index", "representation"]
@@ -99,7 +99,9 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
         work.write_problems(noted)
     for path, some in by_file.items():
         try:
-            if path.endswith(".lance"):
+            if some[0].code == "derived":
+                work.repair_derived(path)
+            elif path.endswith(".lance"):
                 work.repair_table(path, some)
             else:
                 work.repair_shard(folder / path, some)
@@ -115,7 +117,10 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
 
 _HINTS = {
     "duplicate": "`vrekit gc` removes what is stored twice",
+    "codec": "install what it needs, or restore dataset.json from a backup",
     "orphan": "`vrekit gc` removes it",
+    "storage": "`vrekit merge` of this dataset into a new one leaves it out",
+    "unreadable": "check its permissions",
     "unfinished": "`vrekit resume` goes on with it",
     "table": "what the message names is the reason, not damage",
 }
@@ -146,6 +151,11 @@ class _Repair:
         text = json.dumps([asdict(problem) for problem in problems], indent=2, ensure_ascii=False)
         write_atomic(self.quarantine / "problems.json", text.encode() + b"\n")
         self.report.quarantine = self.quarantine.relative_to(self.folder).as_posix()
+
+    def repair_derived(self, path: str) -> None:
+        """Move aside a file that is made anew when it is needed."""
+        self._move_aside(self.folder / path)
+        self.report.shards.append(path)
 
     # -- tar shards ------------------------------------------------------------------------------------------------
 
@@ -232,7 +242,7 @@ class _Repair:
                         with storage_errors(target):
                             target.parent.mkdir(parents=True, exist_ok=True)
                         write_atomic(target, content.read())
-        except (tarfile.TarError, EOFError):
+        except (tarfile.TarError, EOFError, ValueError, OverflowError):
             return  # what lies behind the damage belongs to nobody
 
     # -- Lance tables ----------------------------------------------------------------------------------------------
@@ -254,8 +264,8 @@ class _Repair:
                 if "fragment" in codes:
                     dataset = self._drop_fragments(table, dataset)
                 mend_indexes(dataset)
-                if keys := {_key(problem) for problem in problems if problem.code not in _OF_TABLES}:
-                    self._drop_frames(table, dataset, keys)
+                if bad := [problem for problem in problems if problem.code not in _OF_TABLES]:
+                    self._drop_frames(table, dataset, bad)
                 table.sync(known)
         self.report.shards.append(path)
 
@@ -263,7 +273,7 @@ class _Repair:
         from lance import LanceDataset, LanceOperation
 
         lost: list[LostFragment] = []
-        lance_samples(self.folder, table=table.path, lost=lost)
+        lance_samples(self.folder, table=table.path, lost=lost, checked=False)
         numbers = [fragment.fragment_id for fragment in lost]
         if numbers:
             operation = LanceOperation.Delete([], numbers, "true")
@@ -272,8 +282,10 @@ class _Repair:
             self._move_aside(file, file.with_suffix(""))  # and the folder of its blobs
         return dataset
 
-    def _drop_frames(self, table: LanceTable, dataset: "lance.LanceDataset", keys: set[Key]) -> None:
-        rows = lance_samples(self.folder, table=table.path)
+    def _drop_frames(self, table: LanceTable, dataset: "lance.LanceDataset", problems: Sequence[Problem]) -> None:
+        keys = {_key(problem) for problem in problems}
+        unnamed = {_key(problem) for problem in problems if problem.code == "row"}  # their names may be paths
+        rows = lance_samples(self.folder, table=table.path, checked=False)
         frames = sorted({(video_id, frame) for video_id, frame, _ in keys} | _sharing_payloads(rows, keys))
         names = {name: place for place, name in enumerate(self.manifest.representations)}
         of_key = {
@@ -285,7 +297,7 @@ class _Repair:
         }
         for key in sorted(keys, key=lambda key: (key[0], key[1], names.get(key[2], 0))):
             row = of_key.get(key)
-            if row is not None and row["byte_offset"] is not None:
+            if row is not None and row["byte_offset"] is not None and key not in unnamed:
                 self._put(row, _read_blob(dataset, row))
         for video_id, some in _by_video(frames).items():
             listed = ", ".join(map(str, some))
