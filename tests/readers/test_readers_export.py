@@ -63,7 +63,7 @@ def test_the_examples_of_the_docs_run(
 ) -> None:
     monkeypatch.chdir(exported.parent)
     blocks = re.findall(r"```python\n(.*?)```", READING.read_text(), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     names: dict[str, Any] = {}
     for block in blocks:
         exec(compile(block, str(READING), "exec"), names)
@@ -74,3 +74,4 @@ def test_the_examples_of_the_docs_run(
         "['square/00000003', 'square/00000001'] torch.Size([2, 3, 32, 48])",
         "['square/00000002'] torch.Size([1, 3, 32, 48])",
     ]
+    assert names["decoded"]["flow.npy.zst"].shape == (32, 48, 2)
