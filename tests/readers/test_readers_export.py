@@ -58,6 +58,7 @@ def test_an_export_resumes_with_virtual_representations_and_a_subset(exported: P
         assert [signature(batch) for batch in resumed] == sequence[step + 1 :]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its tars open
 def test_the_examples_of_the_docs_run(
     exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
