@@ -159,7 +159,7 @@ DECLARED_FOR_USERS = {"webdataset"}  # docs/reading.md reads datasets with it
 
 
 def _imported() -> set[str]:
-    modules = set()
+    modules: set[str] = set()
     for name in _package_files():
         if name.endswith(".py"):
             for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))):

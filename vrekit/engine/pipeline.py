@@ -7,6 +7,7 @@ is bounded in bytes. A batch takes about a second, so that little is lost when t
 
 import logging
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -133,6 +134,7 @@ class Pipeline:
             threads=threads,
             memory_bytes=memory_bytes,
         )
+        self._slots = threading.Semaphore(self._batch_size.in_flight)
         self._feeder = Feeder(source, context=context)
         self._processor = BatchProcessor(graph, batch_size=batch_size)
         self._open: list[CellWriter] = []
@@ -159,11 +161,14 @@ class Pipeline:
             ):
                 cleanup.callback(pool.shutdown, wait=False, cancel_futures=True)  # what no worker has begun
                 self._pool = pool
-                work = cleanup.enter_context(closing(ahead(self._submit_batches, depth=self.threads + 1)))
+                work = cleanup.enter_context(closing(ahead(self._submit_batches, depth=self.threads + 3)))
+                cleanup.callback(self._slots.release)  # should the decoding thread wait for one
                 current: _CellWork | None = None
                 for item in work:
                     if isinstance(item, Future):
                         self._append(item.result())
+                        del item  # with its payloads, before the next batch may be decoded
+                        self._slots.release()
                         continue
                     self._commit(current)
                     current = item
@@ -187,12 +192,16 @@ class Pipeline:
             for frames, todo in runs_of_equal_work(cell.missing):
                 left = frames
                 while len(left):
+                    self._slots.acquire()
                     count = self._batch_size.frames
                     indices, left = left[:count], left[count:]
                     read, compute = self.stored.split(todo, indices)
                     decode = any(type(self.graph.nodes[name].instance).uses_frames for name in compute)
                     fed = self._feeder.read(indices, decode=decode)
-                    yield self._pool.submit(self._process, _Job(cell, todo, indices, read, compute, fed))
+                    job = self._pool.submit(self._process, _Job(cell, todo, indices, read, compute, fed))
+                    del fed  # the worker's
+                    yield job
+                    del job
 
     def _open_cell(self, plan: CellPlan) -> _CellWork:
         writers: dict[str, CellWriter] = {}

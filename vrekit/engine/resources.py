@@ -21,6 +21,9 @@ class BatchSize:
     """How many frames go through the graph together: those that fit the memory and take about BATCH_SECONDS.
 
     A representation's own `batch_size` counts more than the time and less than the memory. Threads may share an object.
+
+    Attributes:
+        in_flight: How many batches may be in flight: being decoded, computed, or waiting for that or to be appended.
     """
 
     def __init__(
@@ -41,14 +44,15 @@ class BatchSize:
             frame_bytes: Size of a decoded frame.
             shared: Frames per `compute` call of representations without a `batch_size` of their own.
             threads: Batches that are computed at once.
-            memory_bytes: Bound on what is in flight: a batch per thread, one that waits for its turn to be appended,
-                one that is decoded, and one that is being decoded.
+            memory_bytes: Bound on the frames and outputs in flight. A single frame may take more.
         """
         per_frame = frame_bytes + sum(spec_bytes(graph.nodes[name].memory) for name in names)
         own = max((graph.nodes[name].spec.batch_size or 1 for name in names), default=1)
         asked = max(own, shared or 1)
         self._least = max(1, min(own, memory_bytes // per_frame))
-        most = min(max(_MAX_BATCH_FRAMES, asked), memory_bytes // (per_frame * (threads + 3)))
+        # a batch per thread, one that waits to be appended, one that is decoded, and one that is being decoded
+        self.in_flight = max(1, min(threads + 3, memory_bytes // (per_frame * self._least)))
+        most = min(max(_MAX_BATCH_FRAMES, asked), memory_bytes // (per_frame * self.in_flight))
         self._most = max(self._least, most // self._least * self._least)
         self._frames = self._least
         if asked > self._most:
@@ -57,6 +61,12 @@ class BatchSize:
                 "batch_size %d runs as %d: a frame and its outputs take %.1f MB, and --memory is %.0f MB",
                 asked,
                 self._most,
+                per_frame / 1e6,
+                memory_bytes / 1e6,
+            )
+        if self._least == self.in_flight == 1:
+            logger.info(
+                "one frame at a time: it and its outputs take %.1f MB, and --memory is %.0f MB",
                 per_frame / 1e6,
                 memory_bytes / 1e6,
             )
