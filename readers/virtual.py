@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.catalog.trust import RecordedCode, is_code
-from vrekit.core.errors import ComputeError, DatasetError, UsageError
+from vrekit.core.errors import ComputeError, DatasetError, UsageError, VrekitError
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import RepresentationSpec
 from vrekit.readers.locks import ForkSafeLock
@@ -67,14 +67,12 @@ class VirtualRepresentation:
         frames = np.empty((len(indices), 0, 0, 3), np.uint8)
         batch = FrameBatch(frames=frames, indices=indices, pts_seconds=pts_seconds)
         ordered = {name: dependencies[name] for name in spec.dependencies}
-        if self._instance.thread_safe:
-            output = self._instance.compute(batch, ordered)
-        else:
-            with self._lock:
-                if isinstance(self._instance, LearnedRepresentation) and not self._loaded:
-                    self._instance.load_weights(self.device)
-                    self._loaded = True
-                output = self._instance.compute(batch, ordered)
+        try:
+            output = self._compute(batch, ordered)
+        except VrekitError:
+            raise
+        except Exception as error:  # its dependencies may be others than it was written for
+            raise ComputeError(f"{spec.name} ({spec.type}) failed: {type(error).__name__}: {error}") from error
         if len(output) != len(indices):
             raise ComputeError(f"{spec.name} ({spec.type}) returned {len(output)} outputs for {len(indices)} frames")
         if spec.output_size is None and spec.output_dtype is None:
@@ -82,6 +80,15 @@ class VirtualRepresentation:
         from vrekit.representations.resize import resize_output
 
         return resize_output(output, self.record.memory, spec.output_size, spec.output_dtype)[0]
+
+    def _compute(self, batch: FrameBatch, dependencies: Mapping[str, Output]) -> Output:
+        if self._instance.thread_safe:
+            return self._instance.compute(batch, dependencies)
+        with self._lock:
+            if isinstance(self._instance, LearnedRepresentation) and not self._loaded:
+                self._instance.load_weights(self.device)
+                self._loaded = True
+            return self._instance.compute(batch, dependencies)
 
 
 def _check_reads_no_files(spec: RepresentationSpec, cls: type[Representation], code: RecordedCode) -> None:

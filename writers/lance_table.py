@@ -282,8 +282,6 @@ def _batch(
         schema: Of the table.
         written: Clips that a row has already; added to.
     """
-    import lance
-
     count = len(starts) - 1
     frame_of = np.repeat(np.arange(count), np.diff(starts))
     names = representations_of(schema)
@@ -294,7 +292,8 @@ def _batch(
         at = np.full(count, -1)
         at[frame_of[mine]] = mine
         found = rows.take(pa.array(at, mask=at < 0))
-        arrays[column_name(name)] = lance.blob_array(_payloads(name, found, read, written))
+        blob = schema.field(column_name(name)).type
+        arrays[column_name(name)] = _blob_array(_payloads(name, found, read, written), blob)
         for field in FIELDS:
             arrays[column_name(name, field)] = found[field].combine_chunks()
     return pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)
@@ -312,6 +311,20 @@ def _payloads(
             written.add((name, offset))
         payloads.append(None if size is None or is_known else read(offset, size))
     return payloads
+
+
+def _blob_array(payloads: Sequence[bytes | None], blob: pa.ExtensionType) -> pa.ExtensionArray:
+    """Return what `lance.blob_array` does, without a second copy of the payloads; of a single one, without any."""
+    missing = pa.array([payload is None for payload in payloads], pa.bool_())
+    present = [payload for payload in payloads if payload is not None]
+    data = present[0] if len(present) == 1 else b"".join(present)
+    ends: NDArray[np.int64] = np.zeros(len(payloads) + 1, np.int64)
+    np.cumsum([0 if payload is None else len(payload) for payload in payloads], out=ends[1:])
+    buffers = [pc.invert(missing).buffers()[1], pa.py_buffer(ends), pa.py_buffer(data)]
+    columns = {"data": pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(payloads), buffers)}
+    arrays = [columns.get(field.name, pa.nulls(len(payloads), field.type)) for field in blob.storage_type]
+    storage = pa.StructArray.from_arrays(arrays, fields=list(blob.storage_type), mask=missing)
+    return pa.ExtensionArray.from_storage(blob, storage)
 
 
 def tag_name(run_id: str) -> str:

@@ -96,10 +96,10 @@ def test_fields_check_types_and_ranges() -> None:
         (lambda: fields.number("nan"), "'nan' is nan, expected a finite number"),
         (lambda: fields.number("true"), "'true' is True"),
         (lambda: fields.text("one"), "'one' is 1, expected text"),
-        (lambda: fields.text("text", max_length=0), "expected text, at most 0 characters"),
+        (lambda: fields.text("text", max_length=0), "expected text of at most 0 characters"),
         (lambda: fields.choice("text", ("a", "b")), "'text' is 'x', expected 'a' or 'b'"),
         (lambda: fields.flag("one"), "'one' is 1, expected true or false"),
-        (lambda: fields.items("list", kind=int), "'list' is a list, expected a list of at most"),
+        (lambda: fields.items("list", kind=int), "'list' is a list, expected a list of integers"),
         (lambda: fields.fields("list"), "'list' is a list, expected an object"),
     ]:
         with pytest.raises(DatasetError) as caught:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.contracts.writer_cells import WRITERS
 from tests.engine.test_export import payloads
 from tests.engine.test_merge_crash import Killed, killed_at, some_slow
+from tests.metadata_files import edited
 from tests.video.video_clips import clip
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import Manifest, read_manifest
@@ -347,8 +348,8 @@ def noise(make_request: MakeRequest, tmp_path: Path) -> Path:
 
 
 def test_clips_end_at_the_size_of_a_shard(noise: Path, tmp_path: Path) -> None:
-    manifest = json.loads((noise / "dataset.json").read_text())
-    (noise / "dataset.json").write_text(json.dumps({**manifest, "shard_size_bytes": 1 << 19}))
+    with edited(noise / "dataset.json") as manifest:
+        manifest["shard_size_bytes"] = 1 << 19
     transcode(noise, tmp_path / "new", codecs={"rgb": FFV1})
     assert len(list((tmp_path / "new").glob("shards/*/*.tar"))) == len(clips_of(tmp_path / "new")) > 1
     assert_same_pictures(tmp_path / "new", noise)

@@ -1,6 +1,5 @@
 """FrameDataset: values, checks, virtual representations, processes."""
 
-import json
 import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from tests.metadata_files import edited
 from tests.readers.reader_dataset import BOXES, DEPTH, LABEL, RGB, DatasetBuilder, Inverted, make_array, record, virtual
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError, UsageError
 from vrekit.core.frames import FrameBatch, Output
@@ -291,17 +291,15 @@ def test_text_comes_as_str(tmp_path: Path) -> None:
     [
         ({"id": "theirs", "stages": ["npy", "their-packer"]}, "unknown codec stage 'their-packer'"),
         ({"id": "their-codec"}, "unknown codec 'their-codec'"),
-        (["png"], r"a codec is \['png'\]"),
-        ({"id": "mm-delta", "step": 10**400}, "step.step"),
+        ({"id": "mm-delta", "step": -1}, "step.step"),
     ],
 )
 def test_a_codec_that_is_not_there_is_named_with_its_representation(tmp_path: Path, codec: Any, message: str) -> None:
     builder = DatasetBuilder(tmp_path, {"rgb": record("rgb", RGB), "depth": record("depth", DEPTH)})
     builder.add("walk", range(3))
     folder = builder.write()
-    manifest = json.loads((folder / "dataset.json").read_text())
-    manifest["representations"]["depth"]["codec"] = codec
-    (folder / "dataset.json").write_text(json.dumps(manifest))
+    with edited(folder / "dataset.json") as manifest:
+        manifest["representations"]["depth"]["codec"] = codec
     with pytest.raises(DatasetError, match=message) as caught:
         FrameDataset(folder, ["rgb", "depth"])
     assert "'depth'" in str(caught.value)

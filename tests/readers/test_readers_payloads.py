@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.metadata_files import edited
 from tests.readers.reader_dataset import RGB, DatasetBuilder, record
 from vrekit.core.errors import DatasetError
 from vrekit.readers import FrameDataset, tar_payloads
@@ -108,7 +109,7 @@ def test_a_storage_of_another_version_is_refused(tmp_path: Path) -> None:
     builder = DatasetBuilder(tmp_path, {"rgb": record("rgb", RGB)})
     builder.add("car", range(4))
     builder.write()
-    manifest = tmp_path / "dataset.json"
-    manifest.write_text(manifest.read_text().replace('"webdataset"', '"scroll"'))
-    with pytest.raises(DatasetError, match="was written as 'scroll', which this vrekit cannot read"):
+    with edited(tmp_path / "dataset.json") as manifest:
+        manifest["writer"] = "scroll"
+    with pytest.raises(DatasetError, match="'writer' is 'scroll', expected 'lance' or 'webdataset'"):
         FrameDataset(tmp_path)

@@ -27,7 +27,7 @@ from vrekit.catalog.lance_samples import FIELDS, lance_samples, open_table, tabl
 from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import DatasetError, StorageError, UsageError
 from vrekit.core.schema import rows_to_table
-from vrekit.writers import lance_writer
+from vrekit.writers import lance_table, lance_writer
 from vrekit.writers.base import Cell
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import MERGE_FROM, create_index
@@ -263,3 +263,11 @@ def test_large_payloads_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     blobs = list(tmp_path.rglob("*.blob"))
     assert [path.stat().st_size for path in blobs] == [6 * 5_000_000]
     assert set(stored_payloads(tmp_path, "lance", ("depth",)).values()) == {large}
+
+
+@pytest.mark.parametrize("payloads", [[b"abc"], [None], [], [b""], [b"a", None, b"", b"bc", None], [None, b"x" * 1000]])
+def test_blob_arrays_are_those_of_lance(payloads: list[bytes | None]) -> None:
+    expected = lance.blob_array(payloads)
+    found = lance_table._blob_array(payloads, expected.type)
+    found.validate(full=True)
+    assert found.equals(expected)

@@ -141,6 +141,8 @@ def _name_of(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+_PLURALS: dict[Any, str] = {None: "values", str: "text", int: "integers", Mapping: "objects"}
+_MAX_PROBLEM = 500  # characters
 REQUIRED: Any = object()
 
 
@@ -188,6 +190,8 @@ class Fields:
 
     def error(self, problem: str) -> DatasetError:
         """Return the error that says what is wrong with the object."""
+        if len(problem) > _MAX_PROBLEM:
+            problem = f"{problem[:_MAX_PROBLEM]}…"
         return DatasetError(f"{self.where} is damaged: {problem}", hint=self._hint)
 
     @contextmanager
@@ -218,7 +222,9 @@ class Fields:
         ):
             return value
         expected = "text" if pattern is None else f"text like {pattern.pattern}"
-        return self._absent(key, value, default, f"{expected}, at most {max_length} characters")
+        if isinstance(value, str) and len(value) > max_length:
+            expected += f" of at most {max_length} characters"
+        return self._absent(key, value, default, expected)
 
     def name(self, key: str, check: Callable[[str], object], default: Any = REQUIRED) -> Any:
         """Return text that `check` raises no ValueError for."""
@@ -268,8 +274,10 @@ class Fields:
             and (kind is not int or not any(isinstance(item, bool) for item in value))
         ):
             return value
-        name = "values" if kind is None else f"{kind.__name__} values"
-        return self._absent(key, value, default, f"a list of at most {max_count} {name}")
+        expected = f"a list of {_PLURALS[kind]}"
+        if isinstance(value, (list, tuple)) and len(value) > max_count:
+            expected += f", at most {max_count}"
+        return self._absent(key, value, default, expected)
 
     def free(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the object under a key as it is: its form is free (depth and integers are bounded)."""
