@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.files import storage_errors, write_atomic
-from vrekit.core.names import NOT_UTF8_HINT, is_utf8
+from vrekit.core.names import MAX_REPRESENTATIONS, NOT_UTF8_HINT, is_utf8
 from vrekit.core.schema import FORMAT_VERSION
 from vrekit.core.spec import OutputSpec, RepresentationSpec, digest
 from vrekit.video.base import VideoInfo
@@ -180,7 +180,8 @@ class Manifest:
         """Return a manifest that knows these representations too; new stored ones get a group.
 
         Raises:
-            ConflictError: If a name is already there with other parameters; the message says what differs.
+            ConflictError: If a name is already there with other parameters; the message says what differs. Or if there
+                would be more than MAX_REPRESENTATIONS.
         """
         differences = []
         merged = dict(self.representations)
@@ -191,6 +192,11 @@ class Manifest:
             elif known.config_hash != record.config_hash:
                 lines = differences_between(name, known.identity, record.identity)
                 differences += [f"  {line}" for line in lines]
+        if len(merged) > MAX_REPRESENTATIONS:
+            raise ConflictError(
+                f"the dataset would have {len(merged)} representations (pictures count), at most {MAX_REPRESENTATIONS} fit",
+                hint="choose another output with -o for some of them",
+            )
         if differences:
             raise ConflictError(
                 "the dataset already has these representations with other settings:\n" + "\n".join(differences),

@@ -17,6 +17,8 @@ VIDEO_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]*")
 # Fields of every frame: keys of a batch and columns of a Lance table, beside those of the representations.
 RESERVED_NAMES = ("frame_index", "key", "pts_seconds", "run_id", "video_id")
 MAX_NAME_LENGTH = 100  # a tar header's name field holds 100 bytes; longer ones need extension records
+MAX_REPRESENTATIONS = 4096  # of a config or a dataset
+MAX_SUGGESTIONS = 20  # how many mistakes of one kind get a "did you mean": each looks at all names
 
 
 def check_representation_name(name: str) -> str:
