@@ -5,12 +5,13 @@ the name of a data file (which Lance itself takes as a name); and by a blob that
 wherever it leads.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_tree
+from vrekit.core.lance_errors import reading_lance
 
 if TYPE_CHECKING:
     import lance
@@ -32,11 +33,25 @@ def check_bases(table: "lance.LanceDataset", path: Path) -> None:
         raise DatasetError(f"{path} has files outside of the dataset, in {places}", hint=_COPY_HINT)
 
 
-def check_blobs(table: "lance.LanceDataset", path: Path, columns: Sequence[str]) -> None:
-    """Raise DatasetError if payloads of a table are URIs; it takes 0.3 seconds a million rows."""
+def check_blobs(
+    table: "lance.LanceDataset", path: Path, columns: Sequence[str], *, lost: Collection[int] = ()
+) -> None:
+    """Raise DatasetError if payloads of a table are URIs; it takes 0.3 seconds a million rows.
+
+    Args:
+        table: The table.
+        path: Where it lies.
+        columns: Its columns of payloads.
+        lost: Numbers of fragments that cannot be read, and are passed over.
+    """
     for column in columns:
-        if table.count_rows(filter=f"`{column}`.kind = {_URI_BLOB}"):
-            raise DatasetError(f"{path}: payloads of {column!r} lie outside of the dataset", hint=_COPY_HINT)
+        for fragment in table.get_fragments():
+            if fragment.fragment_id in lost:
+                continue
+            with reading_lance(path):
+                count = fragment.count_rows(f"`{column}`.kind = {_URI_BLOB}")
+            if count:
+                raise DatasetError(f"{path}: payloads of {column!r} lie outside of the dataset", hint=_COPY_HINT)
 
 
 def data_file(path: Path, name: str) -> Path:

@@ -44,7 +44,8 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         try:
             table = open_table(path)
             rows = lance_samples(folder, table=path, lost=lost, checked=False)
-            check_blobs(table, path, [column_name(name) for name in representations_of(table.schema)])
+            columns = [column_name(name) for name in representations_of(table.schema)]
+            check_blobs(table, path, columns, lost={fragment.fragment_id for fragment in lost})
         except DatasetError as error:
             code = "lost-table" if is_damage(error) else "table"
             checker.report.problems.append(Problem(code=code, path=name, message=error.message))
