@@ -362,3 +362,35 @@ class TestFiles:
         assert caught.value.mistakes == (
             f"{path}:2: representations.rgb.type: unknown type 'color/rbg' (did you mean 'color/rgb'?)",
         )
+
+
+class TestVeryLargeConfigs:
+    def test_there_is_an_end_to_representations(self) -> None:
+        text = "representations:\n" + "".join(f"  r{at}: {{type: x}}\n" for at in range(4097))
+        assert mistakes(text) == ["c.yaml:1: representations: 4097 representations; a config has at most 4096"]
+
+    def test_there_is_an_end_to_values(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(document, "MAX_VALUES", 1000)
+        assert mistakes(f"a: [{'1, ' * 1000}]") == ["c.yaml:1: more than 1000 values; a config has at most that many"]
+
+    def test_there_is_an_end_to_the_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text("# " + "x" * (1 << 20))
+        with pytest.raises(ConfigError, match="larger than 1 MiB"):
+            load_config(path)
+
+    def test_many_unknown_names_are_all_told(self) -> None:
+        text = "representations:\n" + "".join(f"  r{at}: {{type: color/rgb, deps: [s{at}0]}}\n" for at in range(1000))
+        found = mistakes(text)  # with a suggestion for each, this takes ten seconds
+        assert len(found) == 1000
+        assert "(did you mean 'r90'?)" in found[9]
+        assert "there is no representation 's9990'; there are r0, r1" in found[-1]
+
+    def test_many_cycles_are_told_in_part(self) -> None:
+        pairs = (
+            f"  a{at}: {{type: color/hsv, deps: [b{at}]}}\n  b{at}: {{type: color/hsv, deps: [a{at}]}}\n"
+            for at in range(500)
+        )
+        found = mistakes("representations:\n" + "".join(pairs))
+        assert len(found) == 20
+        assert found[0].endswith("in a cycle: a0 → b0 → a0")

@@ -17,7 +17,14 @@ from typing import Any, Self
 from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.files import open_regular, storage_errors, write_atomic
-from vrekit.core.names import NOT_UTF8_HINT, check_group, check_local, check_video_id, is_utf8
+from vrekit.core.names import (
+    MAX_REPRESENTATIONS,
+    NOT_UTF8_HINT,
+    check_group,
+    check_local,
+    check_video_id,
+    is_utf8,
+)
 from vrekit.core.schema import FORMAT_VERSION
 from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
 from vrekit.video.base import VideoInfo
@@ -26,7 +33,6 @@ MANIFEST_NAME = "dataset.json"
 ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
 WRITERS = ("lance", "webdataset")
 LAYOUTS = ("sample", "representation")
-MAX_REPRESENTATIONS = 4096
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _HINT = (
     "it is only ever replaced whole; restore it from a backup, or, if you changed it by hand, correct it and "
@@ -253,7 +259,8 @@ class Manifest:
         """Return a manifest that knows these representations too; new stored ones get a group.
 
         Raises:
-            ConflictError: If a name is already there with other parameters; the message says what differs.
+            ConflictError: If a name is already there with other parameters; the message says what differs. Or if there
+                would be more than MAX_REPRESENTATIONS.
         """
         differences = []
         merged = dict(self.representations)
@@ -264,6 +271,11 @@ class Manifest:
             elif known.config_hash != record.config_hash:
                 lines = differences_between(name, known.identity, record.identity)
                 differences += [f"  {line}" for line in lines]
+        if len(merged) > MAX_REPRESENTATIONS:
+            raise ConflictError(
+                f"the dataset would have {len(merged)} representations (pictures count), at most {MAX_REPRESENTATIONS} fit",
+                hint="choose another output with -o for some of them",
+            )
         if differences:
             raise ConflictError(
                 "the dataset already has these representations with other settings:\n" + "\n".join(differences),
