@@ -28,6 +28,8 @@ _ROW_GROUP = 128 * 1024  # rows
 _RANGE = re.compile(r"-([0-9]{8,})-([0-9]{8,})(-[0-9]+)?\Z")  # at the end of a shard's name
 _MANY = 16  # sidecars from which on they are read side by side, instead of the columns of each
 
+_TAR_BLOCK, _TAR_END = 512, 1024  # bytes that payloads are padded to, and of the blocks behind the last one
+
 _DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index")
 _SPLIT = ("pts_seconds", "compute_seconds", "encode_seconds")
 
@@ -233,9 +235,58 @@ _NO_FRAMES: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 def read_progress(folder: Path, video_id: str) -> Progress:
-    """Return which frames of a video are stored or failed, according to the committed shards."""
-    table = read_samples(folder, columns=("frame_index", "representation", "status"), video_ids=[video_id])
+    """Return which frames of a video are stored or failed, according to the committed shards.
+
+    Raises:
+        DatasetError: If metadata is damaged, or a tar is missing or too short; the message names it.
+    """
+    columns = ("frame_index", "representation", "status", *TAR_COLUMNS)
+    table = read_samples(folder, columns=columns, video_ids=[video_id])
+    short = short_tars(folder, table)
+    if short:
+        more = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
+        raise DatasetError(
+            f"{folder / short[0].tar} {short[0].problem}{more}",
+            hint=f"`vrekit validate --repair {folder}` takes out what is damaged; then `vrekit resume {folder}` "
+            "computes it again",
+        )
     return progress_of(table)
+
+
+@dataclass(frozen=True, slots=True)
+class ShortTar:
+    """A committed tar that is not whole: its path relative to the dataset, and what is wrong with it."""
+
+    tar: str
+    problem: str
+
+
+TAR_COLUMNS = ("byte_offset", "byte_size", "shard")  # what `short_tars` looks at
+
+
+def short_tars(folder: Path, table: pa.Table) -> list[ShortTar]:
+    """Return the tars that are missing or end before their payloads do: one `stat` a tar, nothing is read.
+
+    Args:
+        folder: The dataset.
+        table: Rows with (at least) TAR_COLUMNS.
+    """
+    shard, names = codes(table["shard"])
+    ends = np.zeros(len(names), np.int64)
+    last = numbers(table["byte_offset"], np.int64) + numbers(table["byte_size"], np.int64)
+    np.maximum.at(ends, shard[shard >= 0], last[shard >= 0])
+    found = []
+    for name, end in zip(names, ends.tolist(), strict=True):
+        if name.endswith(".tar"):
+            expected = -(-end // _TAR_BLOCK) * _TAR_BLOCK + _TAR_END
+            try:
+                size = (folder / name).stat().st_size
+            except FileNotFoundError:
+                found.append(ShortTar(name, "is missing, but its metadata is there"))
+                continue
+            if size < expected:
+                found.append(ShortTar(name, f"has {size} bytes, but its metadata says {expected}"))
+    return found
 
 
 def progress_of(table: pa.Table) -> Progress:

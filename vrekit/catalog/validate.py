@@ -15,7 +15,7 @@ from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationRep
 from vrekit.catalog.places import foreign_places
 from vrekit.catalog.row_checks import row_mistakes
 from vrekit.catalog.runs import RUNS_FOLDER, scan_runs
-from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, place_mistakes, read_unchecked_sidecar
+from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, place_mistakes, read_unchecked_sidecar, short_tars
 from vrekit.catalog.trust import is_code
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
@@ -121,6 +121,8 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
         problems.append(Problem(code="unreadable", path=name, message=f"it cannot be read: {error.strerror}"))
         return
     members, broken = _members(tar)
+    if not broken and (short := short_tars(folder, good)):
+        broken = f"it {short[0].problem}"
     if broken:
         problems.append(Problem(code="place", path=name, message=f"the tar is damaged: {broken}"))
     in_clips: list[dict[str, Any]] = []
