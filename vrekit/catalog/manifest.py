@@ -21,6 +21,7 @@ from vrekit.core.spec import OutputSpec, RepresentationSpec, digest
 from vrekit.video.base import VideoInfo
 
 MANIFEST_NAME = "dataset.json"
+COPY_NAME = "dataset.json.bak"  # the same bytes, for `vrekit repair`
 ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
 WRITERS = ("lance", "webdataset")
 
@@ -276,13 +277,13 @@ def differences_between(
     return lines
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of the dataset in `folder`.
+def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:
+    """Return the manifest of the dataset in `folder`, or with COPY_NAME, its copy.
 
     Raises:
         DatasetError: If there is none, it is damaged, or a newer vrekit wrote it; or its name is not UTF-8.
     """
-    path = folder / MANIFEST_NAME
+    path = folder / name
     if not is_utf8(folder):
         raise DatasetError(f"{folder} is not UTF-8 text", hint=NOT_UTF8_HINT)
     try:
@@ -294,9 +295,7 @@ def read_manifest(folder: Path) -> Manifest:
     except PermissionError:
         raise DatasetError(f"{path} may not be read", hint="check its permissions") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DatasetError(
-            f"{path} is damaged: {error}", hint="it is only ever replaced whole; restore it from a backup"
-        ) from None
+        raise DatasetError(f"{path} is damaged: {error}", hint=_RESTORE_HINT) from None
     version = data.get("format_version") if isinstance(data, dict) else None
     if not isinstance(version, int):
         raise DatasetError(f"{path} was not written by vrekit (it has no format_version)")
@@ -308,11 +307,16 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         return Manifest.from_json(data)
     except (KeyError, TypeError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged: {type(error).__name__} {error}") from error
+        raise DatasetError(f"{path} is damaged: {type(error).__name__} {error}", hint=_RESTORE_HINT) from error
+
+
+_RESTORE_HINT = f"`vrekit repair DATASET` restores it from {COPY_NAME}"
 
 
 def _no_dataset(folder: Path) -> DatasetError:
     """Return the error for a folder without a manifest."""
+    if (folder / COPY_NAME).exists():
+        return DatasetError(f"{folder} has lost its {MANIFEST_NAME}", hint=_RESTORE_HINT)
     try:
         origin = json.loads((folder / ORIGIN_NAME).read_bytes())
         command = "transcode" if "transcode" in origin["options"] else "merge"
@@ -344,6 +348,11 @@ def manifest_lock(folder: Path) -> Iterator[None]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace `dataset.json`; call it with `manifest_lock` held."""
-    text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False)
-    write_atomic(folder / MANIFEST_NAME, text.encode() + b"\n")
+    """Replace `dataset.json` and its copy; call it with `manifest_lock` held.
+
+    Only a dataset that is there already gets the copy first: a copy without a dataset would look like a loss.
+    """
+    data = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False).encode() + b"\n"
+    names = [MANIFEST_NAME, COPY_NAME]
+    for name in reversed(names) if (folder / MANIFEST_NAME).exists() else names:
+        write_atomic(folder / name, data)

@@ -139,15 +139,27 @@ def read_runs(folder: Path) -> list[RunRecord]:
     Raises:
         DatasetError: If one is damaged; the message names the file.
     """
-    records = []
-    for path in sorted((folder / RUNS_FOLDER).glob("*.json")):
-        try:
-            records.append(RunRecord.from_json(json.loads(path.read_bytes())))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(
-                f"{path} is damaged: {error}", hint="move it away: a run's record is not needed to read the data"
-            ) from error
-    return records
+    return [read_run(path) for path in run_files(folder)]
+
+
+def run_files(folder: Path) -> list[Path]:
+    """Return the files of all run records of a dataset, oldest first."""
+    return sorted((folder / RUNS_FOLDER).glob("*.json"))
+
+
+def read_run(path: Path) -> RunRecord:
+    """Return the record of one run.
+
+    Raises:
+        DatasetError: If it is damaged; the message names the file.
+    """
+    try:
+        return RunRecord.from_json(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{path} is damaged: {error}",
+            hint="`vrekit repair DATASET` sets it aside: a run's record is not needed to read the data",
+        ) from error
 
 
 def config_folders(folder: Path) -> tuple[Path, ...]:

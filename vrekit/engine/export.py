@@ -6,10 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import RepresentationTotals, RunRecord, new_run, read_runs, write_run
-from vrekit.core.errors import DatasetError
+from vrekit.catalog.samples import read_progress
+from vrekit.core.errors import DatasetError, LockedError
 from vrekit.engine.pipeline import Pipeline
+from vrekit.engine.plan import Plan
 from vrekit.engine.preparation import Preparation, prepare
 from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import ExportRequest
@@ -111,8 +115,14 @@ def recorded_requests(dataset: Path) -> list[ExportRequest]:
     Raises:
         DatasetError: If no run is recorded.
     """
+    recorded = read_runs(dataset)
+    if not recorded:
+        raise DatasetError(
+            f"{dataset} has no runs to resume: no export came as far as its first frame",
+            hint="the same `vrekit export …` command again goes on",
+        )
     # an import (`convert --from vre`) cannot be computed again
-    runs = [run for run in read_runs(dataset) if "representations" in run.request]
+    runs = [run for run in recorded if "representations" in run.request]
     # A video that was moved is where a later run found it.
     moved_to = {run.video_id: run.request["video"] for run in runs if Path(run.request["video"]).exists()}
     requests: dict[str, ExportRequest] = {}
@@ -186,7 +196,11 @@ def _run_recorded(
     status: str = "failed"
     message: str | None = None
     try:
-        pipeline.run()
+        try:
+            pipeline.run()
+        except LockedError:
+            if not _is_stored(request.dataset, plan):  # by now the other process may have done its part
+                raise
         writer.close()
         status = "done"
     except KeyboardInterrupt:
@@ -214,6 +228,12 @@ def _run_recorded(
         failures=pipeline.tally.failures,
         elapsed_seconds=elapsed,
     )
+
+
+def _is_stored(dataset: Path, plan: Plan) -> bool:
+    """Return whether everything of a plan is stored, by whatever process."""
+    progress = read_progress(dataset, plan.video_id)
+    return all(np.isin(frames, progress.done_frames(name)).all() for name, frames in plan.missing.items())
 
 
 def _write_end(dataset: Path, record: RunRecord) -> None:

@@ -38,7 +38,7 @@ class _LogFile(logging.FileHandler):
         if self.stream is not None:
             super().emit(record)
 
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the name is logging's
+    def handleError(self, record: logging.LogRecord) -> None:  # the name is logging's
         """Give the file up, and say so where messages go that no handler takes: to stderr."""
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
@@ -57,7 +57,7 @@ class _LogFile(logging.FileHandler):
             self._give_up()
 
     def _give_up(self) -> None:
-        stream, self.stream = self.stream, None  # type: ignore[assignment]  # typeshed: never None
+        stream, self.stream = self.stream, None
         with suppress(OSError):
             if stream is not None:
                 stream.close()
