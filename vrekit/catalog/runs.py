@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 RUNS_FOLDER = "runs"
 _REPORTED_PACKAGES = ("numpy", "opencv-python-headless", "pyarrow", "torch", "torchcodec", "imagecodecs", "pcodec")
 MAX_FAILURES_LISTED = 100
-DAMAGED_RUN_HINT = "move it away: a run's record is not needed to read the data"
+DAMAGED_RUN_HINT = "`vrekit repair DATASET` sets it aside: a run's record is not needed to read the data"
 
 RunStatus = Literal["running", "done", "interrupted", "failed"]
 
@@ -174,24 +174,42 @@ def scan_runs(folder: Path) -> tuple[list[RunRecord], list[DatasetError]]:
         DatasetError: If the folder of the runs is none of the dataset's.
     """
     records, damaged = [], []
-    runs = folder / RUNS_FOLDER
-    names = sorted(os.listdir(runs)) if check_folder(runs) else []
-    for path in (runs / name for name in names if name.endswith(".json") and name[0] != "."):
+    for path in run_files(folder):
         try:
-            records.append(_read_run(path))
+            records.append(read_run(path))
         except FileNotFoundError:
             continue  # moved away meanwhile
         except DatasetError as error:
             damaged.append(error)
-        except OSError as error:
-            damaged.append(
-                DatasetError(f"{path} cannot be read: {os.strerror(error.errno or 0)}", hint=DAMAGED_RUN_HINT)
-            )
     return records, damaged
 
 
-def _read_run(path: Path) -> RunRecord:
-    fields = read_document(path, hint=DAMAGED_RUN_HINT).fields
+def run_files(folder: Path) -> list[Path]:
+    """Return the files of all run records of a dataset, oldest first.
+
+    Raises:
+        DatasetError: If the folder of the runs is none of the dataset's.
+    """
+    runs = folder / RUNS_FOLDER
+    names = sorted(os.listdir(runs)) if check_folder(runs) else []
+    return [runs / name for name in names if name.endswith(".json") and name[0] != "."]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Return the record of one run.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DatasetError: If it is damaged or cannot be read; the message names the file.
+    """
+    try:
+        fields = read_document(path, hint=DAMAGED_RUN_HINT).fields
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read: {os.strerror(error.errno or 0).lower()}", hint=DAMAGED_RUN_HINT
+        ) from None
     record = RunRecord.from_json(fields)
     if record.run_id != path.stem:
         raise fields.error(f"it is the record of run {record.run_id!r}")
