@@ -24,6 +24,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"run_id": "../../x"}, "run_id is '../../x'"),
     ({"run_id": "a\nb"}, r"run_id is 'a\\nb'"),
     ({"status": "well"}, "status is 'well'"),
+    ({"status": "failed"}, "but it has a payload"),
     ({"codec": None}, "it has no codec"),
     ({"dtype": None}, "it has no dtype"),
     ({"shape": None}, "it has no shape"),

@@ -172,8 +172,10 @@ class PayloadChecker:
 
         Problems are frames of one video that have different shapes; warnings are values that do not fit the manifest.
         """
+        known = {(one.video_id, one.frame_index, one.representation) for one in self.report.problems}
         for row, message in self._values.shape_problems():
-            self.problem(row, "layout", message)
+            if (row["video_id"], row["frame_index"], row["representation"]) not in known:
+                self.problem(row, "layout", message)
         for name, message in self._values.shape_warnings():
             self.report.warnings.append(_of_manifest("values", (None, name), None, message))
         self.report.warnings += [

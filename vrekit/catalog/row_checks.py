@@ -162,11 +162,13 @@ def _outside(name: str, values: NDArray[np.int64], high: int) -> Iterator[Mistak
 
 
 def _without_payload(table: pa.Table) -> Iterator[Mistake]:
-    """Yield the stored rows that lack something a payload needs."""
+    """Yield the stored rows that lack something a payload needs, and the failed ones that have one."""
     lacking = [name for name in _PAYLOAD if name in table.column_names and table[name].null_count]
-    if not lacking:
-        return
     is_ok = numbers(pc.equal(table["status"], pa.scalar("ok")).fill_null(False), np.bool_)
+    if "byte_size" in table.column_names and not is_ok.all():
+        rows = ~is_ok & is_valid(table["byte_size"])
+        if rows.any():
+            yield rows, "status is not 'ok', but it has a payload"
     for name in lacking:
         rows = is_ok & ~is_valid(table[name])
         if rows.any():

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from vrekit.catalog.index import indexed_rows
 from vrekit.catalog.lance_metadata import damaged_indexes, damaged_tags
-from vrekit.catalog.lance_places import check_blobs
+from vrekit.catalog.lance_places import ForeignFilesError, check_blobs
 from vrekit.catalog.lance_samples import (
     OPEN_FOLDER,
     PARTIAL_SUFFIX,
@@ -44,10 +44,9 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         try:
             table = open_table(path)
             rows = lance_samples(folder, table=path, lost=lost, checked=False)
-            columns = [column_name(name) for name in representations_of(table.schema)]
-            check_blobs(table, path, columns, lost={fragment.fragment_id for fragment in lost})
+            check_blobs(table, path, [column_name(name) for name in representations_of(table.schema)])
         except DatasetError as error:
-            code = "lost-table" if is_damage(error) else "table"
+            code = "lost-table" if is_damage(error) and not isinstance(error, ForeignFilesError) else "table"
             checker.report.problems.append(Problem(code=code, path=name, message=error.message))
             continue
         checker.report.problems += _metadata_problems(table, path, name)

@@ -186,9 +186,11 @@ class _Repair:
         # A problem is told once of a payload that frames share, with the first of them.
         bad = {number for number, key in zip(payload_of.tolist(), keys, strict=True) if key in bad_keys}
         with os.fdopen(open_regular(tar), "rb") as file:
+            tar_bytes = os.fstat(file.fileno()).st_size
             for number in np.flatnonzero(payload_of == np.arange(len(table))).tolist():
                 row = rows[number]
-                data = os.pread(file.fileno(), row["byte_size"], row["byte_offset"])
+                end = min(row["byte_offset"] + row["byte_size"], tar_bytes)
+                data = os.pread(file.fileno(), max(end - row["byte_offset"], 0), row["byte_offset"])
                 if number in bad or len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
                     bad.add(number)
                     self._put(row, data, note=keys[number] not in elsewhere)
