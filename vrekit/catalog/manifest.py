@@ -185,7 +185,7 @@ class Manifest:
             shard_size_bytes=fields.integer("shard_size_bytes", low=1),
             videos={
                 video_id: VideoInfo.from_json(info)
-                for video_id, info in fields.each("videos", check_name=check_video_id).items()
+                for video_id, info in fields.each_of("videos", check_name=check_video_id)
             },
             representations={name: RepresentationRecord.from_json(record) for name, record in records.items()},
         )
