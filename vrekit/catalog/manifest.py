@@ -19,14 +19,13 @@ from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.files import open_regular, storage_errors, write_atomic
 from vrekit.core.names import NOT_UTF8_HINT, check_group, check_video_id, is_utf8
 from vrekit.core.schema import FORMAT_VERSION
-from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
+from vrekit.core.spec import MAX_REPRESENTATIONS, OutputSpec, RepresentationSpec, check_output_name, digest
 from vrekit.video.base import VideoInfo
 
 MANIFEST_NAME = "dataset.json"
 ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
 WRITERS = ("lance", "webdataset")
 LAYOUTS = ("sample", "representation")
-MAX_REPRESENTATIONS = 4096
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _HINT = (
     "it is only ever replaced whole; restore it from a backup, or, if you changed it by hand, correct it and "
