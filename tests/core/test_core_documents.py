@@ -61,6 +61,7 @@ def test_without_its_checksum_it_may_be_edited() -> None:
         (b'{"a": -9223372036854775809}', "an integer beyond 64 bits"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested"),
         (b'{"a":' * 66 + b"1" + b"}" * 66, f"nested deeper than {MAX_DEPTH} levels"),
+        (b'{"a": [' + b"[]," * (1 << 23) + b"1]}", "more than 8388608 values"),
         (b'{"checksum": 5}', "its checksum cannot be read"),
         (b'{"checksum": "crc32:00000000", "a": 1}', "its checksum cannot be read"),
         (b'{"checksum": "crc32:00000000"}', "do not give its checksum"),

@@ -21,6 +21,7 @@ from vrekit.core.files import read_regular
 CHECKSUM_KEY = "checksum"
 MAX_DOCUMENT_BYTES = 256 << 20
 MAX_DEPTH = 64
+MAX_VALUES = 1 << 23  # or memory would grow to many times the file's size: `[[],[],…`
 MAX_INTEGER = 2**63 - 1
 MAX_FLOAT = sys.float_info.max
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1  # of free-form values, such as seeds
@@ -58,7 +59,7 @@ def document_bytes(data: Mapping[str, Any], where: str = "the file") -> bytes:
     _check_values(data, f"{where} cannot be written", None)
     whole = json.dumps({**data, CHECKSUM_KEY: f"crc32:{_NO_DIGITS}"}, indent=2, ensure_ascii=False)
     text = whole.encode() + b"\n"
-    if len(text) > MAX_DOCUMENT_BYTES:
+    if len(text) > MAX_DOCUMENT_BYTES or _has_too_many_values(text):
         raise DatasetError(f"{where} cannot be written: it would have {len(text)} bytes, more than are read")
     at = text.rindex(_NO_DIGITS.encode())
     return text[:at] + b"%08x" % zlib.crc32(text) + text[at + len(_NO_DIGITS) :]
@@ -80,6 +81,8 @@ def read_document(path: Path, *, hint: str = _EDITED_HINT) -> Document:
 
 def parse_document(text: bytes, where: str, *, hint: str = _EDITED_HINT) -> Document:
     """Return the JSON object that `text` is; errors as in `read_document`, `where` names it in messages."""
+    if _has_too_many_values(text):
+        raise DatasetError(f"{where} is damaged: it has more than {MAX_VALUES} values", hint=hint)
     tail = _TAIL.search(text, max(0, len(text) - _TAIL_BYTES))
     if tail is not None:
         first, last = tail.span(1)
@@ -92,6 +95,10 @@ def parse_document(text: bytes, where: str, *, hint: str = _EDITED_HINT) -> Docu
     if data.pop(CHECKSUM_KEY, None) is not None and tail is None:
         raise DatasetError(f"{where} is damaged: its checksum cannot be read", hint=hint)
     return Document(Fields(data, where, hint=hint), tail is not None)
+
+
+def _has_too_many_values(text: bytes) -> bool:
+    return len(text) > MAX_VALUES and sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES
 
 
 def parse_json(text: bytes | str, where: str, *, hint: str | None = None) -> Any:
