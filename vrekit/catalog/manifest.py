@@ -26,7 +26,7 @@ from vrekit.core.names import (
     is_utf8,
 )
 from vrekit.core.schema import FORMAT_VERSION
-from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
+from vrekit.core.spec import MAX_REPRESENTATIONS, OutputSpec, RepresentationSpec, check_output_name, digest
 from vrekit.video.base import VideoInfo
 
 MANIFEST_NAME = "dataset.json"
@@ -189,7 +189,7 @@ class Manifest:
             shard_size_bytes=fields.integer("shard_size_bytes", low=1),
             videos={
                 video_id: VideoInfo.from_json(info)
-                for video_id, info in fields.each("videos", check_name=check_video_id).items()
+                for video_id, info in fields.each_of("videos", check_name=check_video_id)
             },
             representations={name: RepresentationRecord.from_json(record) for name, record in records.items()},
         )
