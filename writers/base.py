@@ -4,10 +4,12 @@ A dataset is written cell by cell: a cell is a fixed range of frame numbers of o
 representations. One process at a time owns a cell; its samples come in rising frame order.
 """
 
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self
 
+from vrekit.core.names import GROUP
 from vrekit.core.schema import SampleRow
 
 
@@ -144,3 +146,11 @@ class DatasetWriter(ABC):
     @abstractmethod
     def close(self) -> None:
         """Finish what spans cells (indexes, versions), of earlier runs too that were killed before they did."""
+
+
+def cell_of(stem: str, video_id: str, shard_frames: int) -> Cell | None:
+    """Return the cell whose working files are named `<group>-<first frame>`, None for what is no such name."""
+    group, _, first = stem.rpartition("-")
+    if not GROUP.fullmatch(group) or not re.fullmatch("[0-9]{1,18}", first):
+        return None
+    return Cell(video_id, group, int(first), int(first) + shard_frames - 1)

@@ -40,6 +40,7 @@ from vrekit.writers.stored_rows import STORED_SCHEMA, is_among, stored_only
 
 if TYPE_CHECKING:
     import lance
+    from lance.fragment import FragmentMetadata
     from lance.lance import CleanupStats
 
 logger = logging.getLogger(__name__)
@@ -110,6 +111,7 @@ class LanceTable:
                     self.clean_up(dataset, KEEP_VERSIONS, delete_unverified=True)
                 os.pwrite(descriptor, b"unfinished", 0)
                 yield dataset
+                self._check_latest()
                 os.ftruncate(descriptor, 0)  # not when something was raised
             finally:
                 os.close(descriptor)
@@ -139,6 +141,12 @@ class LanceTable:
         self._move_aside(file for version, file in version_files(self.path).items() if not self._opens(version))
         repair_tags(dataset)  # of the versions that went
         return clean_up()
+
+    def _check_latest(self) -> None:
+        """Raise an OSError if the latest version cannot be opened: Lance overlooks that a disk is full."""
+        version, file = next(iter(version_files(self.path).items()))
+        if not self._opens(version):
+            raise OSError(errno.ENOSPC, f"{file} was not written")
 
     def _opens(self, version: int) -> bool:
         try:
@@ -194,9 +202,14 @@ class LanceTable:
 
         with self.locked() as dataset:
             run_ids: dict[str, None] = {}
-            batches = _batches(
-                _without_stored(tables, _stored(dataset, self.path, cell), run_ids), read, dataset.schema
-            )
+            sizes: list[int] = []
+
+            def read_noted(offset: int, size: int) -> bytes:
+                sizes.append(size)
+                return read(offset, size)
+
+            new = _without_stored(tables, _stored(dataset, self.path, cell), run_ids)
+            batches = _batches(new, read_noted, dataset.schema)
             first = next(batches, None)
             if first is not None:
                 known = self.files()
@@ -207,6 +220,9 @@ class LanceTable:
                     data_storage_version=STORAGE_VERSION,
                     enable_stable_row_ids=True,
                 )
+                check_data_files(self.path, fragments)
+                if blob_bytes(self.path, fragments) not in _possible_blob_bytes(sizes):
+                    raise OSError(errno.ENOSPC, f"{self.path}: payloads were not written")
                 known = self.sync(known)
                 self._mark_untidy(run_ids)  # before the commit: whatever comes now, somebody tidies
                 dataset = LanceDataset.commit(
@@ -215,6 +231,25 @@ class LanceTable:
                 self.sync(known)
             for run_id in run_ids:
                 tag(dataset, run_id)
+
+
+def check_data_files(table: Path, fragments: "Iterable[FragmentMetadata]") -> None:
+    """Raise an OSError if a data file is shorter than Lance says: it overlooks errors of its last write."""
+    for file in (file for fragment in fragments for file in fragment.files):
+        size = (table / "data" / file.path).stat().st_size
+        if size != file.file_size_bytes:
+            raise OSError(errno.ENOSPC, f"data/{file.path} has {size} of {file.file_size_bytes} bytes")
+
+
+def blob_bytes(table: Path, fragments: "Iterable[FragmentMetadata]") -> int:
+    """Return the bytes in the blob files of fragments; a data file itself has the small payloads."""
+    folders = [(table / "data" / file.path).with_suffix("") for fragment in fragments for file in fragment.files]
+    return sum(blob.stat().st_size for folder in folders if folder.is_dir() for blob in folder.iterdir())
+
+
+def _possible_blob_bytes(sizes: Collection[int]) -> set[int]:
+    """Return the bytes that blob files can have in all: the payloads from some size on are there, end to end."""
+    return {0, *np.cumsum(sorted(sizes, reverse=True)).tolist()}
 
 
 def _stored(dataset: "lance.LanceDataset", path: Path, cell: Cell) -> pa.Table:

@@ -20,7 +20,7 @@ from vrekit.catalog.lance_samples import OPEN_FOLDER, PARTIAL_SUFFIX, TABLES_FOL
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
 from vrekit.core.files import make_folder, storage_errors
-from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
+from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample, cell_of
 from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.lance_table import LanceTable
@@ -53,8 +53,9 @@ class LanceWriter(DatasetWriter):
     def sweep(self, video_id: str) -> None:
         """See DatasetWriter."""
         for partial in sorted((self.folder / TABLES_FOLDER / OPEN_FOLDER / video_id).glob(f"*.{PARTIAL_SUFFIX}")):
-            group, _, first = partial.name.removesuffix(f".{PARTIAL_SUFFIX}").rpartition("-")
-            cell = Cell(video_id, group, int(first), int(first) + self.shard_frames - 1)
+            cell = cell_of(partial.name.removesuffix(f".{PARTIAL_SUFFIX}"), video_id, self.shard_frames)
+            if cell is None:
+                continue
             try:
                 # Opening recovers the cell, which drops a partial that is committed already.
                 self.open_cell(cell).suspend()

@@ -22,7 +22,7 @@ from vrekit.core.errors import LockedError
 from vrekit.core.files import fsync_folder, make_folder, storage_errors, write_atomic
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
-from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample
+from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample, cell_of
 from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.stored_rows import STORED_COLUMNS
@@ -46,10 +46,12 @@ class WebDatasetWriter(DatasetWriter):
     def sweep(self, video_id: str) -> None:
         """See DatasetWriter."""
         for partial in sorted((self.folder / SHARDS_FOLDER / video_id).glob(f".*.{PARTIAL_SUFFIX}")):
-            group, _, first = partial.name[1:].removesuffix(f".{PARTIAL_SUFFIX}").rpartition("-")
+            cell = cell_of(partial.name[1:].removesuffix(f".{PARTIAL_SUFFIX}"), video_id, self.shard_frames)
+            if cell is None:
+                continue
             try:
                 # Opening recovers the cell, which drops a partial that is committed already.
-                self.open_cell(Cell(video_id, group, int(first), int(first) + self.shard_frames - 1)).suspend()
+                self.open_cell(cell).suspend()
             except LockedError:
                 continue
 

@@ -75,47 +75,47 @@ def stored_json() -> dict[str, Any]:
 EVIL_NAMES = ["../x", "a/b", "", ".", "..", "a\nb", "a\0b", "é", "x" * 300, "/x"]
 
 
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        *(("representations.rgb.group", name) for name in [*EVIL_NAMES, "a-b", "a.b", None, 1]),
-        *(("representations.rgb.suffix", name) for name in [*EVIL_NAMES, "../../x", ".png", "png.", "a..b", None, []]),
-        *(("representations.rgb.spec.name", name) for name in [*EVIL_NAMES, "canny", None, 1]),
-        *(("format_version", value) for value in [-1, 0, True, 1.0, "1", None, 3, 2**63]),
-        *(("writer", value) for value in ["../x", "tar", None, ["lance"]]),
-        *(("layout", value) for value in ["samples", None, {}]),
-        *(("shard_frames", value) for value in [0, -5, True, 1.5, 2**54, None]),
-        *(("shard_size_bytes", value) for value in [0, -5, False, "1GB"]),
-        *(("videos.a.frame_count", value) for value in [-1, 1e9, True, 2**54, None]),
-        *(("videos.a.height", value) for value in [-1, 2**21, "2"]),
-        *(("videos.a.fps", value) for value in [-1, True, float("nan"), float("inf"), "10"]),
-        ("videos.a.uri", None),
-        ("videos.a", []),
-        ("videos", []),
-        *(("representations.rgb.codec", value) for value in [[1, 2], "png", 5, {"id": 5}, {"id": ["png"]}]),
-        *(("representations.rgb.config_hash", value) for value in ["0" * 16, None, 5]),
-        *(("representations.rgb.identity", value) for value in [None, [], {"type": "other"}]),
-        *(("representations.rgb.stored.kind", value) for value in ["colour", None, []]),
-        *(
-            ("representations.rgb.stored.dtype", value)
-            for value in ["i1,(99999999999)f8", "(99999999999)f8", "O", "object", "V8", "f8,f8", "U10", "os:system", 5]
-        ),
-        *(
-            ("representations.rgb.stored.shape", value)
-            for value in [[2, 3], [-1, 3, 3], [2**31, 1, 1], [2**20, 2**20, 3], [True, 3, 3], [1.5, 3, 3], 5, None]
-        ),
-        *(("representations.rgb.stored.axes", value) for value in ["HW", 5, None, "../"]),
-        *(("representations.rgb.stored.value_range", value) for value in [[0], [0, "1"], [0, float("nan")], 5]),
-        *(("representations.rgb.stored.classes", value) for value in [5, [5], "ab"]),
-        *(("representations.rgb.stored.color_map", value) for value in [[5], [[0, 0]], [[0, 0, 256]], [["0", 0, 0]]]),
-        *(("representations.rgb.spec.output_size", value) for value in [[5], [0, 5], [10**6, 10**6], [True, 5], "5"]),
-        *(("representations.rgb.spec.dependencies", value) for value in ["rgb", [5], ["../x"]]),
-        *(("representations.rgb.spec.params", value) for value in [None, [], 5]),
-        ("representations.rgb.clips", 1),
-        ("representations.hsv.group", "all"),
-        ("representations.hsv.suffix", "png"),
-        ("representations.hsv.codec", {"id": "png"}),
+BAD_VALUES: dict[str, list[Any]] = {
+    "format_version": [-1, 0, True, 1.0, "1", None, 3, 2**63],
+    "writer": ["../x", "tar", None, ["lance"]],
+    "layout": ["samples", None, {}],
+    "shard_frames": [0, -5, True, 1.5, 2**54, None],
+    "shard_size_bytes": [0, -5, False, "1GB"],
+    "videos": [[]],
+    "videos.a": [[]],
+    "videos.a.uri": [None],
+    "videos.a.frame_count": [-1, 1e9, True, 2**54, None],
+    "videos.a.height": [-1, 2**21, "2"],
+    "videos.a.fps": [-1, True, float("nan"), float("inf"), "10"],
+    "representations.rgb.group": [*EVIL_NAMES, "a-b", "a.b", None, 1],
+    "representations.rgb.suffix": [*EVIL_NAMES, "../../x", ".png", "png.", "a..b", None, []],
+    "representations.rgb.clips": [1],
+    "representations.rgb.codec": [[1, 2], "png", 5, {"id": 5}, {"id": ["png"]}],
+    "representations.rgb.config_hash": ["0" * 16, None, 5],
+    "representations.rgb.identity": [None, [], {"type": "other"}],
+    "representations.rgb.spec.name": [*EVIL_NAMES, "canny", None, 1],
+    "representations.rgb.spec.output_size": [[5], [0, 5], [10**6, 10**6], [True, 5], "5"],
+    "representations.rgb.spec.dependencies": ["rgb", [5], ["../x"]],
+    "representations.rgb.spec.params": [None, [], 5],
+    "representations.rgb.stored.kind": ["colour", None, []],
+    "representations.rgb.stored.dtype": [
+        *("i1,(99999999999)f8", "(99999999999)f8", "O", "object", "V8", "f8,f8", "U10", "os:system", 5)
     ],
+    "representations.rgb.stored.shape": [
+        *([2, 3], [-1, 3, 3], [2**31, 1, 1], [2**20, 2**20, 3], [True, 3, 3], [1.5, 3, 3], 5, None)
+    ],
+    "representations.rgb.stored.axes": ["HW", 5, None, "../"],
+    "representations.rgb.stored.value_range": [[0], [0, "1"], [0, float("nan")], 5],
+    "representations.rgb.stored.classes": [5, [5], "ab"],
+    "representations.rgb.stored.color_map": [[5], [[0, 0]], [[0, 0, 256]], [["0", 0, 0]]],
+    "representations.hsv.group": ["all"],
+    "representations.hsv.suffix": ["png"],
+    "representations.hsv.codec": [{"id": "png"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"), [(place, value) for place, values in BAD_VALUES.items() for value in values]
 )
 def test_a_value_that_cannot_be_is_one_clear_error(tmp_path: Path, place: str, value: object) -> None:
     data = stored_json()

@@ -1,6 +1,7 @@
 """JSON files with a checksum: every flipped bit is found, and untrusted text gives one clear error."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,7 @@ def test_without_its_checksum_it_may_be_edited() -> None:
         (b'{"a": -9223372036854775809}', "an integer beyond 64 bits"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "nested"),
         (b'{"a":' * 66 + b"1" + b"}" * 66, f"nested deeper than {MAX_DEPTH} levels"),
+        (b'{"a": [' + b"[]," * (1 << 23) + b"1]}", "more than 8388608 values"),
         (b'{"checksum": 5}', "its checksum cannot be read"),
         (b'{"checksum": "crc32:00000000", "a": 1}', "its checksum cannot be read"),
         (b'{"checksum": "crc32:00000000"}', "do not give its checksum"),
@@ -88,7 +90,7 @@ def test_fields_check_types_and_ranges() -> None:
     assert fields.integer("null", None) is None
     assert fields.text("text", max_length=1) == "x"
     assert fields.list_of("absent", []) == []
-    for access, problem in [
+    cases: list[tuple[Callable[[], object], str]] = [
         (lambda: fields.integer("true"), "'true' is True, expected an integer"),
         (lambda: fields.integer("one", low=2), "'one' is 1, expected an integer from 2"),
         (lambda: fields.integer("null", 7), "'null' is null, expected an integer"),
@@ -101,7 +103,8 @@ def test_fields_check_types_and_ranges() -> None:
         (lambda: fields.flag("one"), "'one' is 1, expected true or false"),
         (lambda: fields.items("list", kind=int), "'list' is a list, expected a list of integers"),
         (lambda: fields.fields("list"), "'list' is a list, expected an object"),
-    ]:
+    ]
+    for access, problem in cases:
         with pytest.raises(DatasetError) as caught:
             access()
         assert caught.value.message.startswith("a is damaged: ")

@@ -100,7 +100,7 @@ def test_exporting_into_a_strangers_dataset_proves_nothing_of_its_own_code(
         record = manifest["representations"]["mine"] | {"codec": None, "suffix": None, "group": None}
         manifest["representations"]["evil"] = json.loads(json.dumps(record).replace('"mine"', '"evil"'))
     run = next((exported / "runs").glob("*.json"))
-    later = shutil.copy(run, exported / "runs" / "99990101T000000000-000000.json")
+    later = Path(shutil.copy(run, exported / "runs" / "99990101T000000000-000000.json"))
     with edited(later) as changed:
         changed["run_id"] = later.stem
         changed["request"]["config_folder"] = str(stranger)

@@ -38,6 +38,8 @@ def serve(shim: str) -> None:
 
 
 def _import_everything() -> None:
+    import lance.fragment
+    import lance.optimize  # noqa: F401
 
     import vrekit.catalog.validate
     import vrekit.cli.app

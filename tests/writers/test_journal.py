@@ -210,6 +210,7 @@ def test_a_timer_flushes_what_nobody_follows(tmp_path: Path, monkeypatch: pytest
         append(shard, frame)
         assert eventually(lambda count=frame + 1: lines.read_bytes().count(b"\n") == count)  # type: ignore[misc]
     assert (tmp_path / "a.payloads").stat().st_size == shard.size
+    shard.flush()  # waits until the timer's flush has ended
     assert [row["frame_index"] for row in rows_of(shard)] == [0, 1, 2, 3]
     shard.close()
 

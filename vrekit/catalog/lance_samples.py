@@ -18,6 +18,7 @@ failed and were stored later has several rows; a representation that a row is no
 """
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -97,11 +98,12 @@ def is_table(path: Path) -> bool:
 
 def version_files(path: Path) -> dict[int, Path]:
     """Return the files of a table's versions by number, the latest first."""
+    folder = path / "_versions"
     files = {}
-    for file in path.glob("_versions/*.manifest"):
-        if re.fullmatch(r"[0-9]{1,20}", file.stem):
-            number = int(file.stem)
-            files[_LAST_VERSION - number if len(file.stem) == 20 else number] = file
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if found := re.fullmatch(r"([0-9]{1,20})\.manifest", name):
+            number = int(found[1])
+            files[_LAST_VERSION - number if len(found[1]) == 20 else number] = folder / name
     return dict(sorted(files.items(), reverse=True))
 
 

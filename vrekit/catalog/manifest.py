@@ -26,18 +26,16 @@ from vrekit.core.names import (
     is_utf8,
 )
 from vrekit.core.schema import FORMAT_VERSION
-from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
+from vrekit.core.spec import MAX_REPRESENTATIONS, OutputSpec, RepresentationSpec, check_output_name, digest
 from vrekit.video.base import VideoInfo
 
 MANIFEST_NAME = "dataset.json"
+COPY_NAME = "dataset.json.bak"  # the same bytes, for `vrekit repair`
 ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
 WRITERS = ("lance", "webdataset")
 LAYOUTS = ("sample", "representation")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_HINT = (
-    "it is only ever replaced whole; restore it from a backup, or, if you changed it by hand, correct it and "
-    'delete its line "checksum"'
-)
+_HINT = "`vrekit repair DATASET` restores it; if you changed it by hand, correct it and delete its line \"checksum\""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +189,7 @@ class Manifest:
             shard_size_bytes=fields.integer("shard_size_bytes", low=1),
             videos={
                 video_id: VideoInfo.from_json(info)
-                for video_id, info in fields.each("videos", check_name=check_video_id).items()
+                for video_id, info in fields.each_of("videos", check_name=check_video_id)
             },
             representations={name: RepresentationRecord.from_json(record) for name, record in records.items()},
         )
@@ -361,14 +359,14 @@ def differences_between(
     return lines
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of the dataset in `folder`.
+def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:
+    """Return the manifest of the dataset in `folder`, or with COPY_NAME, its copy.
 
     Raises:
         DatasetError: If there is none, it is damaged, or a newer vrekit wrote it; or its name is not UTF-8.
     """
     check_local(folder)
-    path = folder / MANIFEST_NAME
+    path = folder / name
     if not is_utf8(folder):
         raise DatasetError(f"{folder} is not UTF-8 text", hint=NOT_UTF8_HINT)
     try:
@@ -392,6 +390,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _no_dataset(folder: Path) -> DatasetError:
     """Return the error for a folder without a manifest."""
+    if (folder / COPY_NAME).exists():
+        return DatasetError(f"{folder} has lost its {MANIFEST_NAME}", hint="`vrekit repair DATASET` restores it")
     try:
         origin = read_document(folder / ORIGIN_NAME).fields
         command = "transcode" if "transcode" in origin.free("options") else "merge"
@@ -424,8 +424,14 @@ def manifest_lock(folder: Path) -> Iterator[None]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace `dataset.json`; call it with `manifest_lock` held."""
+    """Replace `dataset.json` and its copy; call it with `manifest_lock` held.
+
+    Only a dataset that is there already gets the copy first: a copy without a dataset would look like a loss.
+    """
     for record in manifest.representations.values():  # types of the user's may describe what nobody could read back
         RepresentationRecord.from_json(Fields(record.to_json(), f"{record.spec.name} cannot be written: its record"))
     path = folder / MANIFEST_NAME
-    write_atomic(path, document_bytes(replace(manifest, format_version=FORMAT_VERSION).to_json(), str(path)))
+    data = document_bytes(replace(manifest, format_version=FORMAT_VERSION).to_json(), str(path))
+    names = [MANIFEST_NAME, COPY_NAME]
+    for name in reversed(names) if path.exists() else names:
+        write_atomic(folder / name, data)

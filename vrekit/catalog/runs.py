@@ -17,12 +17,14 @@ from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder, make_folder, storage_errors, write_atomic
 from vrekit.core.names import check_run_id, check_video_id
+from vrekit.core.spec import MAX_REPRESENTATIONS
 
 logger = logging.getLogger(__name__)
 RUNS_FOLDER = "runs"
 _REPORTED_PACKAGES = ("numpy", "opencv-python-headless", "pyarrow", "torch", "torchcodec", "imagecodecs", "pcodec")
 MAX_FAILURES_LISTED = 100
-DAMAGED_RUN_HINT = "move it away: a run's record is not needed to read the data"
+_MAX_TOTAL = 2**50  # frames or bytes; those of all representations add up to 64 bits
+DAMAGED_RUN_HINT = "`vrekit repair DATASET` sets it aside: a run's record is not needed to read the data"
 
 RunStatus = Literal["running", "done", "interrupted", "failed"]
 
@@ -77,6 +79,9 @@ class RunRecord:
             DatasetError: If it is none.
         """
         fields = Fields.of(data, "a run")
+        totals = fields.each("totals") if "totals" in fields else {}
+        if len(totals) > MAX_REPRESENTATIONS:
+            raise fields.error(f"'totals' has {len(totals)} representations, expected at most {MAX_REPRESENTATIONS}")
         return cls(
             run_id=fields.name("run_id", check_run_id),
             video_id=fields.name("video_id", check_video_id),
@@ -89,9 +94,7 @@ class RunRecord:
             error=fields.text("error", None),
             versions=_texts(fields, "versions"),
             device=fields.free("device", {}),
-            totals={name: _totals(totals) for name, totals in fields.each("totals").items()}
-            if "totals" in fields
-            else {},
+            totals={name: _totals(one) for name, one in totals.items()},
             failures=[failure.raw() for failure in fields.list_of("failures", [], max_count=1 << 16)],
         )
 
@@ -107,12 +110,12 @@ def _texts(fields: Fields, key: str) -> dict[str, str]:
 
 def _totals(fields: Fields) -> RepresentationTotals:
     return RepresentationTotals(
-        computed=fields.integer("computed", 0),
-        failed=fields.integer("failed", 0),
+        computed=fields.integer("computed", 0, high=_MAX_TOTAL),
+        failed=fields.integer("failed", 0, high=_MAX_TOTAL),
         compute_seconds=fields.number("compute_seconds", 0.0),
         encode_seconds=fields.number("encode_seconds", 0.0),
-        raw_bytes=fields.integer("raw_bytes", 0),
-        stored_bytes=fields.integer("stored_bytes", 0),
+        raw_bytes=fields.integer("raw_bytes", 0, high=_MAX_TOTAL),
+        stored_bytes=fields.integer("stored_bytes", 0, high=_MAX_TOTAL),
     )
 
 
@@ -174,24 +177,42 @@ def scan_runs(folder: Path) -> tuple[list[RunRecord], list[DatasetError]]:
         DatasetError: If the folder of the runs is none of the dataset's.
     """
     records, damaged = [], []
-    runs = folder / RUNS_FOLDER
-    names = sorted(os.listdir(runs)) if check_folder(runs) else []
-    for path in (runs / name for name in names if name.endswith(".json") and name[0] != "."):
+    for path in run_files(folder):
         try:
-            records.append(_read_run(path))
+            records.append(read_run(path))
         except FileNotFoundError:
             continue  # moved away meanwhile
         except DatasetError as error:
             damaged.append(error)
-        except OSError as error:
-            damaged.append(
-                DatasetError(f"{path} cannot be read: {os.strerror(error.errno or 0)}", hint=DAMAGED_RUN_HINT)
-            )
     return records, damaged
 
 
-def _read_run(path: Path) -> RunRecord:
-    fields = read_document(path, hint=DAMAGED_RUN_HINT).fields
+def run_files(folder: Path) -> list[Path]:
+    """Return the files of all run records of a dataset, oldest first.
+
+    Raises:
+        DatasetError: If the folder of the runs is none of the dataset's.
+    """
+    runs = folder / RUNS_FOLDER
+    names = sorted(os.listdir(runs)) if check_folder(runs) else []
+    return [runs / name for name in names if name.endswith(".json") and name[0] != "."]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Return the record of one run.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DatasetError: If it is damaged or cannot be read; the message names the file.
+    """
+    try:
+        fields = read_document(path, hint=DAMAGED_RUN_HINT).fields
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read: {os.strerror(error.errno or 0).lower()}", hint=DAMAGED_RUN_HINT
+        ) from None
     record = RunRecord.from_json(fields)
     if record.run_id != path.stem:
         raise fields.error(f"it is the record of run {record.run_id!r}")

@@ -32,7 +32,7 @@ from vrekit.core.lance_errors import is_damage, reading_lance
 if TYPE_CHECKING:
     import lance
 
-_BATCH_BYTES = 64 << 20
+_BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 256
 
 
@@ -155,7 +155,8 @@ def _check_batch(
             for row in rows:
                 _check_batch(table, representation, [row], checker)
         return
-    for row, (_, data) in zip(rows, payloads, strict=True):
+    for row in rows:
+        _, data = payloads.pop(0)  # checked ones need no memory any more
         if data is None:
             checker.problem(row, "place", "the row promises a payload, the table has none")
         else:

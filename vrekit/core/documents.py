@@ -21,9 +21,11 @@ from vrekit.core.files import read_regular
 CHECKSUM_KEY = "checksum"
 MAX_DOCUMENT_BYTES = 256 << 20
 MAX_DEPTH = 64
+MAX_VALUES = 1 << 23  # or memory would grow to many times the file's size: `[[],[],…`
 MAX_INTEGER = 2**63 - 1
 MAX_FLOAT = sys.float_info.max
-_INTEGERS = range(-(2**63), 2**64)  # of free-form values, such as seeds
+_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1  # of free-form values, such as seeds
+_CHECKED = frozenset({int, dict, list, tuple})
 
 _NO_DIGITS = "0" * 8
 _TAIL = re.compile(rb'"checksum": "crc32:([0-9a-f]{8})"\s*\}\s*\Z')
@@ -57,7 +59,7 @@ def document_bytes(data: Mapping[str, Any], where: str = "the file") -> bytes:
     _check_values(data, f"{where} cannot be written", None)
     whole = json.dumps({**data, CHECKSUM_KEY: f"crc32:{_NO_DIGITS}"}, indent=2, ensure_ascii=False)
     text = whole.encode() + b"\n"
-    if len(text) > MAX_DOCUMENT_BYTES:
+    if len(text) > MAX_DOCUMENT_BYTES or _has_too_many_values(text):
         raise DatasetError(f"{where} cannot be written: it would have {len(text)} bytes, more than are read")
     at = text.rindex(_NO_DIGITS.encode())
     return text[:at] + b"%08x" % zlib.crc32(text) + text[at + len(_NO_DIGITS) :]
@@ -79,6 +81,8 @@ def read_document(path: Path, *, hint: str = _EDITED_HINT) -> Document:
 
 def parse_document(text: bytes, where: str, *, hint: str = _EDITED_HINT) -> Document:
     """Return the JSON object that `text` is; errors as in `read_document`, `where` names it in messages."""
+    if _has_too_many_values(text):
+        raise DatasetError(f"{where} is damaged: it has more than {MAX_VALUES} values", hint=hint)
     tail = _TAIL.search(text, max(0, len(text) - _TAIL_BYTES))
     if tail is not None:
         first, last = tail.span(1)
@@ -91,6 +95,10 @@ def parse_document(text: bytes, where: str, *, hint: str = _EDITED_HINT) -> Docu
     if data.pop(CHECKSUM_KEY, None) is not None and tail is None:
         raise DatasetError(f"{where} is damaged: its checksum cannot be read", hint=hint)
     return Document(Fields(data, where, hint=hint), tail is not None)
+
+
+def _has_too_many_values(text: bytes) -> bool:
+    return len(text) > MAX_VALUES and sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES
 
 
 def parse_json(text: bytes | str, where: str, *, hint: str | None = None) -> Any:
@@ -121,16 +129,12 @@ def _check_values(data: Any, problem: str, hint: str | None) -> None:
             raise DatasetError(f"{problem}: it is nested deeper than {MAX_DEPTH} levels", hint=hint)
         depth += 1
         below: list[Any] = []
-        for value in level:
-            if isinstance(value, str):
-                continue
+        for value in [value for value in level if type(value) in _CHECKED]:  # most are text and floats
             if isinstance(value, int):
-                if value not in _INTEGERS:
+                if not _MIN_INTEGER <= value <= _MAX_INTEGER:
                     raise DatasetError(f"{problem}: it has an integer beyond 64 bits", hint=hint)
-            elif isinstance(value, dict):
-                below += value.values()
-            elif isinstance(value, (list, tuple)):
-                below += value
+            else:
+                below += value.values() if isinstance(value, dict) else value
         level = below
 
 
@@ -159,12 +163,26 @@ class Fields:
         hint: What to do when something is wrong.
     """
 
-    __slots__ = ("_data", "_hint", "where")
+    __slots__ = ("_above", "_data", "_hint", "_place")
 
     def __init__(self, data: Mapping[str, Any], where: str, *, hint: str | None = None) -> None:
         self._data = data
-        self.where = where
+        self._above: Fields | None = None
+        self._place = where
         self._hint = hint
+
+    @property
+    def where(self) -> str:
+        """What names the file, and the place inside it, in messages."""
+        if self._above is None:
+            return self._place
+        above = self._above.where
+        return f"{above}{'.' if ': ' in above else ': '}{self._place}"
+
+    def _inside(self, data: Mapping[str, Any], place: str) -> "Fields":
+        fields = Fields(data, place, hint=self._hint)
+        fields._above = self
+        return fields
 
     @classmethod
     def of(cls, data: "Mapping[str, Any] | Fields", where: str) -> "Fields":
@@ -287,7 +305,7 @@ class Fields:
     def fields(self, key: str, default: Any = REQUIRED) -> Any:
         """Return the object under a key as `Fields`."""
         value = self.free(key, default)
-        return Fields(value, self._place(key), hint=self._hint) if isinstance(value, Mapping) else value
+        return self._inside(value, key) if isinstance(value, Mapping) else value
 
     def each(self, key: str, *, check_name: Callable[[str], object] | None = None) -> "dict[str, Fields]":
         """Return the objects under a key by name.
@@ -296,23 +314,22 @@ class Fields:
             key: Of an object whose values are objects.
             check_name: Raises a ValueError for a name that is not allowed.
         """
+        return dict(self.each_of(key, check_name=check_name))
+
+    def each_of(self, key: str, *, check_name: Callable[[str], object] | None = None) -> "Iterator[tuple[str, Fields]]":
+        """Yield the objects under a key with their names, one at a time; arguments as for `each`."""
         inside: Fields = self.fields(key)
-        found = {}
         for name, value in inside._data.items():
             if check_name is not None:
                 try:
                     check_name(name)
                 except ValueError as error:
                     raise inside.error(str(error)) from None
-            if not isinstance(value, Mapping):
+            if type(value) is not dict and not isinstance(value, Mapping):
                 inside.fail(name, "an object")
-            found[name] = Fields(value, f"{inside.where}.{name}", hint=self._hint)
-        return found
+            yield name, inside._inside(value, name)
 
     def list_of(self, key: str, default: Any = REQUIRED, *, max_count: int = 1 << 20) -> "list[Fields]":
         """Return the objects in the list under a key."""
         values = self.items(key, default, kind=Mapping, max_count=max_count)
-        return [Fields(value, f"{self._place(key)}[{at}]", hint=self._hint) for at, value in enumerate(values)]
-
-    def _place(self, key: str) -> str:
-        return f"{self.where}: {key}" if ": " not in self.where else f"{self.where}.{key}"
+        return [self._inside(value, f"{key}[{at}]") for at, value in enumerate(values)]

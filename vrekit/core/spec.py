@@ -21,7 +21,7 @@ IMAGE_SUFFIX = ".image"
 IMAGE_TYPE = "image"
 MAX_NAMES = 1 << 20  # of classes or columns
 MAX_AXES = 8
-MAX_DEPENDENCIES = 4096
+MAX_REPRESENTATIONS = 4096  # of a dataset, or a config
 MAX_SIDE = 2**31
 MAX_ARRAY_BYTES = 2**40  # of one frame
 MAX_IMAGE_SIDE = 1 << 20
@@ -273,7 +273,7 @@ class RepresentationSpec:
             DatasetError: If it is none.
         """
         fields = Fields.of(data, "a representation")
-        dependencies = tuple(fields.items("dependencies", (), kind=str, max_count=MAX_DEPENDENCIES))
+        dependencies = tuple(fields.items("dependencies", (), kind=str, max_count=MAX_REPRESENTATIONS))
         with fields.checking():
             for name in dependencies:
                 check_output_name(name)

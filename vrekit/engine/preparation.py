@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vrekit import __version__
 from vrekit.catalog.card import CARD_NAME, write_card
 from vrekit.catalog.manifest import (
+    COPY_NAME,
     MANIFEST_NAME,
     Manifest,
     RepresentationRecord,
@@ -116,14 +117,9 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
                     graph = _graph(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
                     records = _records(graph, request)
                 manifest = _merged(request, fresh, video_id, info, records)
-                has_card = (request.dataset / CARD_NAME).exists()
-                # Killed in between, the next export writes both again; a new folder needs its manifest first.
-                if fresh is not None and (manifest != fresh or not has_card):
-                    write_card(request.dataset, manifest)
-                if manifest != fresh:
-                    write_manifest(request.dataset, manifest)
-                if fresh is None:
-                    write_card(request.dataset, manifest)
+                has_both = all((request.dataset / name).exists() for name in (CARD_NAME, COPY_NAME))
+                if manifest != fresh or not has_both:
+                    _register(request.dataset, manifest, is_new=fresh is None)
         else:
             manifest = _merged(request, known, video_id, info, records)
         wanted, source = _wanted_frames(request, info, source)
@@ -140,6 +136,15 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
             source.close()
         raise
     return Preparation(request, manifest, graph, video_id, info, plan, names, source)
+
+
+def _register(dataset: Path, manifest: Manifest, *, is_new: bool) -> None:
+    """Write the manifest and the card; killed in between, the next export writes both again."""
+    if not is_new:  # a new folder needs its manifest first
+        write_card(dataset, manifest)
+    write_manifest(dataset, manifest)
+    if is_new:
+        write_card(dataset, manifest)
 
 
 def _graph(request: ExportRequest, info: VideoInfo, specs: Sequence[RepresentationSpec]) -> Graph:
@@ -183,6 +188,8 @@ def _check_target(dataset: Path) -> None:
     foreign = any(entry.name != ".lock" and not is_temporary(entry) for entry in dataset.iterdir())
     # Looked at last: another process may be making this very dataset, and writes its manifest first.
     if foreign and not (dataset / MANIFEST_NAME).exists():
+        if (dataset / COPY_NAME).exists():
+            read_manifest(dataset)  # raises the error that says what to do
         raise UsageError(
             f"{dataset} is not empty and is no vrekit dataset",
             hint="choose a new folder with -o, so that nothing of yours gets mixed with the dataset",

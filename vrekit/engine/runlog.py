@@ -57,7 +57,7 @@ class _LogFile(logging.FileHandler):
             self._give_up()
 
     def _give_up(self) -> None:
-        stream, self.stream = self.stream, None  # type: ignore[assignment]  # typeshed: never None
+        stream, self.stream = self.stream, None
         with suppress(OSError):
             if stream is not None:
                 stream.close()

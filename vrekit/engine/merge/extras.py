@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from vrekit.catalog.runs import RUNS_FOLDER, RunRecord, read_runs, write_run
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
 from vrekit.core.documents import Fields
-from vrekit.core.files import storage_errors, write_atomic
+from vrekit.core.files import read_regular, storage_errors, write_atomic
 from vrekit.core.names import video_id_from_path
 from vrekit.core.spec import IMAGE_SUFFIX
 from vrekit.engine.merge.manifests import Combined
@@ -20,6 +20,8 @@ from vrekit.engine.merge.sources import Source
 
 # What a request asks of the dataset itself: left to the result, or `resume` would find it in conflict with it.
 _DATASET_FIELDS = ("writer", "layout", "shard_frames", "shard_size_bytes")
+
+_MAX_LOG_BYTES = 1 << 30
 
 
 def copy_runs(output: Path, combined: Combined) -> set[str]:
@@ -44,7 +46,7 @@ def copy_runs(output: Path, combined: Combined) -> set[str]:
         write_run(output, record)
     for run_id, log in logs.items():
         with storage_errors(output):
-            write_atomic(output / RUNS_FOLDER / f"{run_id}.log", log.read_bytes())
+            write_atomic(output / RUNS_FOLDER / f"{run_id}.log", read_regular(log, max_bytes=_MAX_LOG_BYTES))
     return set(records)
 
 

@@ -348,7 +348,7 @@ def _payload(
 
 def _number(value: object) -> float | None:
     """Return a value of VRE's if it is a number that can be."""
-    return value if isinstance(value, (int, float)) and 0 <= value < 2**53 else None
+    return value if isinstance(value, (int, float)) and 0 <= value < 2**50 else None
 
 
 def _copy_run(output: Path, run: VreRun, video_id: str) -> None:
