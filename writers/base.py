@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self
 
+from vrekit.catalog.runs import ShardFacts
 from vrekit.core.names import GROUP
 from vrekit.core.schema import SampleRow
 
@@ -138,6 +139,11 @@ class DatasetWriter(ABC):
         Raises:
             LockedError: If another process is writing this cell.
         """
+
+    @property
+    def committed(self) -> dict[str, ShardFacts]:
+        """The tar shards that were committed through this writer, by path; other storages have none."""
+        return {}
 
     @abstractmethod
     def sweep(self, video_id: str) -> None:

@@ -12,7 +12,7 @@ from vrekit.catalog.items import ITEMS_FOLDER
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.parquet_files import check_parquet, checksum_of
 from vrekit.catalog.payload_checks import Problem
-from vrekit.catalog.runs import RUNS_FOLDER
+from vrekit.catalog.runs import RUNS_FOLDER, ShardFacts, scan_runs
 from vrekit.catalog.samples import find_sidecars
 from vrekit.catalog.statistics import STATISTICS_FOLDER, read_statistics
 from vrekit.core.documents import read_document
@@ -50,6 +50,31 @@ def _derived_files(folder: Path) -> Iterator[Path]:
 
 def _is_parquet(name: str) -> bool:
     return name.endswith(".parquet") and name[0] != "."
+
+
+def recorded_shards(folder: Path) -> Iterator[Problem]:
+    """Yield the shards that are not what a run recorded when it committed them."""
+    facts: dict[str, tuple[str, ShardFacts]] = {}
+    try:
+        for record in scan_runs(folder)[0]:
+            facts.update((path, (record.run_id, shard)) for path, shard in record.shards.items())
+    except DatasetError:
+        return  # reported elsewhere
+    for path, (run_id, shard) in facts.items():
+        tar = folder / path
+        try:
+            checksum = checksum_of(tar.with_suffix(".parquet"))
+            size = tar.stat().st_size
+        except FileNotFoundError:
+            if not tar.with_suffix(".parquet").exists():
+                message = f"run {run_id} stored {shard.rows} rows there, and its metadata is gone"
+                yield Problem(code="lost-shard", path=path, message=message)
+            continue
+        except (DatasetError, OSError):
+            continue
+        if checksum != shard.checksum or size != shard.bytes:
+            message = f"it is another file than run {run_id} wrote; if you replaced it, --repair forgets the old one"
+            yield Problem(code="replaced-shard", path=path, message=message)
 
 
 def unprotected_files(folder: Path) -> Iterator[Problem]:

@@ -120,6 +120,12 @@ def check_parquet(path: Path, *, max_bytes: int | None = None) -> bool:
             return _check(data, path)
 
 
+def checksum_in(data: bytes | mmap.mmap) -> str | None:
+    """Return the checksum that is written in a file's content, 8 hex digits, without checking it; None without one."""
+    at = _digits_at(data)
+    return None if at is None else data[at : at + len(_NO_DIGITS)].decode(errors="replace")
+
+
 def checksum_of(path: Path) -> str | None:
     """Return the checksum that is written in a file, 8 hex digits, without checking it; None if it has none.
 
@@ -130,8 +136,7 @@ def checksum_of(path: Path) -> str | None:
         if not os.fstat(file.fileno()).st_size:
             return None
         with _mapped(file, mmap.ACCESS_READ) as data:
-            at = _digits_at(data)
-            return None if at is None else data[at : at + len(_NO_DIGITS)].decode(errors="replace")
+            return checksum_in(data)
 
 
 def _open(path: Path, follow_links: bool) -> int:

@@ -3,9 +3,10 @@
 import logging
 import os
 import platform
+import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from vrekit import __version__
+from vrekit.catalog.manifest import manifest_lock
 from vrekit.core.documents import Fields, document_bytes, read_document
-from vrekit.core.errors import DatasetError
+from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import check_folder, make_folder, storage_errors, write_atomic
 from vrekit.core.names import check_run_id, check_video_id
 from vrekit.core.spec import MAX_REPRESENTATIONS
@@ -25,6 +27,9 @@ _REPORTED_PACKAGES = ("numpy", "opencv-python-headless", "pyarrow", "torch", "to
 MAX_FAILURES_LISTED = 100
 _MAX_TOTAL = 2**50  # frames or bytes; those of all representations add up to 64 bits
 DAMAGED_RUN_HINT = "`vrekit repair DATASET` sets it aside: a run's record is not needed to read the data"
+
+_SHARD = re.compile(r"shards/[A-Za-z0-9][A-Za-z0-9_\-]*/[A-Za-z0-9][^/\0]*\.tar")
+_CHECKSUM = re.compile("[0-9a-f]{8}")
 
 RunStatus = Literal["running", "done", "interrupted", "failed"]
 
@@ -42,6 +47,15 @@ class RepresentationTotals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFacts:
+    """A tar shard as it was committed: bytes of the tar, metadata rows, and the checksum of its sidecar."""
+
+    bytes: int
+    rows: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """One run of `export` or `resume`.
 
@@ -51,6 +65,8 @@ class RunRecord:
         status: `running` in a file nobody is working on means the process was killed.
         totals: By representation name.
         failures: The first failures: video_id, frame_index, representation, error.
+        shards: The tar shards that it committed, by path relative to the dataset. Who writes one of them anew takes it
+            out (`forget_shards`), and so does a record in another dataset.
     """
 
     run_id: str
@@ -66,6 +82,7 @@ class RunRecord:
     device: Mapping[str, Any] = field(default_factory=dict)
     totals: Mapping[str, RepresentationTotals] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    shards: Mapping[str, ShardFacts] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
@@ -96,6 +113,9 @@ class RunRecord:
             device=fields.free("device", {}),
             totals={name: _totals(one) for name, one in totals.items()},
             failures=[failure.raw() for failure in fields.list_of("failures", [], max_count=1 << 16)],
+            shards={name: _shard(facts) for name, facts in fields.each("shards", check_name=_check_shard).items()}
+            if "shards" in fields
+            else {},
         )
 
     def finished(self, status: RunStatus, **changes: Any) -> Self:
@@ -117,6 +137,19 @@ def _totals(fields: Fields) -> RepresentationTotals:
         raw_bytes=fields.integer("raw_bytes", 0, high=_MAX_TOTAL),
         stored_bytes=fields.integer("stored_bytes", 0, high=_MAX_TOTAL),
     )
+
+
+def _shard(fields: Fields) -> ShardFacts:
+    return ShardFacts(
+        bytes=fields.integer("bytes"),
+        rows=fields.integer("rows"),
+        checksum=fields.text("checksum", pattern=_CHECKSUM),
+    )
+
+
+def _check_shard(path: str) -> None:
+    if not _SHARD.fullmatch(path):
+        raise UsageError(f"{path[:100]!r} is no shard")
 
 
 def now_iso() -> str:
@@ -168,6 +201,20 @@ def write_run(folder: Path, record: RunRecord) -> None:
         runs = make_folder(folder, RUNS_FOLDER)
     path = runs / f"{check_run_id(record.run_id)}.json"
     write_atomic(path, document_bytes(record.to_json(), str(path)))
+
+
+def forget_shards(folder: Path, shards: Collection[str]) -> None:
+    """Take shards out of the records of finished runs, before they are written anew or taken out of the dataset.
+
+    Args:
+        folder: The dataset.
+        shards: Paths of their tars, relative to the dataset.
+    """
+    with manifest_lock(folder):
+        for record in scan_runs(folder)[0]:
+            left = {path: facts for path, facts in record.shards.items() if path not in shards}
+            if len(left) < len(record.shards):
+                write_run(folder, replace(record, shards=left))
 
 
 def scan_runs(folder: Path) -> tuple[list[RunRecord], list[DatasetError]]:

@@ -268,6 +268,7 @@ def _run_recorded(
             failures=pipeline.tally.failures,
             elapsed_seconds=round(elapsed, 3),
             error=message,
+            shards=writer.committed,
         )
         _write_end(request.dataset, end)
     return replace(

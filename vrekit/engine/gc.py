@@ -18,6 +18,7 @@ from vrekit.catalog.index import INDEX_FOLDER, index_digest, source_digests
 from vrekit.catalog.lance_samples import OPEN_FOLDER, TABLES_FOLDER, find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.places import FOLDERS, check_places
+from vrekit.catalog.runs import forget_shards
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar, sidecar_bytes
 from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import write_atomic
@@ -142,6 +143,10 @@ class _Collector:
             if not tables:
                 continue
             keep = _best_rows(tables)
+            changed = [sidecar for sidecar, mine in zip(sidecars, keep, strict=True) if not mine.all()]
+            if changed and not self.dry_run:
+                tars = (sidecar.with_suffix(".tar").relative_to(self.folder) for sidecar in changed)
+                forget_shards(self.folder, {tar.as_posix() for tar in tars})
             for sidecar, table, mine in zip(sidecars, tables, keep, strict=True):
                 if not mine.all():
                     self._drop_rows(sidecar, table, mine)

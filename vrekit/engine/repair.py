@@ -24,6 +24,7 @@ from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.places import check_places
 from vrekit.catalog.quarantine import move_aside, new_quarantine
+from vrekit.catalog.runs import forget_shards
 from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, LockedError
@@ -43,7 +44,8 @@ _BAD_PLACE = {"place", "orphan"}
 _BAD_FILE = {"row", "sidecar", "missing-shard"}
 _OF_COPIES = {"index", "tag"}  # of a Lance table; they are made anew
 _OF_TABLES = _OF_COPIES | {"fragment", "lost-table", "version"}
-REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE | _OF_TABLES | {"derived"}
+_OF_RECORDS = {"lost-shard", "replaced-shard"}  # the records of runs forget them
+REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE | _OF_TABLES | _OF_RECORDS | {"derived"}
 
 Key = tuple[str, int, str]
 _KEY = ["video_id", "frame_index", "representation"]
@@ -97,9 +99,13 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
             left.append(problem)
     if noted := [problem for some in by_file.values() for problem in some if problem.code not in _OF_COPIES]:
         work.write_problems(noted)
+    if by_file:
+        forget_shards(folder, {str(PurePosixPath(path).with_suffix(".tar")) for path in by_file})
     for path, some in by_file.items():
         try:
-            if some[0].code == "derived":
+            if {one.code for one in some} <= _OF_RECORDS:
+                report.shards.append(path)
+            elif some[0].code == "derived":
                 work.repair_derived(path)
             elif path.endswith(".lance"):
                 work.repair_table(path, some)
