@@ -194,8 +194,8 @@ class Manifest:
                 differences += [f"  {line}" for line in lines]
         if len(merged) > MAX_REPRESENTATIONS:
             raise ConflictError(
-                f"the dataset would have {len(merged)} representations (pictures count), at most {MAX_REPRESENTATIONS} fit",
-                hint="choose another output with -o for some of them",
+                f"the dataset would have {len(merged)} representations, and has room for {MAX_REPRESENTATIONS}",
+                hint="pictures count, too; choose another output with -o for some of them",
             )
         if differences:
             raise ConflictError(

@@ -17,6 +17,7 @@ from vrekit.core.names import check_representation_name
 # `canny.image`: the exported jpg pictures of `canny`, `canny.image_png`: its png ones; no user's name has a dot.
 IMAGE_SUFFIX = ".image"
 IMAGE_TYPE = "image"
+MAX_IMAGE_PIXELS = 1 << 28  # of one frame: more is a mistake, or an attack
 
 
 class Kind(StrEnum):
