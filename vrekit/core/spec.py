@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from vrekit.core.documents import Fields
-from vrekit.core.names import MAX_NAME_LENGTH, check_representation_name
+from vrekit.core.names import MAX_NAME_LENGTH, MAX_REPRESENTATIONS, check_representation_name
 
 # `canny.image`: the exported jpg pictures of `canny`, `canny.image_png`: its png ones; no user's name has a dot.
 IMAGE_SUFFIX = ".image"
