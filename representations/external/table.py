@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vrekit.core.errors import ComputeError, UsageError
 from vrekit.core.names import did_you_mean
@@ -69,9 +70,9 @@ class Table(Representation):
     time_column: str | None = None
     frame_column: str | None = None
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
-    time_offset_seconds: float = 0.0
+    time_offset_seconds: Annotated[float, Field(ge=-1e12, le=1e12)] = 0.0
     align: Literal["nearest", "linear"] = "nearest"
-    tolerance_seconds: float = 0.1
+    tolerance_seconds: Annotated[float, Field(ge=0)] = 0.1
     _rows: Lazy[_Rows] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,8 +82,6 @@ class Table(Representation):
             raise UsageError(f"time_unit must be one of {', '.join(_UNITS)}, got {self.time_unit!r}")
         if self.align not in ("nearest", "linear"):
             raise UsageError(f"align must be 'nearest' or 'linear', got {self.align!r}")
-        if not self.tolerance_seconds >= 0:
-            raise UsageError(f"tolerance_seconds must be at least 0, got {self.tolerance_seconds}")
         if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
             raise UsageError(f"columns must name each column once, got {list(self.columns)}")
         self._rows = Lazy(self._load)

@@ -55,13 +55,14 @@ ENTRY_MISTAKES = {
     "type: color/hsv, deps: {rgb: 1}": "x.deps: expected a list, such as [rgb], got a mapping",
     "type: color/hsv, deps: [5]": "x.deps[0]: expected text, got 5",
     # values
-    "type: color/rgb, batch_size: -1": "x.batch_size: expected a whole number, 1 or more, got -1",
-    "type: color/rgb, batch_size: 0": "x.batch_size: expected a whole number, 1 or more, got 0",
-    "type: color/rgb, batch_size: ten": "x.batch_size: expected a whole number, 1 or more, got 'ten'",
-    "type: color/rgb, batch_size: '5'": "x.batch_size: expected a whole number, 1 or more, got '5'",
-    "type: color/rgb, batch_size: 2.0": "x.batch_size: expected a whole number, 1 or more, got 2.0",
-    "type: color/rgb, batch_size: true": "x.batch_size: expected a whole number, 1 or more, got true",
-    "type: color/rgb, batch_size: [1]": "x.batch_size: expected a whole number, 1 or more, got [1]",
+    "type: color/rgb, batch_size: -1": "x.batch_size: expected a whole number from 1 to 1000000, got -1",
+    "type: color/rgb, batch_size: 9999999": "x.batch_size: expected a whole number from 1 to 1000000, got 9999999",
+    "type: color/rgb, batch_size: 0": "x.batch_size: expected a whole number from 1 to 1000000, got 0",
+    "type: color/rgb, batch_size: ten": "x.batch_size: expected a whole number from 1 to 1000000, got 'ten'",
+    "type: color/rgb, batch_size: '5'": "x.batch_size: expected a whole number from 1 to 1000000, got '5'",
+    "type: color/rgb, batch_size: 2.0": "x.batch_size: expected a whole number from 1 to 1000000, got 2.0",
+    "type: color/rgb, batch_size: true": "x.batch_size: expected a whole number from 1 to 1000000, got true",
+    "type: color/rgb, batch_size: [1]": "x.batch_size: expected a whole number from 1 to 1000000, got [1]",
     "type: color/rgb, params: [1]": "x.params: expected a mapping (key: value), got [1]",
     "type: color/rgb, device: cdua": "x.device: expected a device such as cpu, cuda or cuda:1, got 'cdua' "
     "(did you mean 'cuda'?)",
@@ -140,7 +141,7 @@ def test_a_name_given_twice() -> None:
         ("globals: {btach_size: 3}", "c.yaml:1: globals.btach_size: unknown key (did you mean 'batch_size'?)"),
         ("globals: {dtype: float16}", "c.yaml:1: globals.dtype: unknown key; it belongs to a representation"),
         ("globals: 3", "c.yaml:1: globals: expected a mapping (key: value), got 3"),
-        ("globals: {batch_size: 0}", "c.yaml:1: globals.batch_size: expected a whole number, 1 or more, got 0"),
+        ("globals: {batch_size: 0}", "c.yaml:1: globals.batch_size: expected a whole number from 1 to 1000000, got 0"),
         ("images: png", "c.yaml:1: images: unknown key; it belongs to a representation or 'globals'"),
         ("representation: {}", "c.yaml:1: representation: unknown key (did you mean 'representations'?)"),
         (
@@ -294,7 +295,7 @@ representations:
     type: color/hsv
 """
     assert mistakes(text) == [
-        "c.yaml:2: globals.batch_size: expected a whole number, 1 or more, got 'ten'",
+        "c.yaml:2: globals.batch_size: expected a whole number from 1 to 1000000, got 'ten'",
         (
             "c.yaml:3: globals.device: the environment variable 'NOPE' is not set; set it, or give a default: "
             "${oc.env:NOPE,default}"
@@ -312,7 +313,7 @@ representations:
 def test_a_mistake_behind_an_alias_names_the_line_it_stands_on() -> None:
     text = "x-a: &a\n  type: color/rgb\n  batch_size: 0\nrepresentations:\n  one: *a\n  two: {<<: *a, batch_size: 1}\n"
     assert mistakes(text) == [
-        "c.yaml:3: representations.one.batch_size: expected a whole number, 1 or more, got 0",
+        "c.yaml:3: representations.one.batch_size: expected a whole number from 1 to 1000000, got 0",
     ]
 
 

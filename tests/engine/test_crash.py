@@ -144,7 +144,7 @@ def test_a_torn_tail_is_cut_off(make_request: Callable[..., ExportRequest], tmp_
     tar, journal = tmp_path / "a.partial", tmp_path / "a.journal"
     cell = Cell("car", "all", 0, 7)
     shard = OpenShard(tar, journal, cell)
-    row = {"video_id": "car", "representation": "x", "kind": "mask", "run_id": "r", "config_hash": "h"}
+    row: dict[str, Any] = {"video_id": "car", "representation": "x", "kind": "mask", "run_id": "r", "config_hash": "h"}
     row |= {"status": "failed", "valid": True}
     for number in range(4):
         shard.append([bytes(512)], [{**row, "frame_index": number}])

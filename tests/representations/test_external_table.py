@@ -18,6 +18,7 @@ from vrekit.core.spec import RepresentationSpec
 from vrekit.graph.build import build_graph
 from vrekit.representations.external import table as table_module
 from vrekit.representations.external.table import Table
+from vrekit.representations.parameters import build
 
 
 def batch_at(times: Sequence[float], indices: Sequence[int] | None = None) -> FrameBatch:
@@ -249,13 +250,18 @@ def test_wrong_tables(content: str, params: dict[str, Any], message: str, tmp_pa
         ({"time_column": "t", "frame_column": "f"}, "exactly one of"),
         ({"time_column": "t", "time_unit": "h"}, "time_unit must be one of s, ms, us, ns"),
         ({"time_column": "t", "align": "cubic"}, "'nearest' or 'linear', got 'cubic'"),
-        ({"time_column": "t", "tolerance_seconds": -1}, "at least 0, got -1"),
         ({"time_column": "t", "columns": ("a", "a")}, "each column once"),
     ],
 )
 def test_wrong_parameters(params: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Table("x.csv", **params)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_no_tolerance(seconds: float) -> None:
+    with pytest.raises(UsageError, match="'tolerance_seconds' must be float of at least 0, got"):
+        build(Table, {"path": "x.csv", "time_column": "t", "tolerance_seconds": seconds}, "gps")
 
 
 @pytest.mark.parametrize(("name", "message"), [("x.xls", "a table is one of .csv"), ("x.csv", "cannot be read")])

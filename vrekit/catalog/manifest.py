@@ -26,7 +26,7 @@ from vrekit.core.names import (
     is_utf8,
 )
 from vrekit.core.schema import FORMAT_VERSION
-from vrekit.core.spec import MAX_REPRESENTATIONS, OutputSpec, RepresentationSpec, check_output_name, digest
+from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
 from vrekit.video.base import VideoInfo
 
 MANIFEST_NAME = "dataset.json"
@@ -35,7 +35,7 @@ ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exporte
 WRITERS = ("lance", "webdataset")
 LAYOUTS = ("sample", "representation")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_HINT = "`vrekit repair DATASET` restores it; if you changed it by hand, correct it and delete its line \"checksum\""
+_HINT = '`vrekit repair DATASET` restores it; if you changed it by hand, correct it and delete its line "checksum"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,8 +271,8 @@ class Manifest:
                 differences += [f"  {line}" for line in lines]
         if len(merged) > MAX_REPRESENTATIONS:
             raise ConflictError(
-                f"the dataset would have {len(merged)} representations (pictures count), at most {MAX_REPRESENTATIONS} fit",
-                hint="choose another output with -o for some of them",
+                f"the dataset would have {len(merged)} representations, and has room for {MAX_REPRESENTATIONS}",
+                hint="pictures count, too; choose another output with -o for some of them",
             )
         if differences:
             raise ConflictError(

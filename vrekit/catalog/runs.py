@@ -18,8 +18,7 @@ from vrekit.catalog.manifest import manifest_lock
 from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import check_folder, make_folder, storage_errors, write_atomic
-from vrekit.core.names import check_run_id, check_video_id
-from vrekit.core.spec import MAX_REPRESENTATIONS
+from vrekit.core.names import MAX_REPRESENTATIONS, check_run_id, check_video_id
 
 logger = logging.getLogger(__name__)
 RUNS_FOLDER = "runs"

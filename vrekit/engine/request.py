@@ -8,8 +8,8 @@ from typing import Any, Self
 
 from vrekit.catalog.manifest import LAYOUTS, WRITERS
 from vrekit.core.documents import REQUIRED, Fields
-from vrekit.core.names import check_video_id
-from vrekit.core.spec import MAX_REPRESENTATIONS, RepresentationSpec
+from vrekit.core.names import MAX_REPRESENTATIONS, check_video_id
+from vrekit.core.spec import RepresentationSpec
 from vrekit.video.base import MAX_STREAM_INDEX
 from vrekit.video.selection import FrameSelection
 
