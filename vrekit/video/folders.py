@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.core.errors import VideoError
+from vrekit.core.unfolding import check_picture
 from vrekit.video.arrays import check_fps, load_array, times_of, to_uint8
 from vrekit.video.base import DecodedFrames, VideoInfo, VideoSource, positions_of
 from vrekit.video.fingerprint import fingerprint
@@ -117,7 +118,12 @@ class ImageFolderSource(_FolderSource):
     def _load(path: Path) -> NDArray[np.uint8]:
         import cv2
 
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        content = path.read_bytes()
+        try:
+            check_picture(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        data = np.frombuffer(content, np.uint8)
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
         except cv2.error as error:
