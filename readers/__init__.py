@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     from vrekit.readers.collate import collate_samples
     from vrekit.readers.dataset import FrameDataset
     from vrekit.readers.loader import FrameLoader, make_loader
+    from vrekit.readers.webdataset_decoder import WebdatasetDecoder
 
-__all__ = ["FrameDataset", "FrameLoader", "collate_samples", "make_loader"]
+__all__ = ["FrameDataset", "FrameLoader", "WebdatasetDecoder", "collate_samples", "make_loader"]
 
-_MODULES = {"FrameDataset": "dataset", "FrameLoader": "loader", "collate_samples": "collate", "make_loader": "loader"}
+_MODULES = {
+    "FrameDataset": "dataset",
+    "FrameLoader": "loader",
+    "WebdatasetDecoder": "webdataset_decoder",
+    "collate_samples": "collate",
+    "make_loader": "loader",
+}
 
 
 def __getattr__(name: str) -> Any:

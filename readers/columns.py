@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.arrow_numpy import codes, is_valid, numbers
+from vrekit.catalog.row_checks import MAX_FRAME_BYTES, MAX_SIDES, stored_dtype
 from vrekit.core.errors import DatasetError
 
 # What is looked at of the metadata rows.
@@ -31,7 +32,6 @@ INDEX_COLUMNS = (
 )
 _KEY_BITS = 63  # a video number and a frame number together make one int64 to sort and search by
 _FRAME_BITS = 40  # of those for the frame number: more where a folder's files are numbered by their time
-_MAX_FRAME_BYTES = 1 << 40
 MISSING = -1
 
 Value = TypeVar("Value", str, tuple[str, tuple[int, ...]])
@@ -216,17 +216,18 @@ def _layout(dtype: str, shape: tuple[int, ...]) -> Layout:
     Raises:
         DatasetError: If there are no such arrays.
     """
-    try:
-        layout = Layout(np.dtype(dtype), shape)
-    except TypeError:
-        layout = None
-    is_array = layout is not None and (layout.dtype.kind in "biufc" or dtype == "str") and layout.dtype.isnative
-    if layout is None or not is_array or len(shape) > 32 or math.prod(shape) * layout.dtype.itemsize > _MAX_FRAME_BYTES:
+    kind = stored_dtype(dtype)
+    if (
+        kind is None
+        or len(shape) > MAX_SIDES
+        or min(shape, default=0) < 0
+        or math.prod(shape) * kind.itemsize > MAX_FRAME_BYTES
+    ):
         raise DatasetError(
             f"the metadata says that a frame is an array {dtype} {shape}, which no frame is",
             hint="`vrekit validate` lists what is damaged",
         )
-    return layout
+    return Layout(kind, shape)
 
 
 def _check_inside(shard: str) -> None:

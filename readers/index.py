@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vrekit.catalog.arrow_numpy import codes
 from vrekit.catalog.index import consolidated_rows, indexed_rows
 from vrekit.catalog.manifest import Manifest
-from vrekit.core.errors import UsageError
+from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import did_you_mean, parse_key, sample_key
 from vrekit.readers.columns import INDEX_COLUMNS, MISSING, Gatherer, Layout, StoredColumn, combine, frame_bits
 
@@ -169,6 +169,6 @@ def read_index(folder: Path, manifest: Manifest, names: Iterable[str]) -> FrameI
     if rows is not None:
         try:
             return FrameIndex.from_tables(rows, names)
-        except (OSError, pa.ArrowException) as error:  # a power cut can tear it, and it is only a copy
+        except (OSError, pa.ArrowException, DatasetError) as error:  # a power cut can tear it, and it is only a copy
             logger.warning("%s: the index is damaged, so the shards' metadata is read instead: %s", folder, error)
     return FrameIndex.from_tables(consolidated_rows(folder, manifest, INDEX_COLUMNS), names)

@@ -12,6 +12,7 @@ from vrekit.catalog.lance_places import check_blobs
 from vrekit.catalog.lance_samples import column_name, open_table
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import place_inside
+from vrekit.core.lance_errors import reading_lance
 from vrekit.readers.index import MISSING, FrameIndex
 from vrekit.readers.locks import ForkSafeLock
 
@@ -39,25 +40,26 @@ class LancePayloads:
         return {name: self._read(rows, name) for name in names}
 
     def _read(self, rows: NDArray[np.int64], name: str) -> list[memoryview | None]:
-        column = self._index.columns[name]
-        shards, ids = column.shard[rows], column.offset[rows]
+        shards = self._index.columns[name].shard[rows]
         payloads: list[memoryview | None] = [None] * len(rows)
         for shard in np.unique(shards[shards != MISSING]).tolist():
             positions = np.flatnonzero(shards == shard)
-            for position, data in zip(positions.tolist(), self._read_blobs(shard, name, ids[positions]), strict=True):
+            for position, data in zip(positions.tolist(), self._read_blobs(shard, name, rows[positions]), strict=True):
                 payloads[position] = memoryview(data)
         return payloads
 
-    def _read_blobs(self, shard: int, name: str, ids: NDArray[np.int64]) -> list[bytes]:
+    def _read_blobs(self, shard: int, name: str, rows: NDArray[np.int64]) -> list[bytes]:
         path = place_inside(self._folder, self._index.shards[shard])
+        ids = self._index.columns[name].offset[rows].tolist()
         table = self._open(shard, path, column_name(name))
         try:
-            found = table.read_blobs(column_name(name), ids=ids.tolist(), preserve_order=True)
-        except (OSError, ValueError) as error:
-            raise DatasetError(
-                f"{path}: payloads of {name!r} cannot be read: {error}",
-                hint="`vrekit validate` lists what is damaged",
-            ) from error
+            with reading_lance(path):
+                found = table.read_blobs(column_name(name), ids=ids, preserve_order=True)
+        except DatasetError as error:
+            for row in range(len(rows)) if len(rows) > 1 else ():
+                self._read_blobs(shard, name, rows[row : row + 1])  # raises the error that names the frame
+            key = self._index.key(int(rows[0]))
+            raise DatasetError(f"frame {key}: the payload of {name!r}: {error.message}", hint=error.hint) from error
         payloads = [data for _, data in found if data is not None]
         if len(payloads) != len(ids):
             raise DatasetError(

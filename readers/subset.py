@@ -9,9 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from vrekit.catalog.parquet_files import open_parquet
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import parse_key, sample_key
 from vrekit.readers.index import MISSING, FrameIndex
@@ -98,12 +98,12 @@ def rows_with(index: FrameIndex, names: Iterable[str], missing: Missing) -> NDAr
 
 def _read(path: Path) -> pa.Table:
     try:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path, follow_links=True) as file:
             _check_columns(file.schema_arrow.names, str(path))
             return file.read(columns=list(_COLUMNS))
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="a list of keys is a subset, too: ['car/00000012']") from None
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise UsageError(f"{path} is no readable Parquet file: {error}") from error
 
 

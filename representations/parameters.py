@@ -4,18 +4,22 @@ import inspect
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 from vrekit.core.errors import ConfigError, UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.representations.base import Representation
 
 RepresentationT = TypeVar("RepresentationT", bound=Representation)
+_LIMITS = {"ge": "of at least", "gt": "above", "le": "at most", "lt": "below"}
+_LONGEST_VALUE = 100
+_LARGEST_PLAIN = 10**9
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -25,7 +29,7 @@ class Parameter:
 
     Attributes:
         name: Its name in the config.
-        type: Its type for people: `int | null`, `"fast" | "medium"`, `list of 2 int`.
+        type: Its type and range for people: `int from 1 to 9 | null`, `"fast" | "medium"`, `list of 2 int`.
         default: Its default as YAML spells it, None when it must be given.
         annotation: Its type for Python; `typing.Any` when it has none.
     """
@@ -38,7 +42,7 @@ class Parameter:
 
 def describe_parameters(cls: type[Representation]) -> tuple[Parameter, ...]:
     """Return the parameters of a representation type, in the order of its `__init__`."""
-    hints = typing.get_type_hints(cls.__init__)
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)
     signature = inspect.signature(cls)
     return tuple(
         Parameter(
@@ -53,10 +57,10 @@ def describe_parameters(cls: type[Representation]) -> tuple[Parameter, ...]:
 
 
 def build(cls: type[RepresentationT], params: Mapping[str, Any], name: str) -> RepresentationT:
-    """Return `cls(**params)` after checking the parameters' names and types.
+    """Return `cls(**params)` after checking the parameters' names, types and ranges.
 
     Types are taken literally (`"3"` is no number, `true` no integer), except that a list may stand for a tuple and an
-    integer for a float, because YAML has no other way to write them.
+    integer for a float, because YAML has no other way to write them. A range is `Annotated[int, Field(ge=1)]`.
 
     Args:
         cls: Representation type.
@@ -64,8 +68,8 @@ def build(cls: type[RepresentationT], params: Mapping[str, Any], name: str) -> R
         name: Name of the representation, for messages.
 
     Raises:
-        ConfigError: With every mistake found: unknown names (and the closest right one), missing ones, wrong types; or
-            what the type itself says about values it does not accept.
+        ConfigError: With every mistake found: unknown names (and the closest right one), missing ones, wrong types,
+            values out of range; or what the type itself says about values it does not accept.
     """
     known = {parameter.name: parameter for parameter in describe_parameters(cls)}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(cls).parameters.values())
@@ -115,11 +119,15 @@ def _checked(value: Any, annotation: Any) -> Any:
 def _spell_mistake(key: str, parameter: Parameter, value: Any, error: ValidationError) -> str:
     first = error.errors()[0]
     where = "".join(f"[{part}]" for part in first["loc"] if isinstance(part, int))
-    return f"parameter {key + where!r} must be {parameter.type}, got {value!r}"
+    got = repr(value)
+    shown = got if len(got) <= _LONGEST_VALUE else f"{got[:_LONGEST_VALUE]}…"
+    return f"parameter {key + where!r} must be {parameter.type}, got {shown}"
 
 
 def _spell_type(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _spell_type(arguments[0]) + _spell_range(arguments[1:])
     if annotation is type(None) or annotation is None:
         return "null"
     if origin in (typing.Union, types.UnionType):
@@ -136,6 +144,25 @@ def _spell_type(annotation: Any) -> str:
     if inspect.isclass(annotation) and issubclass(annotation, Enum):
         return " | ".join(_spell_value(member) for member in annotation)
     return str(getattr(annotation, "__name__", annotation))
+
+
+def _spell_range(metadata: Iterable[Any]) -> str:
+    limits = {
+        name: getattr(limit, name)
+        for field in metadata
+        if isinstance(field, FieldInfo)
+        for limit in field.metadata
+        for name in _LIMITS
+        if hasattr(limit, name)
+    }
+    if limits.keys() == {"ge", "le"}:
+        return f" from {_spell_limit(limits['ge'])} to {_spell_limit(limits['le'])}"
+    spelled = [f"{words} {_spell_limit(limits[name])}" for name, words in _LIMITS.items() if name in limits]
+    return f" {' and '.join(spelled)}" if spelled else ""
+
+
+def _spell_limit(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) and abs(limit) <= _LARGEST_PLAIN else f"{limit:g}"
 
 
 def _spell_value(value: Any) -> str:

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.every_type import FRAMES, every_type
 from vrekit.catalog.dataset import open_dataset
+from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.query import Query, select
 from vrekit.catalog.samples import read_samples
 from vrekit.catalog.subset import Subset
+from vrekit.config.loader import parse_config
 from vrekit.engine.export import export
 from vrekit.engine.materialize import materialize
+from vrekit.engine.merge.run import merge
 from vrekit.engine.request import ExportRequest
 
 CONFIG = """
@@ -83,11 +87,74 @@ def test_hugging_face_datasets_loads_the_folder(
     assert np.asarray(rows["square/00000029"]["canny.npy"]).shape == (32, 48)
 
 
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory, clip_array: NDArray[np.uint8]) -> Path:
+    """A video of which 6 frames have rgb only, and behind it one with every built-in type."""
+    tmp_path = tmp_path_factory.mktemp("merged")
+    config = every_type(tmp_path / "external", 32, 48)
+    only_rgb = "representations: {rgb: {type: color/rgb}}"
+    for name, frames, text in (("few", 255 - clip_array[:6], only_rgb), ("many", clip_array[:FRAMES], config)):
+        np.save(tmp_path / f"{name}.npy", frames)
+        request = ExportRequest(
+            video=str(tmp_path / f"{name}.npy"),
+            dataset=tmp_path / name,
+            representations=parse_config(text).representations,
+            threads=2,
+        )
+        assert not export(request).failures
+    merge([tmp_path / "few", tmp_path / "many"], tmp_path / "merged")
+    return tmp_path / "merged"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("builder", ["folder", "webdataset"])
+def test_hugging_face_datasets_keeps_columns_that_the_first_samples_lack(
+    merged: Path, tmp_path: Path, builder: str, streaming: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    options: dict[str, Any] = {"split": "train", "streaming": streaming, "cache_dir": str(tmp_path / "cache")}
+    if builder == "webdataset":  # as docs/reading.md says
+        files = [str(path) for path in sorted(merged.glob("shards/*/all-*.tar"))]
+        features = datasets.load_dataset_builder(str(merged)).info.features
+        loaded: Any = datasets.load_dataset("webdataset", data_files=files, features=features, **options)
+    else:
+        loaded = datasets.load_dataset(str(merged), **options)
+    rows = {row["__key__"]: row for row in loaded}
+    assert len(rows) == 6 + FRAMES
+    records = read_manifest(merged).representations.items()
+    columns = {f"{name}.{record.suffix}" for name, record in records if not record.is_virtual}
+    assert set(loaded.features) == {*columns, "__key__", "__url__"}
+    assert {name for name in columns if rows["few/00000003"][name] is not None} == {"rgb.jxl"}
+    assert {name for name in columns if rows["many/00000003"][name] is None} == set()
+    assert np.asarray(rows["many/00000003"]["raw_canny.npy"]).shape == (32, 48)
+    assert rows["many/00000002"]["caption.txt"] == "frame 2 é"
+
+
+def test_the_card_says_that_samples_may_differ(merged: Path) -> None:
+    assert "A sample may lack representations" in (merged / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hugging_face_datasets_finds_the_columns_that_the_card_declares(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    import datasets
+
+    declared: Any = datasets.load_dataset_builder(str(merged)).info.features
+    files = [str(path) for path in sorted(merged.glob("shards/many/all-*.tar"))]
+    options: dict[str, Any] = {"split": "train", "streaming": True, "cache_dir": str(tmp_path / "cache")}
+    found: Any = datasets.load_dataset("webdataset", data_files=files, **options).features
+    assert declared == found
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_hugging_face_datasets_and_a_failed_frame(
     make_request: Callable[..., ExportRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both ways out that docs/reading.md names."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     import datasets
 
@@ -99,12 +166,7 @@ def test_hugging_face_datasets_and_a_failed_frame(
     out = make_request(config=f"representations:\n  rgb: {{type: color/rgb, codec: png}}\n  depth: {depth}\n")
     assert export(out).failed_frames == 1
     options: dict[str, Any] = {"split": "train", "cache_dir": str(tmp_path / "cache")}
-    with pytest.raises(ValueError, match="don't share the same prefix or the same types"):
-        datasets.load_dataset(str(out.dataset), **options)
-
-    columns = {"__key__": datasets.Value("string"), "__url__": datasets.Value("string"), "rgb.png": datasets.Image()}
-    columns["depth.npy"] = datasets.List(datasets.List(datasets.Value("float32")))
-    loaded: Any = datasets.load_dataset(str(out.dataset), features=datasets.Features(columns), **options)
+    loaded: Any = datasets.load_dataset(str(out.dataset), **options)
     assert [row["__key__"] for row in loaded if row["depth.npy"] is None] == ["square/00000003"]
     assert loaded[4]["depth.npy"][31][47] == 4
 

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Self
 
+from vrekit.catalog.runs import ShardFacts
 from vrekit.core.names import GROUP
 from vrekit.core.schema import SampleRow
 
@@ -96,7 +97,7 @@ class CellWriter(ABC):
 
     @abstractmethod
     def append(self, sample: Sample) -> None:
-        """Add a sample. It is durable after the next `flush`, which also happens by itself every few seconds."""
+        """Add a sample. It is durable after the next `flush`, which happens by itself within two seconds."""
 
     @abstractmethod
     def append_clip(self, clip: Clip) -> None:
@@ -138,6 +139,11 @@ class DatasetWriter(ABC):
         Raises:
             LockedError: If another process is writing this cell.
         """
+
+    @property
+    def committed(self) -> dict[str, ShardFacts]:
+        """The tar shards that were committed through this writer, by path; other storages have none."""
+        return {}
 
     @abstractmethod
     def sweep(self, video_id: str) -> None:

@@ -1,38 +1,36 @@
 """The open shard: a file that grows, and a journal that says which of its bytes are whole samples.
 
     <name>.tar.partial or .payloads   samples, appended
-    <name>.journal                    one JSON line per sample: {"end": bytes after it, "rows": [...]}
+    <name>.journal                    one JSON line per sample, see `journal_lines`
 
-`flush` writes the samples' bytes, syncs them, and only then the journal's lines and syncs those. After a crash every
-journal line whose bytes are there with the right checksums is kept; the torn tail of both files is cut off.
+`flush` writes the samples' bytes, syncs them, and only then the journal's lines and syncs those. A timer flushes
+FLUSH_SECONDS after the first sample that is not durable, whether more samples come or not. After a crash every journal
+line whose bytes are there with the right checksums is kept; the torn tail of both files is cut off.
 
 The rows are in the journal only: as Python objects, those of 100,000 frames would take a gigabyte. Who needs them reads
 the journal back, block by block, which Arrow parses faster than it takes Python objects.
 """
 
-import json
 import os
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
-from vrekit.core.checksum import crc32
+from vrekit.core.checksum import crc32_of_range
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular, storage_errors
 from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.writers.base import Cell
+from vrekit.writers.journal_lines import MAX_LINE_BYTES, Row, make_line, parse_line
 
 FLUSH_SECONDS = 2.0
 _BUFFER_BYTES = 8 << 20
 _LARGE_BYTES = 256 << 10
 _BLOCK_BYTES = 2 << 20  # of the journal, about 4,000 rows
 
-Row = dict[str, Any]
-
-_as_json = json.JSONEncoder(separators=(",", ":")).encode
 # Through float64, as Python's numbers go: the shortest decimals of a number are not those of its float32.
 _JOURNAL_SCHEMA = pa.schema(
     [
@@ -55,7 +53,8 @@ class OpenShard:
     """A file under construction with its journal; appends are cheap, `flush` makes them durable.
 
     Every write goes to a position of its own, and what was written is forgotten together with where it ended: a flush
-    that a full disk or Ctrl-C broke off half-way is tried again by the next one.
+    that a full disk or Ctrl-C broke off half-way is tried again by the next one. One thread appends; a timer's thread
+    flushes too. What goes wrong there is raised by the next `append` or `flush`.
 
     Attributes:
         path: The file.
@@ -65,7 +64,14 @@ class OpenShard:
         last_frame: Frame number of the last row.
     """
 
-    def __init__(self, path: Path, journal_path: Path) -> None:
+    def __init__(self, path: Path, journal_path: Path, cell: Cell) -> None:
+        """Open both files, and recover the samples that are whole.
+
+        Args:
+            path: The file.
+            journal_path: Its journal.
+            cell: What the samples are from; others in the journal count as damage.
+        """
         self.path = path
         self.journal_path = journal_path
         self.first_frame: int | None = None
@@ -74,34 +80,46 @@ class OpenShard:
         self._lines: list[bytes] = []
         self._pending = 0  # bytes of the chunks
         self._pending_lines = 0  # bytes of the lines
-        self._flushed_at = time.monotonic()
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None  # set while a flush is due
+        self._error: Exception | None = None  # of the timer's flush
         with storage_errors(path):
             self._file = open_regular(path, os.O_RDWR | os.O_CREAT)
             self._journal = open_regular(journal_path, os.O_RDWR | os.O_CREAT)
-            self._written, self._journal_written = self._recover()
+            self._written, self._journal_written = self._recover(cell)
         self.size = self._written
 
-    def _recover(self) -> tuple[int, int]:
+    def _recover(self, cell: Cell) -> tuple[int, int]:
         """Keep the longest run of whole samples, cut the rest off, and return the sizes of both files."""
         file_size = os.fstat(self._file).st_size
         end, kept = 0, 0
         for line in _lines(self._journal):
-            entry = _parse(line)
-            if entry is None or entry["end"] > file_size or not self._is_intact(entry["rows"]):
+            parsed = parse_line(line)
+            if parsed is None or not end <= parsed[0] <= file_size:
                 break
-            end, kept = entry["end"], kept + len(line)
-            self._note_frames(entry["rows"])
+            start, (end_of_sample, rows) = end, parsed
+            if not (self._come_next(rows, cell) and self._are_intact(rows, start, end_of_sample)):
+                break
+            end, kept = end_of_sample, kept + len(line)
+            self._note_frames(rows)
         os.ftruncate(self._file, end)
         os.ftruncate(self._journal, kept)
         return end, kept
 
-    def _is_intact(self, rows: list[Row]) -> bool:
-        payloads = {row["byte_offset"]: row for row in rows if row["status"] == "ok"}  # the frames of a clip share one
-        return all(map(self._is_payload, payloads.values()))
+    def _come_next(self, rows: list[Row], cell: Cell) -> bool:
+        """Return whether the rows are from the cell, and from frames behind those noted so far."""
+        frames = [row["frame_index"] for row in rows]
+        first = cell.first if self.last_frame is None else self.last_frame + 1
+        is_rising = frames == sorted(frames) and first <= frames[0] and frames[-1] <= cell.last
+        return is_rising and all(row["video_id"] == cell.video_id for row in rows)
 
-    def _is_payload(self, row: Row) -> bool:
-        data = self.read(row["byte_offset"], row["byte_size"])
-        return bool(len(data) == row["byte_size"] and crc32(data) == row["checksum"])
+    def _are_intact(self, rows: list[Row], start: int, end: int) -> bool:
+        """Return whether the payloads of a sample are there, between `start` and `end`, as they were written."""
+        places = {(row["byte_offset"], row["byte_size"], row["checksum"]) for row in rows if row["status"] == "ok"}
+        return all(  # the frames of a clip share one
+            start <= offset and offset + size <= end and crc32_of_range(self._file, offset, size) == checksum
+            for offset, size, checksum in places
+        )
 
     def _note_frames(self, rows: Sequence[Row]) -> None:
         if self.first_frame is None:
@@ -131,19 +149,40 @@ class OpenShard:
             yield pa.table([column.cast(kind) for column, kind in columns], schema=SAMPLES_SCHEMA)
 
     def append(self, chunks: Sequence[bytes], rows: Sequence[Row]) -> None:
-        """Add one sample: its bytes and its metadata rows."""
-        added = sum(map(len, chunks))
-        self._chunks += chunks
-        self._pending += added
-        self.size += added
-        self._note_frames(rows)
-        line = _as_json({"end": self.size, "rows": rows}).encode() + b"\n"
-        self._lines.append(line)
-        self._pending_lines += len(line)
-        if self._pending >= _BUFFER_BYTES:
-            self._write_chunks()
-        if self._pending_lines >= _BUFFER_BYTES or time.monotonic() - self._flushed_at >= FLUSH_SECONDS:
-            self.flush()
+        """Add one sample: its bytes and its metadata rows; durable within FLUSH_SECONDS."""
+        with self._lock:
+            self._raise_late_error()
+            added = sum(map(len, chunks))
+            self._chunks += chunks
+            self._pending += added
+            self.size += added
+            self._note_frames(rows)
+            line = make_line(self.size, rows)
+            self._lines.append(line)
+            self._pending_lines += len(line)
+            if self._pending_lines >= _BUFFER_BYTES:
+                self._flush()
+                return
+            if self._pending >= _BUFFER_BYTES:
+                self._write_chunks()
+            if self._timer is None:
+                self._timer = threading.Timer(FLUSH_SECONDS, self._flush_due)
+                self._timer.daemon = True  # a process that ends without `close` was interrupted: it need not wait
+                self._timer.start()
+
+    def _flush_due(self) -> None:
+        with self._lock:
+            if self._timer is not threading.current_thread():
+                return  # somebody else flushed, or closed the file, while this thread waited for the lock
+            try:
+                self._flush()
+            except Exception as error:  # such as a full disk; it belongs to the thread that appends
+                self._timer, self._error = None, error
+
+    def _raise_late_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
 
     def _write_chunks(self) -> None:
         at = self._written
@@ -154,6 +193,11 @@ class OpenShard:
 
     def flush(self) -> None:
         """Make every appended sample durable: first its bytes, then the line that vouches for them."""
+        with self._lock:
+            self._flush()
+            self._raise_late_error()
+
+    def _flush(self) -> None:
         self._write_chunks()
         if self._lines:
             with storage_errors(self.path):
@@ -161,7 +205,12 @@ class OpenShard:
                 at = _write(self._journal, b"".join(self._lines), self._journal_written)
                 os.fsync(self._journal)
             self._journal_written, self._lines, self._pending_lines = at, [], 0
-        self._flushed_at = time.monotonic()
+        self._stop_timer()
+
+    def _stop_timer(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def seal(self, end: bytes) -> None:
         """Write what ends the file, durably; recovery cuts it off again, as no journal line speaks for it."""
@@ -172,10 +221,12 @@ class OpenShard:
 
     def close(self) -> None:
         """Close both files as they are; again does nothing, as Ctrl-C may come at any point of a commit."""
-        descriptors, self._file, self._journal = (self._file, self._journal), -1, -1
-        for descriptor in descriptors:
-            if descriptor >= 0:
-                os.close(descriptor)
+        with self._lock:
+            self._stop_timer()
+            descriptors, self._file, self._journal = (self._file, self._journal), -1, -1
+            for descriptor in descriptors:
+                if descriptor >= 0:
+                    os.close(descriptor)
 
     def remove(self) -> None:
         """Close and delete both files."""
@@ -214,8 +265,15 @@ def _blocks(descriptor: int, end: int) -> Iterator[bytes]:
 
 
 def _lines(descriptor: int) -> Iterator[bytes]:
-    for block in _blocks(descriptor, os.fstat(descriptor).st_size):
-        yield from block.splitlines(keepends=True)
+    """Yield the lines of a journal, and an overlong one not to its end; none of them is believed yet."""
+    rest = b""
+    for at in range(0, os.fstat(descriptor).st_size, _BLOCK_BYTES):
+        *whole, rest = (rest + _read(descriptor, _BLOCK_BYTES, at)).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+        if len(rest) > MAX_LINE_BYTES:
+            break
+    if rest:
+        yield rest
 
 
 def _joined(chunks: Sequence[bytes]) -> Iterator[bytes]:
@@ -240,13 +298,3 @@ def _write(descriptor: int, data: bytes, at: int) -> int:
         count = os.pwrite(descriptor, view, at)
         view, at = view[count:], at + count
     return at
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return None
-    return entry if isinstance(entry, dict) and "end" in entry and "rows" in entry else None

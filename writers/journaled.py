@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from vrekit.core.files import storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.writers.base import Cell, CellWriter, Clip, Sample
-from vrekit.writers.journal import OpenShard, Row
+from vrekit.writers.journal import OpenShard
+from vrekit.writers.journal_lines import Row
 from vrekit.writers.stored_rows import is_among, statuses, stored_only
 
 
@@ -40,11 +41,11 @@ class JournaledCellWriter(CellWriter):
         try:
             self._prepare()
             stored = self._stored()
-            self._open = OpenShard(self._partial, self._journal)
+            self._open = OpenShard(self._partial, self._journal, self.cell)
             if not self._open.is_empty and all(pc.all(is_among(rows, stored)).as_py() for rows in self._open.tables()):
                 # killed between publishing and the removal of these files
                 self._open.remove()
-                self._open = OpenShard(self._partial, self._journal)
+                self._open = OpenShard(self._partial, self._journal, self.cell)
             # a stored frame that failed may be tried again
             self._recovered = statuses(chain(self._open.tables(), [stored_only(stored)]))
         except BaseException:
@@ -80,7 +81,7 @@ class JournaledCellWriter(CellWriter):
         last = self._open.last_frame
         if last is not None and (self._open.size >= self._max_bytes or sample.frame_index <= last):
             self._commit_shard()
-            self._open = OpenShard(self._partial, self._journal)
+            self._open = OpenShard(self._partial, self._journal, self.cell)
         chunks, placed = self._frame(sample)
         self._open.append(chunks, placed)
 
@@ -88,7 +89,7 @@ class JournaledCellWriter(CellWriter):
         """See CellWriter."""
         if not self._open.is_empty:
             self._commit_shard()
-            self._open = OpenShard(self._partial, self._journal)
+            self._open = OpenShard(self._partial, self._journal, self.cell)
         chunks, placed = self._frame_clip(clip)
         self._open.append(chunks, placed)
 

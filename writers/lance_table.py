@@ -1,6 +1,8 @@
 """One Lance table that several processes append to: every change is made under its lock, and none is made twice."""
 
+import errno
 import fcntl
+import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -15,21 +17,33 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vrekit.catalog.lance_metadata import TAGS_FOLDER, damaged_tags, tag_is_whole
 from vrekit.catalog.lance_samples import (
     FIELDS,
     FRAME_COLUMNS,
     column_name,
+    is_table,
     open_table,
+    open_version,
+    read_rows,
     representations_of,
     table_path,
     table_schema,
+    version_files,
 )
-from vrekit.core.files import check_folder, make_folder, open_regular, read_regular, storage_errors
+from vrekit.catalog.quarantine import move_aside, new_quarantine
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder, make_folder, open_regular, read_regular
+from vrekit.core.lance_errors import is_damage, reading_lance, writing_lance
 from vrekit.writers.base import Cell
 from vrekit.writers.stored_rows import STORED_SCHEMA, is_among, stored_only
 
 if TYPE_CHECKING:
     import lance
+    from lance.fragment import FragmentMetadata
+    from lance.lance import CleanupStats
+
+logger = logging.getLogger(__name__)
 
 STORAGE_VERSION: Literal["2.2"] = "2.2"  # the first with blob v2 columns
 KEEP_VERSIONS = timedelta(days=14)  # a reader that opened an untagged version finds its files for as long
@@ -46,7 +60,11 @@ class LanceTable:
     that is repeated because nobody knows whether it succeeded appends nothing.
     """
 
-    def __init__(self, folder: Path, group: str, representations: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, group: str, representations: Sequence[str], *, quarantine: Path | None = None
+    ) -> None:
+        self._folder = folder
+        self._quarantine = quarantine
         self.path = table_path(folder, group)
         self.representations = tuple(representations)
         self._lock_path = self.path.with_name(f".{group}.lock")
@@ -54,8 +72,8 @@ class LanceTable:
 
     @property
     def exists(self) -> bool:
-        """Whether the table has a version."""
-        return any(self.path.glob("_versions/*.manifest"))
+        """Whether the table was made."""
+        return is_table(self.path)
 
     def untidy_runs(self) -> set[str]:
         """Return the runs that appended rows since the table was tidied: those at work, and those that were killed."""
@@ -76,24 +94,72 @@ class LanceTable:
 
     @contextmanager
     def locked(self) -> Iterator["lance.LanceDataset"]:
-        """Hold the table's lock and give its latest version, making the table when it is not there."""
-        with lance_errors(self.path):
+        """Hold the table's lock and give its latest version, making the table when it is not there.
+
+        Versions and tags that are damaged are put right first: Lance would refuse every later change.
+        """
+        with writing_lance(self.path):
             make_folder(self.path.parent.parent, self.path.parent.name)
             check_folder(self.path)
             descriptor = open_regular(self._lock_path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-                dataset = open_table(self.path) if self.exists else self._create()
+                dataset = self._open() if self.exists else self._create()
+                repair_tags(dataset)
                 if os.fstat(descriptor).st_size:
                     # The former owner did not finish: delete what it wrote and never committed.
-                    dataset.cleanup_old_versions(
-                        KEEP_VERSIONS, delete_unverified=True, error_if_tagged_old_versions=False
-                    )
+                    self.clean_up(dataset, KEEP_VERSIONS, delete_unverified=True)
                 os.pwrite(descriptor, b"unfinished", 0)
                 yield dataset
+                self._check_latest()
                 os.ftruncate(descriptor, 0)  # not when something was raised
             finally:
                 os.close(descriptor)
+
+    def _open(self) -> "lance.LanceDataset":
+        """Open the latest version; damaged ones after it are moved aside, or nothing could be committed any more."""
+        dataset = open_table(self.path)
+        self._move_aside(file for version, file in version_files(self.path).items() if version > dataset.version)
+        return dataset
+
+    def clean_up(
+        self, dataset: "lance.LanceDataset", older_than: timedelta, *, delete_unverified: bool = False
+    ) -> "CleanupStats":
+        """Delete old versions that no tag holds, and what belongs to none; call it with the lock held."""
+
+        def clean_up() -> "CleanupStats":
+            return dataset.cleanup_old_versions(
+                older_than, delete_unverified=delete_unverified, error_if_tagged_old_versions=False
+            )
+
+        try:
+            with reading_lance(self.path):
+                return clean_up()
+        except DatasetError as error:
+            if not is_damage(error):
+                raise
+        self._move_aside(file for version, file in version_files(self.path).items() if not self._opens(version))
+        repair_tags(dataset)  # of the versions that went
+        return clean_up()
+
+    def _check_latest(self) -> None:
+        """Raise an OSError if the latest version cannot be opened: Lance overlooks that a disk is full."""
+        version, file = next(iter(version_files(self.path).items()))
+        if not self._opens(version):
+            raise OSError(errno.ENOSPC, f"{file} was not written")
+
+    def _opens(self, version: int) -> bool:
+        try:
+            open_version(self.path, version)
+        except DatasetError as error:
+            return not is_damage(error)
+        return True
+
+    def _move_aside(self, files: Iterable[Path]) -> None:
+        for file in files:
+            self._quarantine = self._quarantine or new_quarantine(self._folder)
+            logger.warning("%s: %s is damaged, so it is moved to %s", self.path, file.name, self._quarantine)
+            move_aside(self._folder, self._quarantine, file)
 
     def _create(self) -> "lance.LanceDataset":
         import lance
@@ -121,7 +187,7 @@ class LanceTable:
 
     def stored(self, cell: Cell) -> pa.Table:
         """Return the rows of a cell that are committed, with STORED_COLUMNS."""
-        return _stored(open_table(self.path), cell) if self.exists else STORED_SCHEMA.empty_table()
+        return _stored(open_table(self.path), self.path, cell) if self.exists else STORED_SCHEMA.empty_table()
 
     def append(self, cell: Cell, tables: Iterable[pa.Table], read: Callable[[int, int], bytes]) -> None:
         """Append rows that are not stored yet, durably, and tag the version with their runs.
@@ -136,7 +202,14 @@ class LanceTable:
 
         with self.locked() as dataset:
             run_ids: dict[str, None] = {}
-            batches = _batches(_without_stored(tables, _stored(dataset, cell), run_ids), read, dataset.schema)
+            sizes: list[int] = []
+
+            def read_noted(offset: int, size: int) -> bytes:
+                sizes.append(size)
+                return read(offset, size)
+
+            new = _without_stored(tables, _stored(dataset, self.path, cell), run_ids)
+            batches = _batches(new, read_noted, dataset.schema)
             first = next(batches, None)
             if first is not None:
                 known = self.files()
@@ -147,6 +220,9 @@ class LanceTable:
                     data_storage_version=STORAGE_VERSION,
                     enable_stable_row_ids=True,
                 )
+                check_data_files(self.path, fragments)
+                if blob_bytes(self.path, fragments) not in _possible_blob_bytes(sizes):
+                    raise OSError(errno.ENOSPC, f"{self.path}: payloads were not written")
                 known = self.sync(known)
                 self._mark_untidy(run_ids)  # before the commit: whatever comes now, somebody tidies
                 dataset = LanceDataset.commit(
@@ -157,11 +233,32 @@ class LanceTable:
                 tag(dataset, run_id)
 
 
-def _stored(dataset: "lance.LanceDataset", cell: Cell) -> pa.Table:
+def check_data_files(table: Path, fragments: "Iterable[FragmentMetadata]") -> None:
+    """Raise an OSError if a data file is shorter than Lance says: it overlooks errors of its last write."""
+    for file in (file for fragment in fragments for file in fragment.files):
+        size = (table / "data" / file.path).stat().st_size
+        if size != file.file_size_bytes:
+            raise OSError(errno.ENOSPC, f"data/{file.path} has {size} of {file.file_size_bytes} bytes")
+
+
+def blob_bytes(table: Path, fragments: "Iterable[FragmentMetadata]") -> int:
+    """Return the bytes in the blob files of fragments; a data file itself has the small payloads."""
+    folders = [(table / "data" / file.path).with_suffix("") for fragment in fragments for file in fragment.files]
+    return sum(blob.stat().st_size for folder in folders if folder.is_dir() for blob in folder.iterdir())
+
+
+def _possible_blob_bytes(sizes: Collection[int]) -> set[int]:
+    """Return the bytes that blob files can have in all: the payloads from some size on are there, end to end."""
+    return {0, *np.cumsum(sorted(sizes, reverse=True)).tolist()}
+
+
+def _stored(dataset: "lance.LanceDataset", path: Path, cell: Cell) -> pa.Table:
     names = representations_of(dataset.schema)
-    found = dataset.to_table(
-        columns=["frame_index", "run_id", *(column_name(name, "status") for name in names)],
-        filter=f"video_id = '{cell.video_id}' AND frame_index >= {cell.first} AND frame_index <= {cell.last}",
+    found = read_rows(
+        dataset,
+        path,
+        ["frame_index", "run_id", *(column_name(name, "status") for name in names)],
+        f"video_id = '{cell.video_id}' AND frame_index >= {cell.first} AND frame_index <= {cell.last}",
     )
     parts = [STORED_SCHEMA.empty_table()]
     for name in names:
@@ -220,8 +317,6 @@ def _batch(
         schema: Of the table.
         written: Clips that a row has already; added to.
     """
-    import lance
-
     count = len(starts) - 1
     frame_of = np.repeat(np.arange(count), np.diff(starts))
     names = representations_of(schema)
@@ -232,7 +327,8 @@ def _batch(
         at = np.full(count, -1)
         at[frame_of[mine]] = mine
         found = rows.take(pa.array(at, mask=at < 0))
-        arrays[column_name(name)] = lance.blob_array(_payloads(name, found, read, written))
+        blob = schema.field(column_name(name)).type
+        arrays[column_name(name)] = _blob_array(_payloads(name, found, read, written), blob)
         for field in FIELDS:
             arrays[column_name(name, field)] = found[field].combine_chunks()
     return pa.RecordBatch.from_arrays([arrays[name] for name in schema.names], schema=schema)
@@ -252,31 +348,48 @@ def _payloads(
     return payloads
 
 
+def _blob_array(payloads: Sequence[bytes | None], blob: pa.ExtensionType) -> pa.ExtensionArray:
+    """Return what `lance.blob_array` does, without a second copy of the payloads; of a single one, without any."""
+    missing = pa.array([payload is None for payload in payloads], pa.bool_())
+    present = [payload for payload in payloads if payload is not None]
+    data = present[0] if len(present) == 1 else b"".join(present)
+    ends: NDArray[np.int64] = np.zeros(len(payloads) + 1, np.int64)
+    np.cumsum([0 if payload is None else len(payload) for payload in payloads], out=ends[1:])
+    buffers = [pc.invert(missing).buffers()[1], pa.py_buffer(ends), pa.py_buffer(data)]
+    columns = {"data": pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(payloads), buffers)}
+    arrays = [columns.get(field.name, pa.nulls(len(payloads), field.type)) for field in blob.storage_type]
+    storage = pa.StructArray.from_arrays(arrays, fields=list(blob.storage_type), mask=missing)
+    return pa.ExtensionArray.from_storage(blob, storage)
+
+
 def tag_name(run_id: str) -> str:
     """Return `run-<run_id>`, with `-` for what a tag cannot hold (`/` among others)."""
     return "run-" + re.sub(r"[^A-Za-z0-9._-]", "-", run_id)
 
 
 def tag(dataset: "lance.LanceDataset", run_id: str) -> None:
-    """Point the tag of a run at this version, which then outlives later ones."""
-    name = tag_name(run_id)
-    if name in dataset.tags.list():
+    """Point the tag of a run at this version, which then outlives later ones; durable on return."""
+    _set_tag(dataset, tag_name(run_id))
+
+
+def _set_tag(dataset: "lance.LanceDataset", name: str) -> None:
+    file = Path(dataset.uri) / TAGS_FOLDER / f"{name}.json"
+    if file.exists():
         dataset.tags.update(name, dataset.version)
     else:
         dataset.tags.create(name, dataset.version)
+    if not tag_is_whole(dataset, name):  # Lance overlooks that a disk is full
+        raise OSError(errno.ENOSPC, f"{file} was not written")
+    _fsync(file)
+    _fsync(file.parent)
 
 
-@contextmanager
-def lance_errors(path: Path) -> Iterator[None]:
-    """Turn an OSError of Lance, which has no number but ends in `(os error 28)`, into what `storage_errors` knows."""
-    with storage_errors(path):
-        try:
-            yield
-        except OSError as error:
-            number = re.search(r"\(os error (\d+)\)", str(error))
-            if error.errno is None and number:
-                raise OSError(int(number[1]), str(error)) from error
-            raise
+def repair_tags(dataset: "lance.LanceDataset") -> None:
+    """Point damaged tags at this version, which has all rows of their runs; call it with the lock held."""
+    for name in damaged_tags(dataset):
+        logger.warning("%s: the tag %s is damaged, so it is set to version %s", dataset.uri, name, dataset.version)
+        dataset.tags.delete(name)
+        _set_tag(dataset, name)
 
 
 def _fsync(path: str | Path) -> None:

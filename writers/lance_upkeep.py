@@ -1,17 +1,22 @@
 """Keeping Lance tables quick: small fragments merged, columns indexed, versions nobody needs deleted."""
 
+import errno
 import json
+import logging
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from vrekit.catalog.lance_samples import find_tables
+from vrekit.catalog.lance_metadata import damaged_indexes
+from vrekit.catalog.lance_samples import find_tables, quoted, read_rows
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
-from vrekit.writers.lance_table import KEEP_VERSIONS, LanceTable, tag, tag_name
+from vrekit.writers.lance_table import KEEP_VERSIONS, LanceTable, blob_bytes, check_data_files, tag, tag_name
 
 if TYPE_CHECKING:
     import lance
+
+logger = logging.getLogger(__name__)
 
 INDEXED_COLUMNS = ("run_id", "video_id")
 MERGE_FROM = 16  # fewer small fragments cost less than rewriting their payloads
@@ -32,18 +37,37 @@ def tidy(table: LanceTable, run_ids: Collection[str] = (), *, rows: int, size_by
         size_bytes: Bytes of a full fragment.
     """
     with table.locked() as dataset:
-        tags = dataset.tags.list()  # a run that was killed before its first commit has none, and gets none
-        run_ids = {*run_ids, *(run_id for run_id in table.untidy_runs() if tag_name(run_id) in tags)}
+        table.clean_up(dataset, KEEP_VERSIONS)  # first: it moves damaged versions aside, which tags may point to
+        tags = dataset.tags.list()
+        for run_id in table.untidy_runs() - set(run_ids):
+            # a run that was killed before its first commit has no rows, and gets no tag
+            if tag_name(run_id) in tags or _has_rows(dataset, table.path, run_id):
+                run_ids = {*run_ids, run_id}
         known = table.files()
         merge_small_fragments(dataset, after=_last_held(dataset, run_ids), rows=rows, size_bytes=size_bytes)
+        mend_indexes(dataset)
         for column in INDEXED_COLUMNS:
             _ensure_index(dataset, column, "BITMAP")
         dataset.optimize.optimize_indices()
+        mend_indexes(dataset)  # a full disk is overlooked by Lance
         table.sync(known)
         for run_id in run_ids:
             tag(dataset, run_id)
-        dataset.cleanup_old_versions(KEEP_VERSIONS, error_if_tagged_old_versions=False)
         table.mark_tidy()
+
+
+def _has_rows(dataset: "lance.LanceDataset", path: Path, run_id: str) -> bool:
+    return len(read_rows(dataset, path, ["frame_index"], f"run_id = {quoted(run_id)}")) > 0
+
+
+def mend_indexes(dataset: "lance.LanceDataset") -> None:
+    """Make indexes anew whose files are lost or damaged; call it with the lock held."""
+    for index in damaged_indexes(dataset):
+        logger.warning("%s: the index %s is damaged, so it is made anew", dataset.uri, index.name)
+        dataset.drop_index(index.name)
+        (column,) = index.field_names
+        kind: Any = index.index_type.upper()  # describe_indices says BTree, creating wants BTREE
+        dataset.create_scalar_index(f"`{column}`", kind, name=index.name)
 
 
 def create_index(folder: Path, column: str, index_type: IndexType = "BTREE") -> int:
@@ -93,20 +117,31 @@ def merge_small_fragments(dataset: "lance.LanceDataset", *, after: int, rows: in
         plan: dict[str, Any] = json.loads(task.json())  # type: ignore[attr-defined]  # missing in its stub
         plan["task"]["fragments"] = [one for one in plan["task"]["fragments"] if one["id"] in small]
         if len(plan["task"]["fragments"]) > 1:
-            results.append(CompactionTask.from_json(json.dumps(plan)).execute(dataset))  # type: ignore[attr-defined]
+            result = CompactionTask.from_json(json.dumps(plan)).execute(dataset)  # type: ignore[attr-defined]
+            _check_merged(Path(dataset.uri), result)
+            results.append(result)
     if results:
         Compaction.commit(dataset, results)
         dataset.checkout_latest()  # type: ignore[no-untyped-call]
 
 
+def _check_merged(table: Path, result: Any) -> None:
+    """Raise an OSError if a merged fragment was not written whole, which Lance overlooks.
+
+    Args:
+        table: Folder of the table.
+        result: What executing a CompactionTask gives; its stub names other attributes than it has.
+    """
+    check_data_files(table, result.new_fragments)
+    if all(fragment.deletion_file is None for fragment in result.original_fragments):
+        sizes = [blob_bytes(table, some) for some in (result.new_fragments, result.original_fragments)]
+        if sizes[0] != sizes[1]:
+            raise OSError(errno.ENOSPC, f"{table}: merged payloads have {sizes[0]} of {sizes[1]} bytes")
+
+
 def _bytes_of(fragment: "lance.LanceFragment") -> int:
-    data = Path(fragment._ds.uri) / "data"
-    size = 0
-    for file in fragment.data_files():
-        size += file.file_size_bytes or 0
-        blobs = data / file.path.removesuffix(".lance")
-        size += sum(blob.stat().st_size for blob in blobs.iterdir()) if blobs.is_dir() else 0
-    return size
+    table = Path(fragment._ds.uri)
+    return sum(file.file_size_bytes or 0 for file in fragment.data_files()) + blob_bytes(table, [fragment.metadata])
 
 
 def _last_held(dataset: "lance.LanceDataset", run_ids: Collection[str]) -> int:

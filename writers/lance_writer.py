@@ -21,7 +21,7 @@ from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
 from vrekit.core.files import make_folder, storage_errors
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample, cell_of
-from vrekit.writers.journal import Row
+from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import tidy

@@ -12,10 +12,13 @@ replaced by the next writer of its cell.
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 
+from vrekit.catalog.parquet_files import checksum_in
+from vrekit.catalog.runs import ShardFacts
 from vrekit.catalog.samples import SHARDS_FOLDER, read_sidecars, sidecar_bytes
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import LockedError
@@ -23,7 +26,7 @@ from vrekit.core.files import fsync_folder, make_folder, storage_errors, write_a
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Sample, cell_of
-from vrekit.writers.journal import Row
+from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.stored_rows import STORED_COLUMNS
 from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
@@ -38,10 +41,16 @@ class WebDatasetWriter(DatasetWriter):
         self.folder = folder
         self.shard_frames = shard_frames
         self.shard_size_bytes = shard_size_bytes
+        self._committed: dict[str, ShardFacts] = {}
+
+    @property
+    def committed(self) -> dict[str, ShardFacts]:
+        """See DatasetWriter."""
+        return dict(self._committed)
 
     def open_cell(self, cell: Cell) -> "TarCellWriter":
         """See DatasetWriter."""
-        return TarCellWriter(self.folder, cell, self.shard_size_bytes)
+        return TarCellWriter(self.folder, cell, self.shard_size_bytes, self._committed)
 
     def sweep(self, video_id: str) -> None:
         """See DatasetWriter."""
@@ -62,8 +71,19 @@ class WebDatasetWriter(DatasetWriter):
 class TarCellWriter(JournaledCellWriter):
     """The open shard of one cell; rolls over to a next shard at `shard_size_bytes`."""
 
-    def __init__(self, folder: Path, cell: Cell, shard_size_bytes: int) -> None:
+    def __init__(
+        self, folder: Path, cell: Cell, shard_size_bytes: int, committed: dict[str, ShardFacts] | None = None
+    ) -> None:
+        """Open a cell.
+
+        Args:
+            folder: The dataset.
+            cell: Which one.
+            shard_size_bytes: Size at which a shard is closed.
+            committed: Gets the shards that are committed.
+        """
         self.folder = folder
+        self._committed = {} if committed is None else committed
         with storage_errors(folder):
             self._home = make_folder(folder, SHARDS_FOLDER, cell.video_id)
         self._sidecars: list[Path] = []  # of the cell, as it was opened
@@ -133,8 +153,17 @@ class TarCellWriter(JournaledCellWriter):
             _link(self._partial, tar)
             fsync_folder(self._home)
         shard = tar.relative_to(self.folder).as_posix()
-        tables = (_with_shard(rows, shard) for rows in self._open.tables())
-        write_atomic(tar.with_suffix(".parquet"), sidecar_bytes(tables))
+        rows = 0
+
+        def tables() -> Iterator[pa.Table]:
+            nonlocal rows
+            for table in self._open.tables():
+                rows += len(table)
+                yield _with_shard(table, shard)
+
+        sidecar = sidecar_bytes(tables())
+        write_atomic(tar.with_suffix(".parquet"), sidecar)
+        self._committed[shard] = ShardFacts(bytes=tar.stat().st_size, rows=rows, checksum=checksum_in(sidecar) or "")
 
     def _free_name(self, name: str) -> str:
         # A retry of failed frames can span the same frame numbers as an earlier shard.

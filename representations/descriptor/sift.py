@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
-from vrekit.core.errors import UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
 
 _COLUMNS = ("x", "y", "size", "angle", "response", "octave", *(f"descriptor_{i}" for i in range(128)))
@@ -34,24 +34,12 @@ class SIFT(Representation):
         process_scale: Detect on a frame shrunk by this factor (0..1]; x, y and size stay in pixels of the frame.
     """
 
-    sigma: float = 1.6
-    num_intervals: int = 3
-    assumed_blur: float = 0.5
-    image_border_width: int = 5
-    max_keypoints: int | None = None
-    process_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.sigma <= 0 or self.num_intervals < 1:
-            raise UsageError(f"sigma and num_intervals must be positive, got {self.sigma} and {self.num_intervals}")
-        if not 0 <= self.assumed_blur <= _OPENCV_BLUR:
-            raise UsageError(f"assumed_blur must be in 0..{_OPENCV_BLUR}, got {self.assumed_blur}")
-        if self.image_border_width < _OPENCV_BORDER:
-            raise UsageError(f"image_border_width must be at least {_OPENCV_BORDER}, got {self.image_border_width}")
-        if self.max_keypoints is not None and self.max_keypoints < 1:
-            raise UsageError(f"max_keypoints must be positive or null, got {self.max_keypoints}")
-        if not 0 < self.process_scale <= 1:
-            raise UsageError(f"process_scale must be above 0 and at most 1, got {self.process_scale}")
+    sigma: Annotated[float, Field(ge=0.1, le=32)] = 1.6
+    num_intervals: Annotated[int, Field(ge=1, le=16)] = 3
+    assumed_blur: Annotated[float, Field(ge=0, le=_OPENCV_BLUR)] = 0.5
+    image_border_width: Annotated[int, Field(ge=_OPENCV_BORDER, le=1_000_000)] = 5
+    max_keypoints: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    process_scale: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:
         """Return ragged rows of 134 float32 columns."""

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from vrekit.core.errors import UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
@@ -24,9 +26,9 @@ class Canny(Representation):
         l2_gradient: Measure the gradient by its Euclidean length instead of |dx| + |dy|.
     """
 
-    threshold1: float = 100.0
-    threshold2: float = 200.0
-    aperture_size: int = 3
+    threshold1: Annotated[float, Field(ge=-1e6, le=1e6)] = 100.0
+    threshold2: Annotated[float, Field(ge=-1e6, le=1e6)] = 200.0
+    aperture_size: Annotated[int, Field(ge=3, le=7)] = 3
     l2_gradient: bool = True
 
     def __post_init__(self) -> None:

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
+from pydantic import Field
 
 from vrekit.core.errors import UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
@@ -20,7 +22,7 @@ class Sobel(Representation):
         aperture_size: Size of the Sobel window: 3, 5 or 7 pixels.
     """
 
-    aperture_size: int = 3
+    aperture_size: Annotated[int, Field(ge=3, le=7)] = 3
 
     def __post_init__(self) -> None:
         if self.aperture_size not in (3, 5, 7):

@@ -5,12 +5,13 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from pydantic import Field
 
 from vrekit.core.errors import ComputeError, UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
@@ -55,7 +56,7 @@ class Files(Representation):
     columns: tuple[str, ...] | None = None
     axes: str | None = None
     key: str = "arr_0"
-    scale: float | None = None
+    scale: Annotated[float, Field(ge=-1e30, le=1e30)] | None = None
     missing: Literal["error", "invalid"] = "error"
     _files: Lazy[dict[int, Path]] = field(init=False, repr=False, compare=False)
     _spec: Lazy[OutputSpec] = field(init=False, repr=False, compare=False)
@@ -119,14 +120,17 @@ class Files(Representation):
         path = Path(self.path)
         by_pattern = "{" in path.name
         folder = path.parent if by_pattern else path
-        if not folder.is_dir():
+        try:
+            found = sorted(folder.iterdir())
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             raise UsageError(
-                f"{folder} is no folder", hint="path is a folder, or a pattern such as depth/{frame:06d}.npy"
-            )
+                f"{folder} is no folder that can be read: {getattr(error, 'strerror', None) or error}",
+                hint="path is a folder, or a pattern such as depth/{frame:06d}.npy",
+            ) from error
         before, _, after = (re.escape(part) for part in _FIELD.sub("\0", path.name).partition("\0"))
         name = re.compile(f"{before}(\\d+){after}" if by_pattern else r"(?:.*\D)?(\d+)\.[^.]+")
         files: dict[int, Path] = {}
-        for file in sorted(folder.iterdir()):
+        for file in found:
             match = name.fullmatch(file.name)
             if match is None or file.suffix.lower() not in _SUFFIXES:
                 continue

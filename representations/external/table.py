@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vrekit.core.errors import ComputeError, UsageError
 from vrekit.core.names import did_you_mean
@@ -55,9 +56,10 @@ class Table(Representation):
         frame_column: Column of frame numbers, instead of times.
         time_unit: Unit of numeric times: s, ms, us or ns.
         time_offset_seconds: Added to the table's times to get the video's (pts): `video = table + offset`.
-        align: `nearest` takes the row nearest in time (the earlier of two), `linear` goes in a straight line from the
-            row before to the row after. Angles that wrap around need `nearest`.
-        tolerance_seconds: Largest time between a frame and a row that is used; `linear` needs both within it.
+        align: `nearest` takes the row nearest in time (the earlier of two). `linear` goes in a straight line from the
+            row before to the row after; where only one of them is within the tolerance (at the edge of a gap, before
+            the first row, after the last one), it takes that row. Angles that wrap around need `nearest`.
+        tolerance_seconds: Largest time between a frame and a row that is used.
     """
 
     uses_frames: ClassVar[bool] = False
@@ -68,9 +70,9 @@ class Table(Representation):
     time_column: str | None = None
     frame_column: str | None = None
     time_unit: Literal["s", "ms", "us", "ns"] = "s"
-    time_offset_seconds: float = 0.0
+    time_offset_seconds: Annotated[float, Field(ge=-1e12, le=1e12)] = 0.0
     align: Literal["nearest", "linear"] = "nearest"
-    tolerance_seconds: float = 0.1
+    tolerance_seconds: Annotated[float, Field(ge=0)] = 0.1
     _rows: Lazy[_Rows] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -80,11 +82,14 @@ class Table(Representation):
             raise UsageError(f"time_unit must be one of {', '.join(_UNITS)}, got {self.time_unit!r}")
         if self.align not in ("nearest", "linear"):
             raise UsageError(f"align must be 'nearest' or 'linear', got {self.align!r}")
-        if not self.tolerance_seconds >= 0:
-            raise UsageError(f"tolerance_seconds must be at least 0, got {self.tolerance_seconds}")
         if self.columns is not None and (not self.columns or len(set(self.columns)) < len(self.columns)):
             raise UsageError(f"columns must name each column once, got {list(self.columns)}")
         self._rows = Lazy(self._load)
+
+    @property
+    def version(self) -> int:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Return 2 for `linear`, which in version 1 gave no value at the edges of a gap; else 1."""
+        return 2 if self.align == "linear" else 1
 
     def data_digest(self) -> str | None:
         """Return 16 hex digits of the SHA-256 of the file: another table is another representation."""
@@ -264,17 +269,14 @@ def _match_times(order: NDArray[np.float64], times: NDArray[np.float64], toleran
     after = np.minimum(after, len(order) - 1)
     before = np.where(order[after] <= times, after, before)  # an exact hit, or past the last row
     until_before, until_after = times - order[before], order[after] - times
+    earlier = np.searchsorted(order, order[before])  # the first of rows with equal times
+    nearest = np.where(np.abs(until_before) <= np.abs(until_after), earlier, after)
+    valid = np.abs(times - order[nearest]) <= tolerance
     if not linear:
-        earlier = np.searchsorted(order, order[before])  # the first of rows with equal times
-        nearest = np.where(np.abs(until_before) <= np.abs(until_after), earlier, after)
-        distance = np.abs(times - order[nearest])
-        return nearest, nearest, np.zeros(len(times)), distance <= tolerance
-    span = order[after] - order[before]
-    weight = np.divide(until_before, span, out=np.zeros(len(times)), where=span > 0)
-    exact = order[before] == times
-    inside = (until_before >= 0) & (until_after >= 0)
-    valid = exact | (inside & (until_before <= tolerance) & (until_after <= tolerance))
-    return before, after, np.where(exact, 0.0, weight), valid
+        return nearest, nearest, np.zeros(len(times)), valid
+    between = (until_before > 0) & (until_before <= tolerance) & (until_after > 0) & (until_after <= tolerance)
+    weight = np.divide(until_before, order[after] - order[before], out=np.zeros(len(times)), where=between)
+    return np.where(between, before, nearest), np.where(between, after, nearest), weight, valid
 
 
 def _nothing(count: int) -> Match:

@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vrekit.core.errors import UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
@@ -23,7 +24,8 @@ class DIS(Representation):
 
     Args:
         preset: Speed against quality: `ultrafast`, `fast` or `medium` (about 6, 11 and 50 ms at 960x540).
-        delta: Frames from this frame to the other one; negative gives backward flow.
+        delta: Frames from this frame to the other one; negative gives backward flow. As many frames are
+            held in memory.
     """
 
     _PRESETS: ClassVar[Mapping[str, int]] = {
@@ -33,7 +35,7 @@ class DIS(Representation):
     }
 
     preset: Literal["ultrafast", "fast", "medium"] = "medium"
-    delta: int = 1
+    delta: Annotated[int, Field(ge=-1000, le=1000)] = 1
 
     def __post_init__(self) -> None:
         if self.preset not in self._PRESETS:

@@ -66,14 +66,21 @@ def _window_moments(
     known = np.isfinite(z) & (z > 0)
     np.copyto(z, 0.0, where=~known)
     x, y = z * ray_x, z * ray_y[:, None]
-    kernel = np.zeros((window_size - 1) * stride + 1)
-    kernel[::stride] = 1
+    down, across = (_taps(side, window_size, stride) for side in z.shape)
     # Every window is summed afresh. cv2.boxFilter is no faster here, and its running sums (add what enters, subtract
     # what leaves) would carry the rounding error of one far point along the whole row.
     return [
-        np.asarray(cv2.sepFilter2D(moment, cv2.CV_64F, kernel, kernel, borderType=cv2.BORDER_CONSTANT), np.float64)
+        np.asarray(cv2.sepFilter2D(moment, cv2.CV_64F, across, down, borderType=cv2.BORDER_CONSTANT), np.float64)
         for moment in (known.astype(np.float64), x, y, z, x * x, x * y, x * z, y * y, y * z, z * z)
     ]
+
+
+def _taps(side: int, window_size: int, stride: int) -> Floats:
+    """Return the kernel of a window along one axis: 1 at its points, without those that always lie outside."""
+    reach = min(window_size // 2, (side - 1) // stride)
+    kernel = np.zeros(2 * reach * stride + 1)
+    kernel[::stride] = 1
+    return kernel
 
 
 def _normals_from_moments(moments: list[Floats], ray_x: Floats, ray_y: Floats) -> NDArray[np.float32]:

@@ -3,14 +3,17 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vrekit.core.errors import ComputeError, UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
 from vrekit.representations.normals.plane_fit import window_normals
+
+_Side = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 @dataclass
@@ -34,23 +37,15 @@ class NormalsSVD(Representation):
     inputs: ClassVar[tuple[tuple[Kind, ...], ...] | None] = ((Kind.DEPTH,),)
     uses_frames: ClassVar[bool] = False
 
-    sensor_fov: float
-    sensor_size: tuple[int, int] | None = None
-    window_size: int = 11
-    stride: int | None = None
-    input_downsample_step: int | None = None
+    sensor_fov: Annotated[float, Field(gt=0, lt=180)]
+    sensor_size: tuple[_Side, _Side] | None = None
+    window_size: Annotated[int, Field(ge=3, le=1001)] = 11
+    stride: Annotated[int, Field(ge=1, le=1000)] | None = None
+    input_downsample_step: Annotated[int, Field(ge=1, le=1000)] | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.sensor_fov < 180:
-            raise UsageError(f"sensor_fov must be between 0 and 180 degrees, got {self.sensor_fov}")
-        if self.sensor_size is not None and min(self.sensor_size) < 1:
-            raise UsageError(f"sensor_size must be a positive (width, height), got {self.sensor_size}")
-        if self.window_size < 3 or self.window_size % 2 == 0:
-            raise UsageError(f"window_size must be odd and at least 3, got {self.window_size}")
-        for name in ("stride", "input_downsample_step"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, got {value}")
+        if self.window_size % 2 == 0:
+            raise UsageError(f"window_size must be odd, got {self.window_size}")
 
     def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:
         """Return a float32 map of the depth's size, divided by `input_downsample_step`.

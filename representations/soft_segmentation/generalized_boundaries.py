@@ -13,10 +13,12 @@ Sminchisescu, ECCV 2012, https://link.springer.com/chapter/10.1007/978-3-642-337
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vrekit.core.errors import UsageError
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
@@ -47,11 +49,7 @@ class GeneralizedBoundaries(Representation):
 
     use_median_filtering: bool = True
     adjust_to_rgb: bool = True
-    max_channels: int = 3
-
-    def __post_init__(self) -> None:
-        if self.max_channels < 1:
-            raise UsageError(f"max_channels must be at least 1, got {self.max_channels}")
+    max_channels: Annotated[int, Field(ge=1, le=1000)] = 3
 
     def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:
         """Return a float32 image of the frame's size.

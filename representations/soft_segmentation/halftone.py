@@ -8,17 +8,23 @@ becomes a dot whose area is proportional to the box's mean; the screen is turned
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
+from pydantic import Field
 
 from vrekit.core.errors import UsageError
+from vrekit.core.spec import MAX_IMAGE_PIXELS
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
 
 _ANTIALIAS = 4  # screens are drawn this much larger and shrunk
 _LARGEST_TABLE_BYTES = 256 << 20
+
+_Angle = Annotated[int, Field(ge=-3600, le=3600)]
+_Side = Annotated[int, Field(ge=1, le=65536)]
 
 
 @dataclass
@@ -36,20 +42,21 @@ class Halftone(Representation):
         resolution: (height, width) the frame is resized to first, pixels.
     """
 
-    sample: int = 3
-    scale: int = 1
-    percentage: float = 91.0
-    angles: tuple[int, int, int, int] = (0, 15, 30, 45)
+    sample: Annotated[int, Field(ge=1, le=64)] = 3
+    scale: Annotated[int, Field(ge=1, le=64)] = 1
+    percentage: Annotated[float, Field(ge=0, le=100)] = 91.0
+    angles: tuple[_Angle, _Angle, _Angle, _Angle] = (0, 15, 30, 45)
     antialias: bool = False
-    resolution: tuple[int, int] = (240, 426)
+    resolution: tuple[_Side, _Side] = (240, 426)
 
     def __post_init__(self) -> None:
-        if self.sample < 1 or self.scale < 1:
-            raise UsageError(f"sample and scale must be at least 1, got {self.sample} and {self.scale}")
-        if not 0 <= self.percentage <= 100:
-            raise UsageError(f"percentage must be in 0..100, got {self.percentage}")
-        if min(self.resolution) < 1:
-            raise UsageError(f"resolution must be a positive (height, width), got {self.resolution}")
+        height, width = (side * self._upscale for side in self.resolution)
+        if height * width > MAX_IMAGE_PIXELS:
+            raise UsageError(
+                f"resolution {list(self.resolution)} with scale {self.scale} would need a drawing of {height}x{width} "
+                f"pixels, expected at most {MAX_IMAGE_PIXELS}",
+                hint="take a smaller resolution or scale, or no antialias",
+            )
         table_bytes = (self.sample**2 * 255 + 1) * (self.sample * self._upscale + 2) ** 2
         if table_bytes > _LARGEST_TABLE_BYTES:
             raise UsageError(

@@ -257,3 +257,11 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
         process.join(60)
         assert process.exitcode == 0
     assert set(read_manifest(tmp_path / "out").videos) == {f"v{n}-{r}" for n in range(3) for r in range(5)}
+
+
+def test_there_is_an_end_to_representations() -> None:
+    manifest = Manifest(writer="webdataset", layout="sample", shard_frames=1, shard_size_bytes=1)
+    one = record("rgb", store=False)
+    full = manifest.with_representations(dict.fromkeys((f"r{at}" for at in range(4096)), one))
+    with pytest.raises(ConflictError, match="would have 4097 representations"):
+        full.with_representations({"one_more": one})

@@ -96,9 +96,11 @@ def test_it_is_rebuilt_when_a_sidecar_comes_goes_or_changes_and_only_then(tmp_pa
     assert set(before) == {"frames.parquet", "samples.parquet"}
     assert _count(folder) == 1
     assert _modified(folder) == before
-    added = add_sidecar(folder, [make_row("car", 1, "rgb"), make_row("car", 1, "canny")], "all-00000100-00000199")
+    shard = "shards/car/all-00000000-00000099-1.tar"
+    rows = [make_row("car", frame, name, shard=shard) for frame, name in ((1, "rgb"), (1, "canny"), (2, "canny"))]
+    added = add_sidecar(folder, rows[:2], "all-00000000-00000099-1")
     assert _count(folder) == 3
-    replaced = add_sidecar(folder, [make_row("car", 1, "rgb"), make_row("car", 2, "canny")], added.stem)
+    replaced = add_sidecar(folder, [rows[0], rows[2]], added.stem)
     os.utime(replaced, ns=(1, 1))
     with open_dataset(folder) as dataset:
         assert dataset.sql("SELECT max(frame_index) AS n FROM frames")["n"].to_pylist() == [2]

@@ -96,7 +96,7 @@ def test_a_changed_file_is_noticed(folder: Path, tmp_path: Path) -> None:
     chosen(folder, where="frame_index < 3").write(path)
     table = pq.ParquetFile(path).read()
     pq.write_table(table.slice(1), path)
-    with pytest.raises(DatasetError, match="was changed since it was written"):
+    with pytest.raises(DatasetError, match="do not give its checksum"):
         read_subset(path)
     pq.write_table(table.replace_schema_metadata(None), path)
     with pytest.raises(UsageError, match="no subset of vrekit's"):

@@ -134,8 +134,14 @@ def test_another_layout_is_a_problem(tmp_path: Path, array: NDArray[Any]) -> Non
     assert "dataset.json says float32 (4, 5)" in problem.message
 
 
-def test_rows_and_columns_may_differ_between_videos(tmp_path: Path) -> None:
-    assert warnings(write(tmp_path / "d", {0: plain(), 1: np.zeros((8, 9), np.float32)})) == []
+def test_rows_and_columns_differ_between_videos_only(tmp_path: Path) -> None:
+    other = np.zeros((8, 9), np.float32)
+    assert warnings(write(tmp_path / "other", {0: other, 1: other})) == [
+        "values None None x: dataset.json says that frames are arrays (4, 5), but stored are [(8, 9)]"
+    ]
+    (problem,) = validate(write(tmp_path / "mixed", {0: plain(), 1: other, 2: plain()})).problems
+    assert (problem.code, problem.frame_index) == ("layout", 1)
+    assert problem.message == "it is an array (8, 9), most frames of the video are (4, 5)"
 
 
 def test_timestamps(tmp_path: Path) -> None:

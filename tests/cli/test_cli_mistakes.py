@@ -132,6 +132,10 @@ def test_bad_frames(export: Run, frames: str) -> None:
         ("--shard-size", "big"),
         ("--video-id", "../x"),
         ("--memory", "0"),
+        ("--memory", "1"),
+        ("--memory", f"{'9' * 400}TB"),
+        ("--shard-size", "1e9TB"),
+        ("--shard-size", "99999999TB"),
         ("-r", "rgbb"),
         ("--fps", "2"),
         ("--stream", "1"),
@@ -139,6 +143,13 @@ def test_bad_frames(export: Run, frames: str) -> None:
 )
 def test_bad_options(export: Run, extra: tuple[str, str]) -> None:
     assert_one_clear_error(export(*extra), code=2)
+
+
+@pytest.mark.parametrize("option", ["--shard-frames", "--batch-size", "--threads"])
+def test_absurd_numbers(export: Run, option: str) -> None:
+    result = export(option, "1000000000000")
+    assert result.exit_code == 2
+    assert "less than or equal to" in " ".join(result.stderr.split())
 
 
 def test_unknown_option(run: Run) -> None:

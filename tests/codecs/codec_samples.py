@@ -186,7 +186,8 @@ def gaps_kept(levels: int, max_gap: float, *, are_probabilities: bool) -> Callab
             tiny = float(np.finfo(original.dtype).tiny)
             with np.errstate(invalid="ignore"):
                 finite &= (original >= 64 * tiny) & (np.exp(-found) >= 64 * tiny)
-        bound = np.where(loser & (kept < 4 * ratio), (1 + ratio) ** 2 - 1, ratio * (1 + kept)) + rounding
+        first_level = (1 + ratio) ** 2 - 1  # the smallest gap that a loser can have
+        bound = np.where(loser, np.maximum(ratio * (1 + kept), first_level - kept), ratio * (1 + kept)) + rounding
         error = np.abs(found - kept)
         assert (error[finite] <= bound[finite]).all(), np.max(error[finite] - bound[finite])
 

@@ -1,10 +1,14 @@
 """Stated error bounds, for every code and every direction rather than for samples."""
 
+import inspect
+
 import numpy as np
 import pytest
 
 from tests.codecs.codec_samples import angles_within
+from vrekit.codecs.presets import PRESETS
 from vrekit.codecs.registry import codec_from_config
+from vrekit.codecs.stages.gaplog import Gaplog
 from vrekit.codecs.stages.octahedral import Octahedral
 from vrekit.core.errors import CodecError, UsageError
 
@@ -39,6 +43,38 @@ def test_every_step_of_flow_survives_exactly_in_both_encodings() -> None:
     for name in ("flow-delta", "flow-kitti"):
         codec = codec_from_config(name)
         assert np.array_equal(codec.decode(codec.encode(flow), dtype=flow.dtype, shape=flow.shape), flow)
+
+
+@pytest.mark.parametrize(("levels", "max_gap"), [(100, 16.0), (253, 16.0), (1, 0.1), (63, 1000.0)])
+@pytest.mark.parametrize("are_probabilities", [False, True])
+def test_gaps_of_any_size_are_within_the_bound(levels: int, max_gap: float, are_probabilities: bool) -> None:
+    """Two classes, a winner and a loser: dense from a tie to beyond the second level, then up to `max_gap`."""
+    half_step = (1 + max_gap) ** (0.5 / levels) - 1
+    first_level = (1 + max_gap) ** (1 / levels) - 1
+    exact = np.concatenate([[0.0, 1.3e-6], np.linspace(0, 3 * half_step, 4096), np.geomspace(1e-9, max_gap, 4096)])
+    exact = np.minimum(exact, max_gap if not are_probabilities else 600.0)  # exp(-gap) is to be a normal number
+    scores = np.stack([np.zeros_like(exact), -exact])
+    if are_probabilities:
+        scores = np.exp(scores) / np.exp(scores).sum(axis=0)
+        exact = np.log(scores[0] / scores[1])
+    stage = Gaplog("probabilities" if are_probabilities else "logits", levels, max_gap)
+    decoded = np.empty_like(scores)
+    stage.decode(stage.encode(scores), decoded)
+    assert (decoded.argmax(axis=0) == 0).all()
+    found = np.log(decoded[0] / decoded[1]) if are_probabilities else decoded[0] - decoded[1]
+    error, rounding = np.abs(found - exact), 1e-5 * (1 + exact)  # gaps and their logarithms are float32
+    near = exact < half_step
+    assert (error[near] <= first_level - exact[near] + rounding[near]).all()
+    assert (error[~near] <= half_step * (1 + exact[~near]) + rounding[~near]).all()
+    assert error[near].max() == pytest.approx(first_level, rel=1e-4), "the bound of near ties is not tight"
+
+
+def test_the_stated_error_of_gaplog_has_near_ties_in_it() -> None:
+    assert 100 * (17**0.005 - 1) <= 1.43
+    assert 17**0.005 - 1 <= 0.0143
+    assert 0.0287 < 17**0.01 - 1 <= 0.0288
+    assert PRESETS["gaplog-jls"].error == "gap: 1.43% + 0.0143 nats; near ties 0.0288 nats"
+    assert "0.0288" in (inspect.getdoc(Gaplog) or "")
 
 
 @pytest.mark.parametrize(("bits", "degrees"), [(8, 0.98), (10, 0.25), (12, 0.062)])

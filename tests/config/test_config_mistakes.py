@@ -55,13 +55,14 @@ ENTRY_MISTAKES = {
     "type: color/hsv, deps: {rgb: 1}": "x.deps: expected a list, such as [rgb], got a mapping",
     "type: color/hsv, deps: [5]": "x.deps[0]: expected text, got 5",
     # values
-    "type: color/rgb, batch_size: -1": "x.batch_size: expected a whole number, 1 or more, got -1",
-    "type: color/rgb, batch_size: 0": "x.batch_size: expected a whole number, 1 or more, got 0",
-    "type: color/rgb, batch_size: ten": "x.batch_size: expected a whole number, 1 or more, got 'ten'",
-    "type: color/rgb, batch_size: '5'": "x.batch_size: expected a whole number, 1 or more, got '5'",
-    "type: color/rgb, batch_size: 2.0": "x.batch_size: expected a whole number, 1 or more, got 2.0",
-    "type: color/rgb, batch_size: true": "x.batch_size: expected a whole number, 1 or more, got true",
-    "type: color/rgb, batch_size: [1]": "x.batch_size: expected a whole number, 1 or more, got [1]",
+    "type: color/rgb, batch_size: -1": "x.batch_size: expected a whole number from 1 to 1000000, got -1",
+    "type: color/rgb, batch_size: 9999999": "x.batch_size: expected a whole number from 1 to 1000000, got 9999999",
+    "type: color/rgb, batch_size: 0": "x.batch_size: expected a whole number from 1 to 1000000, got 0",
+    "type: color/rgb, batch_size: ten": "x.batch_size: expected a whole number from 1 to 1000000, got 'ten'",
+    "type: color/rgb, batch_size: '5'": "x.batch_size: expected a whole number from 1 to 1000000, got '5'",
+    "type: color/rgb, batch_size: 2.0": "x.batch_size: expected a whole number from 1 to 1000000, got 2.0",
+    "type: color/rgb, batch_size: true": "x.batch_size: expected a whole number from 1 to 1000000, got true",
+    "type: color/rgb, batch_size: [1]": "x.batch_size: expected a whole number from 1 to 1000000, got [1]",
     "type: color/rgb, params: [1]": "x.params: expected a mapping (key: value), got [1]",
     "type: color/rgb, device: cdua": "x.device: expected a device such as cpu, cuda or cuda:1, got 'cdua' "
     "(did you mean 'cuda'?)",
@@ -140,7 +141,7 @@ def test_a_name_given_twice() -> None:
         ("globals: {btach_size: 3}", "c.yaml:1: globals.btach_size: unknown key (did you mean 'batch_size'?)"),
         ("globals: {dtype: float16}", "c.yaml:1: globals.dtype: unknown key; it belongs to a representation"),
         ("globals: 3", "c.yaml:1: globals: expected a mapping (key: value), got 3"),
-        ("globals: {batch_size: 0}", "c.yaml:1: globals.batch_size: expected a whole number, 1 or more, got 0"),
+        ("globals: {batch_size: 0}", "c.yaml:1: globals.batch_size: expected a whole number from 1 to 1000000, got 0"),
         ("images: png", "c.yaml:1: images: unknown key; it belongs to a representation or 'globals'"),
         ("representation: {}", "c.yaml:1: representation: unknown key (did you mean 'representations'?)"),
         (
@@ -294,7 +295,7 @@ representations:
     type: color/hsv
 """
     assert mistakes(text) == [
-        "c.yaml:2: globals.batch_size: expected a whole number, 1 or more, got 'ten'",
+        "c.yaml:2: globals.batch_size: expected a whole number from 1 to 1000000, got 'ten'",
         (
             "c.yaml:3: globals.device: the environment variable 'NOPE' is not set; set it, or give a default: "
             "${oc.env:NOPE,default}"
@@ -312,7 +313,7 @@ representations:
 def test_a_mistake_behind_an_alias_names_the_line_it_stands_on() -> None:
     text = "x-a: &a\n  type: color/rgb\n  batch_size: 0\nrepresentations:\n  one: *a\n  two: {<<: *a, batch_size: 1}\n"
     assert mistakes(text) == [
-        "c.yaml:3: representations.one.batch_size: expected a whole number, 1 or more, got 0",
+        "c.yaml:3: representations.one.batch_size: expected a whole number from 1 to 1000000, got 0",
     ]
 
 
@@ -362,3 +363,35 @@ class TestFiles:
         assert caught.value.mistakes == (
             f"{path}:2: representations.rgb.type: unknown type 'color/rbg' (did you mean 'color/rgb'?)",
         )
+
+
+class TestVeryLargeConfigs:
+    def test_there_is_an_end_to_representations(self) -> None:
+        text = "representations:\n" + "".join(f"  r{at}: {{type: x}}\n" for at in range(4097))
+        assert mistakes(text) == ["c.yaml:1: representations: 4097 representations; a config has at most 4096"]
+
+    def test_there_is_an_end_to_values(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(document, "MAX_VALUES", 1000)
+        assert mistakes(f"a: [{'1, ' * 1000}]") == ["c.yaml:1: more than 1000 values; a config has at most that many"]
+
+    def test_there_is_an_end_to_the_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text("# " + "x" * (1 << 20))
+        with pytest.raises(ConfigError, match="larger than 1 MiB"):
+            load_config(path)
+
+    def test_many_unknown_names_are_all_told(self) -> None:
+        text = "representations:\n" + "".join(f"  r{at}: {{type: color/rgb, deps: [s{at}0]}}\n" for at in range(1000))
+        found = mistakes(text)  # with a suggestion for each, this takes ten seconds
+        assert len(found) == 1000
+        assert "(did you mean 'r90'?)" in found[9]
+        assert "there is no representation 's9990'; there are r0, r1" in found[-1]
+
+    def test_many_cycles_are_told_in_part(self) -> None:
+        pairs = (
+            f"  a{at}: {{type: color/hsv, deps: [b{at}]}}\n  b{at}: {{type: color/hsv, deps: [a{at}]}}\n"
+            for at in range(500)
+        )
+        found = mistakes("representations:\n" + "".join(pairs))
+        assert len(found) == 20
+        assert found[0].endswith("in a cycle: a0 → b0 → a0")

@@ -124,7 +124,7 @@ def test_validate_finds_files_that_are_gone_and_cells_that_are_unfinished(
     folder = request.dataset / {"webdataset": "shards/square", "lance": "lance/.open/square"}[writer]
     (folder / {"webdataset": ".all-00000064.tar.partial", "lance": "all-00000064.payloads"}[writer]).touch()
     codes = {problem.code for problem in validate(request.dataset).problems}
-    assert codes == {"unfinished", {"webdataset": "missing-shard", "lance": "table"}[writer]}
+    assert codes == {"unfinished", {"webdataset": "missing-shard", "lance": "fragment"}[writer]}
 
 
 @pytest.mark.slow

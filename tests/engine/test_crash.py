@@ -138,11 +138,14 @@ def _drop_locks(dataset: Path) -> None:
 
 
 def test_a_torn_tail_is_cut_off(make_request: Callable[..., ExportRequest], tmp_path: Path) -> None:
+    from vrekit.writers.base import Cell
     from vrekit.writers.journal import OpenShard
 
     tar, journal = tmp_path / "a.partial", tmp_path / "a.journal"
-    shard = OpenShard(tar, journal)
-    row = {"status": "failed", "frame_index": 0, "representation": "x", "run_id": "r"}
+    cell = Cell("car", "all", 0, 7)
+    shard = OpenShard(tar, journal, cell)
+    row: dict[str, Any] = {"video_id": "car", "representation": "x", "kind": "mask", "run_id": "r", "config_hash": "h"}
+    row |= {"status": "failed", "valid": True}
     for number in range(4):
         shard.append([bytes(512)], [{**row, "frame_index": number}])
     shard.flush()
@@ -151,7 +154,7 @@ def test_a_torn_tail_is_cut_off(make_request: Callable[..., ExportRequest], tmp_
     for cut in range(len(whole)):
         journal.write_bytes(whole[:cut])
         tar.write_bytes(bytes(4 * 512) + b"torn")
-        again = OpenShard(tar, journal)
+        again = OpenShard(tar, journal, cell)
         frames = [frame for rows in again.tables() for frame in rows["frame_index"].to_pylist()]
         assert frames == list(range(whole[:cut].count(b"\n")))
         assert tar.stat().st_size == 512 * len(frames) == again.size

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,18 @@ from vrekit.catalog.runs import read_runs
 from vrekit.catalog.samples import read_samples
 from vrekit.catalog.validate import validate
 from vrekit.codecs.registry import codec_from_config
-from vrekit.core.errors import ComputeError, ConfigError, ConflictError, LockedError, UsageError, VideoError
+from vrekit.core.errors import (
+    ComputeError,
+    ConfigError,
+    ConflictError,
+    DatasetError,
+    LockedError,
+    UsageError,
+    VideoError,
+)
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
+from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.request import ExportRequest
 from vrekit.video.selection import parse_frames
 from vrekit.writers.base import Cell
@@ -552,3 +562,37 @@ def test_cells_another_process_writes_are_left_to_it(make_request: MakeRequest) 
     (report,) = [one for one in resume(request.dataset) if one.run_id]
     assert report.totals["rgb"].computed == 8
     assert not validate(request.dataset).problems
+
+
+def test_what_another_process_has_finished_meanwhile_is_done(
+    make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request()
+    export(make_request(frames=parse_frames("0..1")))
+    busy = open_writer(request.dataset, read_manifest(request.dataset)).open_cell(Cell("square", "all", 8, 15))
+    run = Pipeline.run
+
+    def run_until_the_other_one_is_done(self: Pipeline) -> None:
+        try:
+            run(self)
+        finally:
+            busy.suspend()
+            monkeypatch.undo()
+            export(request)
+
+    monkeypatch.setattr(Pipeline, "run", run_until_the_other_one_is_done)
+    assert export(request).failed_frames == 0
+    assert {run.status for run in read_runs(request.dataset)} == {"done"}
+    assert sorted(decoded(request.dataset, "rgb")) == list(range(30))
+    assert not validate(request.dataset).problems
+
+
+def test_an_export_that_was_killed_before_its_run_was_recorded(make_request: MakeRequest) -> None:
+    request = make_request()
+    export(request)
+    shutil.rmtree(request.dataset / "runs")
+    shutil.rmtree(request.dataset / "shards")
+    with pytest.raises(DatasetError, match="has no runs to resume: no export came as far as its first frame") as caught:
+        resume(request.dataset)
+    assert caught.value.hint == "the same `vrekit export …` command again goes on"
+    assert export(request).computed_frames == 90

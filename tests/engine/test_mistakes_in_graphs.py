@@ -1,9 +1,12 @@
 """Mistakes that only show once the classes are loaded: all of them in one ConfigError."""
 
+from dataclasses import replace
+
 import pytest
 
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import ConfigError
+from vrekit.core.spec import RepresentationSpec
 from vrekit.graph.build import build_graph, topological_order
 from vrekit.graph.draw import as_svg, as_text
 
@@ -53,6 +56,18 @@ representations:
   rgb: {type: color/rgb}
 """).representations
     assert [spec.name for spec in topological_order(specs)] == ["rgb", "hsv", "canny"]
+
+
+def test_long_chains_have_an_order() -> None:
+    names = [f"r{at}" for at in range(5000)]
+    specs = [
+        RepresentationSpec(name=name, type="color/hsv", dependencies=(names[at + 1],) if at < 4999 else ())
+        for at, name in enumerate(names)
+    ]
+    assert [spec.name for spec in topological_order(specs)] == names[::-1]
+    circle = [*specs[:-1], replace(specs[-1], dependencies=("r4990",))]
+    with pytest.raises(ConfigError, match=r"in a circle: r4990 → r4991 → .* → r4999 → r4990$"):
+        topological_order(circle)
 
 
 def test_drawings_name_everything() -> None:

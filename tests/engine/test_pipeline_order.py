@@ -162,14 +162,14 @@ def test_runs_of_equal_work_cover_everything_once() -> None:
         missing = {name: np.flatnonzero(choose.random(40) < choose.random()) for name in "abc"}
         seen: dict[str, list[int]] = {name: [] for name in missing}
         last = -1
-        for frames, todo in runs_of_equal_work(missing, 5):
-            assert 0 < len(frames) <= 5
+        for frames, todo in runs_of_equal_work(missing):
+            assert len(frames)
             assert frames[0] > last
             last = frames[-1]
             for name in todo:
                 seen[name] += frames.tolist()
         assert seen == {name: frames.tolist() for name, frames in missing.items()}
-    assert list(runs_of_equal_work({}, 5)) == []
+    assert list(runs_of_equal_work({})) == []
 
 
 def test_batches_fit_the_memory(

@@ -195,6 +195,27 @@ def test_lance_leftovers(tmp_path: Path) -> None:
     assert not validate(folder).problems
 
 
+def test_temporary_files_of_lance(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(20)}, writer="lance")
+    before = rows_of(folder)
+    table = folder / "lance/all.lance"
+    left = [
+        table / "_transactions/.tmpXF14DO",
+        table / "_versions/.tmpzz0ABC",
+        table / "_refs/tags/.tmpaaaaaa",
+        table / f"_refs/tags/run-x.json.tmp.{'0a' * 16}#1",
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    assert not collect_garbage(folder).removed
+    assert set(whys(collect_garbage(folder, older_than=NOW, dry_run=True)).values()) == {"a temporary file of Lance"}
+    for path in left:
+        age(path, 30)
+    assert whys(collect_garbage(folder)).keys() == {path.relative_to(folder).as_posix() for path in left}
+    assert not [path for path in left if path.exists()]
+    assert rows_of(folder) == before
+
+
 def test_what_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="does not exist"):
         collect_garbage(tmp_path / "none")

@@ -1,5 +1,6 @@
 """The catalog's index and the shards' own metadata give the very same frames, and a stale index is never used."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,6 +32,7 @@ from tests.readers.reader_dataset import RGB, DatasetBuilder, record
 from vrekit.catalog import index as catalog_index
 from vrekit.catalog.index import INDEX_FOLDER, consolidated_rows, indexed_rows, load_index
 from vrekit.catalog.manifest import read_manifest, write_manifest
+from vrekit.catalog.parquet_files import table_bytes
 from vrekit.catalog.samples import read_samples
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics
 from vrekit.core.errors import DatasetError
@@ -104,6 +107,7 @@ def sidecars(draw: st.DrawFn) -> list[list[SampleRow]]:
             changes["shard"] = f"shards/{row.video_id}/{group}-00000000-00000099.tar"
             changes["dtype"] = draw(st.sampled_from(("float32", "uint8")))
             changes["shape"] = tuple(draw(st.lists(st.integers(0, 3), max_size=3)))
+            changes["raw_bytes"] = math.prod(changes["shape"]) * np.dtype(changes["dtype"]).itemsize
             changes["payload_index"] = draw(st.sampled_from((None, 0, 5)))
         groups.setdefault((row.video_id, group), []).append(replace(row, **changes))
     return [groups[key] for key in sorted(groups)]
@@ -117,7 +121,10 @@ def test_tar_shards_read_the_same_with_and_without_the_index(
     folder = write_dataset(tmp_path_factory.mktemp("source") / "out", [])
     for number, rows in enumerate(groups):
         group = (next((row.shard for row in rows if row.shard), None) or f"-{number}").split("/")[-1]
-        add_sidecar(folder, rows, f"{number:03d}-{group.removesuffix('.tar')}")
+        stem = f"{number:03d}-{group.removesuffix('.tar')}"
+        shard = f"shards/{rows[0].video_id}/{stem}.tar"
+        groups[number] = [replace(row, shard=shard) if row.shard else row for row in rows]
+        add_sidecar(folder, groups[number], stem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalog_index, "_ROW_GROUP", row_group)  # groups of rows end in the middle of a frame
         patch.setattr(catalog_index, "_PART_BYTES", 1)
@@ -251,7 +258,7 @@ def test_a_replaced_sidecar_is_seen_even_when_its_size_is_the_same(tmp_path: Pat
     assert read_index(folder, read_manifest(folder), ["rgb"]).frame_index.tolist() == [5]
 
 
-@pytest.mark.parametrize("damage", ["pages", "footer", "empty", "other version", "a folder", "unreadable"])
+@pytest.mark.parametrize("damage", ["pages", "rows", "footer", "empty", "other version", "a folder", "unreadable"])
 def test_an_index_that_cannot_be_used_is_passed_over(
     folder: Path, damage: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -259,6 +266,10 @@ def test_an_index_that_cannot_be_used_is_passed_over(
     data = path.read_bytes()
     if damage == "pages":
         path.write_bytes(data[:4] + bytes(500) + data[504:])
+    elif damage == "rows":
+        rows = pq.ParquetFile(path).read()
+        at = rows.column_names.index("shard")
+        path.write_bytes(table_bytes(rows.set_column(at, rows.schema.field(at), pa.repeat("dataset.json", len(rows)))))
     elif damage == "footer":
         path.write_bytes(data[:-20])
     elif damage == "empty":
@@ -278,7 +289,7 @@ def test_an_index_that_cannot_be_used_is_passed_over(
     assert dataset.index.frame_index.tolist() == [0, 1, 2, 3]
     assert dataset[:]["key"] == [f"car/{frame:08d}" for frame in range(4)]
     warned = [one.message for one in caplog.records]
-    assert len(warned) == (damage == "pages")
+    assert len(warned) == (damage == "rows")
     assert all("the index is damaged, so the shards' metadata is read instead" in message for message in warned)
 
 

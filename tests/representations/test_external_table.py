@@ -14,8 +14,11 @@ from hypothesis import strategies as st
 
 from vrekit.core.errors import ComputeError, UsageError
 from vrekit.core.frames import FrameBatch, Output
+from vrekit.core.spec import RepresentationSpec
+from vrekit.graph.build import build_graph
 from vrekit.representations.external import table as table_module
 from vrekit.representations.external.table import Table
+from vrekit.representations.parameters import build
 
 
 def batch_at(times: Sequence[float], indices: Sequence[int] | None = None) -> FrameBatch:
@@ -42,13 +45,11 @@ def linear_by_hand(rows: list[tuple[float, float]], time: float, tolerance: floa
     for when, value in rows:
         if when == time:
             return value
-    before = [row for row in rows if row[0] < time]
-    after = [row for row in rows if row[0] > time]
+    before = [row for row in rows if time - tolerance <= row[0] < time]
+    after = [row for row in rows if time < row[0] <= time + tolerance]
     if not before or not after:
-        return None
+        return nearest_by_hand(rows, time, tolerance)
     (t0, v0), (t1, v1) = max(before, key=lambda row: row[0]), min(after, key=lambda row: row[0])
-    if time - t0 > tolerance or t1 - time > tolerance:
-        return None
     return v0 + (time - t0) / (t1 - t0) * (v1 - v0)
 
 
@@ -172,6 +173,24 @@ def test_missing_values_do_not_reach_the_row_beside_them(tmp_path: Path) -> None
     np.testing.assert_array_equal(values(output), [[1, 10], [np.nan, 15], [np.nan, 20], [3, 30]])
 
 
+def test_linear_takes_the_nearest_row_at_the_edges_of_a_gap(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("t,a\n0,0\n0.1,10\n0.59,59\n0.90,90\n1.0,100\n")
+    instance = Table(str(tmp_path / "t.csv"), time_column="t", align="linear", tolerance_seconds=0.1)
+    output = instance.compute(batch_at([-0.2, -0.05, 0.05, 0.15, 0.3, 0.6, 0.75, 0.85, 0.95, 1.05, 1.2]), {})
+    expected = [np.nan, 0, 5, 10, np.nan, 59, np.nan, 90, 95, 100, np.nan]
+    np.testing.assert_allclose(np.ravel(values(output)), expected)
+    assert [output.is_valid(at) for at in range(11)] == (~np.isnan(expected)).tolist()
+
+
+@pytest.mark.parametrize(("params", "version"), [({}, 1), ({"align": "linear"}, 2)])
+def test_only_linear_gives_other_values_than_before(params: dict[str, Any], version: int, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("t,a\n0,1\n")
+    table = {"path": str(tmp_path / "t.csv"), "time_column": "t", **params}
+    specs = [RepresentationSpec(name="imu", type="external/table", params=table)]
+    node = build_graph(specs, height=2, width=2).nodes["imu"]
+    assert node.compute_identity["version"] == version
+
+
 def test_file_is_read_once_by_many_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "t.csv").write_text("t,a\n0,1\n")
     reads: list[Path] = []
@@ -231,13 +250,18 @@ def test_wrong_tables(content: str, params: dict[str, Any], message: str, tmp_pa
         ({"time_column": "t", "frame_column": "f"}, "exactly one of"),
         ({"time_column": "t", "time_unit": "h"}, "time_unit must be one of s, ms, us, ns"),
         ({"time_column": "t", "align": "cubic"}, "'nearest' or 'linear', got 'cubic'"),
-        ({"time_column": "t", "tolerance_seconds": -1}, "at least 0, got -1"),
         ({"time_column": "t", "columns": ("a", "a")}, "each column once"),
     ],
 )
 def test_wrong_parameters(params: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Table("x.csv", **params)
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan")])
+def test_no_tolerance(seconds: float) -> None:
+    with pytest.raises(UsageError, match="'tolerance_seconds' must be float of at least 0, got"):
+        build(Table, {"path": "x.csv", "time_column": "t", "tolerance_seconds": seconds}, "gps")
 
 
 @pytest.mark.parametrize(("name", "message"), [("x.xls", "a table is one of .csv"), ("x.csv", "cannot be read")])

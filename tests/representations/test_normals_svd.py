@@ -1,6 +1,7 @@
 """normals/svd against a plain SVD per pixel, and against planes and spheres with known normals."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from vrekit.core.errors import UsageError
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import Kind, OutputSpec
 from vrekit.representations.normals.svd import NormalsSVD
+from vrekit.representations.parameters import build
 
 Floats = NDArray[np.float64]
 
@@ -146,12 +148,15 @@ def test_validity_follows_the_depth_and_specs() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"sensor_fov": 180}, "between 0 and 180 degrees, got 180"),
-        ({"sensor_fov": 70, "window_size": 4}, "odd and at least 3, got 4"),
-        ({"sensor_fov": 70, "stride": 0}, "stride must be at least 1"),
-        ({"sensor_fov": 70, "sensor_size": (0, 3)}, "sensor_size must be a positive"),
+        ({"sensor_fov": 180}, "must be float above 0 and below 180, got 180"),
+        ({"sensor_fov": 70, "window_size": 4}, "must be odd, got 4"),
+        ({"sensor_fov": 70, "stride": 0}, "'stride' must be int from 1 to 1000 | null, got 0"),
+        (
+            {"sensor_fov": 70, "sensor_size": [0, 3]},
+            "'sensor_size[0]' must be list of 2 int from 1 to 1000000 | null, got [0, 3]",
+        ),
     ],
 )
 def test_wrong_parameters(params: dict[str, int], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        NormalsSVD(**params)  # type: ignore[arg-type] # one value is a tuple
+    with pytest.raises(UsageError, match=re.escape(message)):
+        build(NormalsSVD, params, "normals")

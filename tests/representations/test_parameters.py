@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 import numpy as np
 import pytest
@@ -125,10 +125,11 @@ def test_types_pydantic_does_not_know() -> None:
 
 
 def test_description() -> None:
+    hints = get_type_hints(Canny, include_extras=True)
     assert describe_parameters(Canny) == (
-        Parameter("threshold1", "float", "100.0", float),
-        Parameter("threshold2", "float", "200.0", float),
-        Parameter("aperture_size", "int", "3", int),
+        Parameter("threshold1", "float from -1000000 to 1000000", "100.0", hints["threshold1"]),
+        Parameter("threshold2", "float from -1000000 to 1000000", "200.0", hints["threshold2"]),
+        Parameter("aperture_size", "int from 3 to 7", "3", hints["aperture_size"]),
         Parameter("l2_gradient", "bool", "true", bool),
     )
     described = {parameter.name: (parameter.type, parameter.default) for parameter in describe_parameters(Everything)}

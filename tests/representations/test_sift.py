@@ -1,5 +1,6 @@
 """descriptor/sift: what OpenCV finds, in our columns, order and coordinates."""
 
+import re
 from collections.abc import Callable
 
 import cv2
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from vrekit.core.errors import UsageError
 from vrekit.core.frames import FrameBatch
 from vrekit.representations.descriptor.sift import SIFT
+from vrekit.representations.parameters import build
 
 BatchMaker = Callable[..., FrameBatch]
 
@@ -72,13 +74,13 @@ def test_empty_frame_has_no_rows(make_batch: BatchMaker) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"assumed_blur": 0.7}, r"assumed_blur must be in 0\.\.0.5"),
-        ({"image_border_width": 2}, "at least 5, got 2"),
-        ({"max_keypoints": 0}, "positive or null"),
-        ({"process_scale": 1.5}, "above 0 and at most 1"),
-        ({"sigma": 0.0}, "must be positive"),
+        ({"assumed_blur": 0.7}, "'assumed_blur' must be float from 0 to 0.5, got 0.7"),
+        ({"image_border_width": 2}, "must be int from 5 to 1000000, got 2"),
+        ({"max_keypoints": 0}, "must be int from 1 to 1000000000 | null, got 0"),
+        ({"process_scale": 1.5}, "must be float above 0 and at most 1, got 1.5"),
+        ({"sigma": 0.0}, "must be float from 0.1 to 32, got 0.0"),
     ],
 )
 def test_wrong_parameters(params: dict[str, float], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        SIFT(**params)  # type: ignore[arg-type] # values of several types
+    with pytest.raises(UsageError, match=re.escape(message)):
+        build(SIFT, params, "sift")

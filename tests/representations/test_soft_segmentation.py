@@ -1,6 +1,7 @@
 """Halftone and generalized boundaries against slow, plain versions of the same methods."""
 
 import colorsys
+import re
 from collections.abc import Callable
 
 import cv2
@@ -11,6 +12,7 @@ from PIL import Image, ImageDraw
 
 from vrekit.core.errors import UsageError
 from vrekit.core.frames import FrameBatch
+from vrekit.representations.parameters import build
 from vrekit.representations.soft_segmentation.generalized_boundaries import GeneralizedBoundaries, _window_maps
 from vrekit.representations.soft_segmentation.halftone import Halftone
 
@@ -78,15 +80,16 @@ def test_halftone_of_white_and_pure_inks(make_batch: BatchMaker) -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"sample": 0}, "at least 1, got 0"),
-        ({"percentage": 101.0}, r"percentage must be in 0\.\.100"),
+        ({"sample": 0}, "must be int from 1 to 64, got 0"),
+        ({"percentage": 101.0}, "'percentage' must be float from 0 to 100, got 101.0"),
         ({"sample": 40, "scale": 4}, "MiB table of dots"),
-        ({"resolution": (0, 5)}, "resolution must be a positive"),
+        ({"resolution": [0, 5]}, "must be list of 2 int from 1 to 65536, got [0, 5]"),
+        ({"resolution": [60000, 60000]}, "resolution [60000, 60000] with scale 1 would need a drawing of 60000x60000"),
     ],
 )
 def test_halftone_refuses(params: dict[str, int], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        Halftone(**params)  # type: ignore[arg-type] # values of several types
+    with pytest.raises(UsageError, match=re.escape(message)):
+        build(Halftone, params, "halftone")
 
 
 def colors_by_hand(image: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -190,5 +193,5 @@ def test_boundaries_refuse_too_many_channels() -> None:
     assert GeneralizedBoundaries(max_channels=60).output_spec(540, 960, {}).shape == (540, 960, 3)
     with pytest.raises(UsageError, match="960x540 frame has 60 windows, too few"):
         GeneralizedBoundaries(max_channels=61).output_spec(540, 960, {})
-    with pytest.raises(UsageError, match="max_channels must be at least 1"):
-        GeneralizedBoundaries(max_channels=0)
+    with pytest.raises(UsageError, match="must be int from 1 to 1000, got 0"):
+        build(GeneralizedBoundaries, {"max_channels": 0}, "segments")

@@ -1,6 +1,8 @@
 """Folders of images and arrays, arrays in memory and in files, and what `open_source` makes of a path."""
 
+import io
 import os
+import struct
 import subprocess
 import sys
 import zipfile
@@ -12,13 +14,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.video.video_clips import clip
+from tests.video.video_clips import clip, ffmpeg_frames, need_encoder, run_ffmpeg
 from vrekit.core.errors import UsageError, VideoError, VrekitError
 from vrekit.video.arrays import ArraySource
 from vrekit.video.base import VideoSource
 from vrekit.video.files import FileSource
 from vrekit.video.folders import ArrayFolderSource, ImageFolderSource
 from vrekit.video.opener import open_source
+from vrekit.video.pictures import several_pictures
 
 
 def picture(seed: int, height: int = 12, width: int = 17) -> NDArray[np.uint8]:
@@ -284,3 +287,72 @@ def test_only_video_files_load_torchcodec(tmp_path: Path) -> None:
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], env={**os.environ, "PYTHONPATH": str(root)}, check=True)
+
+
+def animation(path: Path, *options: str) -> Path:
+    source = "-f lavfi -i testsrc2=size=64x48:rate=10 -frames:v 5"
+    run_ffmpeg(*source.split(), *options, str(path))
+    return path
+
+
+def several(folder: Path) -> dict[str, Path]:
+    """Return a file of each kind that holds several pictures."""
+    need_encoder("libwebp_anim")
+    pages = folder / "7.tiff"
+    cv2.imwritemulti(str(pages), [picture(number) for number in range(3)])
+    return {
+        "animated PNG": animation(folder / "1.png", "-f", "apng"),
+        "animated WebP": animation(folder / "2.webp", "-c:v", "libwebp_anim"),
+        "TIFF with several pages": pages,
+    }
+
+
+def test_a_file_with_several_pictures_is_no_frame(tmp_path: Path) -> None:
+    kinds = several(tmp_path)
+    for number in (0, 3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.zeros((48, 64, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "4.tiff"), np.zeros((48, 64, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "5.webp"), np.zeros((48, 64, 3), np.uint8))
+    with open_source(tmp_path) as source:
+        batch = source.read([0, 1, 2, 3, 4, 5, 7])
+    assert batch.indices.tolist() == [0, 3, 4, 5]
+    assert sorted(batch.failures) == [1, 2, 7]
+    for kind, path in kinds.items():
+        reason = batch.failures[int(path.stem)]
+        assert reason == f"{path}: {kind}: a frame is one picture"
+
+
+def test_animations_as_videos_give_all_frames_or_say_why_not(tmp_path: Path) -> None:
+    kinds = several(tmp_path)
+    for path in (animation(tmp_path / "a.gif"), kinds.pop("animated PNG")):
+        with open_source(path) as source:
+            assert source.info.frame_count == 5
+            frames = source.read(range(5)).frames
+        np.testing.assert_array_equal(frames, ffmpeg_frames(path, 0, 48, 64))
+    for kind, path in kinds.items():
+        with pytest.raises(VideoError, match=f"{kind}, which FFmpeg does not read in full") as caught:
+            open_source(path)
+        assert "PNG files in a folder" in str(caught.value.hint)
+    heic = tmp_path / "a.heic"
+    heic.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    with pytest.raises(VideoError, match="a HEIC picture, which FFmpeg does not read in full"):
+        open_source(heic)
+
+
+def test_a_folder_of_pictures_that_are_not_read_names_them(tmp_path: Path) -> None:
+    for name in ("0.heic", "1.HEIC", "2.avif"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(VideoError, match=r"holds no frames, only \.avif \.heic files"):
+        open_source(tmp_path)
+
+
+def test_previews_in_a_tiff_are_no_pages() -> None:
+    def page(following: int, *, is_preview: bool) -> bytes:
+        tag = struct.pack("<HHII", 254, 4, 1, int(is_preview))
+        return struct.pack("<H", 1) + tag + struct.pack("<I", following)
+
+    head = b"II*\0" + struct.pack("<I", 8)
+    first, second = page(26, is_preview=False), page(0, is_preview=True)
+    assert several_pictures(io.BytesIO(head + first + second)) is None
+    assert several_pictures(io.BytesIO(head + first + page(0, is_preview=False))) == "TIFF with several pages"
+    assert several_pictures(io.BytesIO(head + page(8, is_preview=False))) == "TIFF with several pages"  # a circle

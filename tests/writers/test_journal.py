@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +16,25 @@ from vrekit.catalog.samples import sidecar_bytes
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import StorageError
 from vrekit.core.schema import SAMPLES_SCHEMA, rows_to_table
+from vrekit.writers import journal
+from vrekit.writers.base import Cell
 from vrekit.writers.journal import OpenShard
+
+CELL = Cell("car", "all", 0, 1 << 20)
+ROW = {
+    "video_id": "car",
+    "representation": "x",
+    "kind": "color",
+    "run_id": "r",
+    "config_hash": "0123456789abcdef",
+    "status": "failed",
+    "valid": True,
+}
 
 
 def append(shard: OpenShard, frame: int) -> None:
     data = bytes([frame]) * (300_000 if frame % 3 == 0 else 100 + frame)
-    row = {"frame_index": frame, "representation": "x", "run_id": "r", "status": "ok"}
+    row = {"frame_index": frame, **ROW, "status": "ok"}
     place = {"byte_offset": shard.size, "byte_size": len(data), "checksum": crc32(data)}
     shard.append([data], [{**row, **place}])
 
@@ -30,7 +44,7 @@ def rows_of(shard: OpenShard) -> list[dict[str, Any]]:
 
 
 def open_shard(folder: Path) -> OpenShard:
-    return OpenShard(folder / "a.payloads", folder / "a.journal")
+    return OpenShard(folder / "a.payloads", folder / "a.journal", CELL)
 
 
 class Breaks:
@@ -137,7 +151,7 @@ def test_rows_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
-    count, row = 30_000, {"status": "failed", "error": "no weights " * 20, "representation": "rgb", "run_id": "run1"}
+    count, row = 30_000, {**ROW, "error": "no weights " * 20}
     shard = open_shard(tmp_path)
     tracemalloc.start()
     held = []
@@ -177,3 +191,74 @@ def test_a_sidecar_does_not_depend_on_how_its_rows_come() -> None:
     assert sidecar_bytes(parts) == sidecar_bytes(iter([whole])) == sidecar_bytes(whole.combine_chunks())
     groups = pq.ParquetFile(pa.BufferReader(sidecar_bytes(parts))).metadata
     assert [groups.row_group(at).num_rows for at in range(groups.num_row_groups)] == [131072, 131072, 37856]
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Return whether something becomes true; a loaded machine gets half a minute."""
+    end = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def test_a_timer_flushes_what_nobody_follows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
+    shard, lines = open_shard(tmp_path), tmp_path / "a.journal"
+    for frame in range(4):
+        append(shard, frame)
+        assert eventually(lambda count=frame + 1: lines.read_bytes().count(b"\n") == count)  # type: ignore[misc]
+    assert (tmp_path / "a.payloads").stat().st_size == shard.size
+    shard.flush()  # waits until the timer's flush has ended
+    assert [row["frame_index"] for row in rows_of(shard)] == [0, 1, 2, 3]
+    shard.close()
+
+
+def test_what_a_timer_cannot_flush_is_told_to_who_appends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
+    shard = open_shard(tmp_path)
+    with monkeypatch.context() as patch:
+        breaks = Breaks(patch, 1, OSError(errno.ENOSPC, "full"), after=False)
+        append(shard, 0)
+        assert eventually(lambda: breaks.left <= 0)
+        with pytest.raises(StorageError, match="no space left") as raised:
+            append(shard, 1)
+    assert "vrekit resume" in (raised.value.hint or "")
+    shard.flush()
+    shard.close()
+    again = open_shard(tmp_path)
+    assert [row["frame_index"] for row in rows_of(again)] == [0]
+    again.close()
+
+
+def test_a_late_error_is_told_by_the_next_flush_which_writes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0.01)
+    shard = open_shard(tmp_path)
+    with monkeypatch.context() as patch:
+        breaks = Breaks(patch, 2, OSError(errno.EIO, "broken"), after=False)
+        append(shard, 0)
+        assert eventually(lambda: breaks.left <= 0)
+        with pytest.raises(StorageError, match="input/output error"):
+            shard.flush()
+    assert [row["frame_index"] for row in rows_of(shard)] == [0]
+    shard.close()
+
+
+def test_no_timer_outlives_a_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for end in ("close", "remove", "flush"):
+        shard = open_shard(tmp_path)
+        append(shard, 1)
+        timer = shard._timer
+        assert timer is not None
+        getattr(shard, end)()
+        timer.join(30)
+        assert not timer.is_alive()
+    monkeypatch.setattr(journal, "FLUSH_SECONDS", 0)
+    for _ in range(200):  # the timer is at work while the file is closed
+        shard = open_shard(tmp_path)
+        append(shard, 1)
+        shard.remove()
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """What is particular to Lance tables: columns, versions, tags, merging, indexes, and that commits are not repeated."""
 
+import os
 import random
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,11 @@ from tests.contracts.writer_cells import (
     stored_payloads,
     write_missing,
 )
-from vrekit.catalog.lance_samples import FIELDS, lance_samples, open_table, table_path
+from vrekit.catalog.lance_samples import FIELDS, lance_samples, open_table, table_path, version_files
 from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import DatasetError, StorageError, UsageError
 from vrekit.core.schema import rows_to_table
-from vrekit.writers import lance_writer
+from vrekit.writers import lance_table, lance_writer
 from vrekit.writers.base import Cell
 from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.lance_upkeep import MERGE_FROM, create_index
@@ -263,3 +264,46 @@ def test_large_payloads_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
     blobs = list(tmp_path.rglob("*.blob"))
     assert [path.stat().st_size for path in blobs] == [6 * 5_000_000]
     assert set(stored_payloads(tmp_path, "lance", ("depth",)).values()) == {large}
+
+
+@pytest.mark.parametrize("payloads", [[b"abc"], [None], [], [b""], [b"a", None, b"", b"bc", None], [None, b"x" * 1000]])
+def test_blob_arrays_are_those_of_lance(payloads: list[bytes | None]) -> None:
+    expected = lance.blob_array(payloads)
+    found = lance_table._blob_array(payloads, expected.type)
+    found.validate(full=True)
+    assert found.equals(expected)
+
+
+@pytest.mark.parametrize("what", ["data file", "blobs", "version"])
+def test_a_commit_that_lance_takes_for_whole_and_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(writer_cells, "payload_bytes", lambda frame, name: random.Random(frame).randbytes(100_000))
+    write_fragments, commit = lance.fragment.write_fragments, lance.LanceDataset.commit
+
+    def write_less(*args: Any, **kwargs: Any) -> Any:
+        fragments = write_fragments(*args, **kwargs)
+        files = table_path(tmp_path, "all").glob("data/*/*.blob" if what == "blobs" else "data/*.lance")
+        for path in files if what != "version" else ():
+            os.truncate(path, path.stat().st_size - 10)
+        return fragments
+
+    def commit_less(*args: Any, **kwargs: Any) -> Any:
+        done = commit(*args, **kwargs)
+        if what == "version":
+            os.truncate(next(iter(version_files(table_path(tmp_path, "all")).values())), 100)
+        return done
+
+    dataset = make_writer(tmp_path, "lance")
+    cell = dataset.open_cell(CELL)
+    write_missing(cell)
+    with monkeypatch.context() as patch:
+        patch.setattr(lance.fragment, "write_fragments", write_less)
+        patch.setattr(lance.LanceDataset, "commit", staticmethod(commit_less))
+        with pytest.raises(StorageError, match="no space left"):
+            cell.commit()
+        cell.suspend()
+    with dataset.open_cell(CELL) as cell:
+        assert write_missing(cell) == []
+    assert len(identities(tmp_path)) == len(FRAMES) * len(NAMES)
+    assert len(set(stored_payloads(tmp_path, "lance").values())) > 1

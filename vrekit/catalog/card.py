@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from vrekit.catalog.card_features import column_type
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.core.files import write_atomic
 from vrekit.core.schema import FORMAT_VERSION
@@ -31,7 +32,24 @@ def _front_matter(manifest: Manifest) -> str:
             lines += [f"- config_name: {_quoted(group)}"]
             lines += ["  default: true"] if group == default else []
             lines += ["  data_files:", "  - split: train", f"    path: {_quoted(f'shards/*/{group}-????????-*.tar')}"]
+        infos = [line for group in manifest.groups for line in _columns(manifest, group)]
+        lines += ["dataset_info:", *infos] if infos else []
     return "\n".join(lines) + "\n"
+
+
+def _columns(manifest: Manifest, group: str) -> list[str]:
+    """Return the columns of a group's samples, none if one of them is of a kind that is not known here."""
+    types = {
+        f"{name}.{record.suffix}": column_type(name, record)
+        for name, record in manifest.representations.items()
+        if record.group == group
+    }
+    if None in types.values():
+        return []
+    lines = [f"- config_name: {_quoted(group)}", "  features:"]
+    for name, kind in {**types, "__key__": "dtype: string", "__url__": "dtype: string"}.items():
+        lines.append(f"  - {{name: {_quoted(name)}, {kind}}}")
+    return lines
 
 
 def _quoted(text: str) -> str:
@@ -90,6 +108,12 @@ _READING = {
             "Without it: the shards are plain WebDataset tars (samples `<video>/<frame>.<representation>.<ext>`); the "
             "`.parquet` file beside each tar has one row per frame and representation, with the payload's place in the "
             "tar, its CRC-32, dtype and shape. `dataset.json` says how each representation was computed and encoded."
+        ),
+        "",
+        (
+            "A sample may lack representations: frames fail, and merged datasets differ. `datasets.load_dataset` on "
+            "this folder takes the columns from this card and has None there. The builder `webdataset` on its own "
+            "takes the columns of the first samples and drops all others silently, unless it is given `features=`."
         ),
     ),
     "lance": (

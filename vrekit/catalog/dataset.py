@@ -1,7 +1,6 @@
 """A dataset as tables, the same for tar shards and Lance: videos, runs, representations, samples, frames, items."""
 
 import json
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -42,12 +41,15 @@ class Dataset:
         folder: Where it lies.
         manifest: The content of `dataset.json`.
         index: The consolidated metadata that `samples` and `frames` read.
+        memory_bytes: How much memory a query may use; None is a quarter of the machine's.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, index: Index) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, index: Index, *, memory_bytes: int | None = None) -> None:
         self.folder = folder
         self.manifest = manifest
         self.index = index
+        self.memory_bytes = memory_bytes
+        self._sandbox: Sandbox | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -58,9 +60,14 @@ class Dataset:
     def __repr__(self) -> str:
         return f"Dataset({str(self.folder)!r}, {self.manifest.writer}, {len(self.manifest.videos)} videos)"
 
-    @cached_property
+    @property
     def sandbox(self) -> "Sandbox":
-        """The connection behind the tables."""
+        """The connection behind the tables; another one when a query of the last could not be stopped."""
+        if self._sandbox is None or self._sandbox.is_abandoned:
+            self._sandbox = self._open_sandbox()
+        return self._sandbox
+
+    def _open_sandbox(self) -> "Sandbox":
         from vrekit.catalog.sandbox import Sandbox
 
         indexed = {"indexed_samples": self.index.samples, "indexed_frames": self.index.frames}
@@ -76,6 +83,7 @@ class Dataset:
             views=_VIEWS,
             late_views={"items": lambda: items_view(self.folder, self.manifest)},
             names=TABLES,
+            memory_bytes=self.memory_bytes,
         )
 
     @property
@@ -108,30 +116,38 @@ class Dataset:
         """One row per box, point, caption, or frame of sensor values that `vrekit items` listed."""
         return self.sandbox.relation("SELECT * FROM items")
 
-    def sql(self, select: str) -> pa.Table:
+    def sql(self, select: str, *, timeout_seconds: float | None = None) -> pa.Table:
         """Return the result of one SELECT over the tables; it can read this dataset and nothing else.
 
         Args:
             select: DuckDB SQL.
+            timeout_seconds: How long it may take; any time by default.
 
         Raises:
             UsageError: If it is not exactly one SELECT, names what is not there, or reaches outside the dataset.
+            QueryLimitError: If it takes longer, or needs more memory than it may use.
 
         Example:
             >>> dataset.sql("SELECT video_id, count(*) AS frames FROM frames GROUP BY 1").to_pylist()
             [{'video_id': 'car', 'frames': 100}]
         """
-        return self.sandbox.fetch(select)
+        sandbox = self.sandbox
+        with sandbox.time_limit(timeout_seconds):
+            return sandbox.fetch(select)
 
     def close(self) -> None:
         """Free the connection."""
-        if "sandbox" in self.__dict__:
-            self.sandbox.close()
-            del self.__dict__["sandbox"]
+        if self._sandbox is not None:
+            self._sandbox.close()
+            self._sandbox = None
 
 
-def open_dataset(folder: str | Path) -> Dataset:
+def open_dataset(folder: str | Path, *, memory_bytes: int | None = None) -> Dataset:
     """Return the dataset in `folder`, with its index brought up to date.
+
+    Args:
+        folder: Where it lies.
+        memory_bytes: How much memory a query may use; a quarter of the machine's by default.
 
     Raises:
         DatasetError: If it is no dataset, or its metadata is damaged.
@@ -142,7 +158,7 @@ def open_dataset(folder: str | Path) -> Dataset:
     """
     manifest = read_manifest(Path(folder))
     folder = Path(folder).absolute()  # the tables stay readable when the process changes its folder
-    return Dataset(folder, manifest, load_index(folder, manifest))
+    return Dataset(folder, manifest, load_index(folder, manifest), memory_bytes=memory_bytes)
 
 
 _VIDEOS_SCHEMA = pa.schema(
@@ -159,6 +175,18 @@ _VIDEOS_SCHEMA = pa.schema(
         pa.field("duration_seconds", pa.float64()),
         pa.field("rotation_degrees", pa.float64()),
         pa.field("stream_index", pa.int32()),
+        pa.field("pixel_format", pa.string()),
+        pa.field("bit_depth", pa.int32()),
+        pa.field("has_alpha", pa.bool_()),
+        pa.field("sample_aspect_ratio", pa.string()),
+        pa.field("field_order", pa.string()),
+        pa.field("color_range", pa.string()),
+        pa.field("color_space", pa.string()),
+        pa.field("color_transfer", pa.string()),
+        pa.field("color_primaries", pa.string()),
+        pa.field("other_streams", pa.list_(pa.string())),
+        pa.field("is_truncated", pa.bool_()),
+        pa.field("damaged_frames", pa.string()),
     ]
 )
 _REPRESENTATIONS_SCHEMA = pa.schema(

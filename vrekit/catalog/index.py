@@ -11,13 +11,14 @@ not slower after `vrekit stats`), is rebuilt when that differs, and may be delet
 
 import errno
 import hashlib
+import logging
 import os
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,13 +27,17 @@ from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
 from vrekit.catalog.arrow_numpy import codes, numbers, take
-from vrekit.catalog.lance_samples import find_tables
+from vrekit.catalog.lance_samples import LostFragment, find_tables, lance_samples
 from vrekit.catalog.manifest import Manifest
-from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_samples, read_sidecars
+from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
+from vrekit.catalog.row_checks import check_rows
+from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_sidecars
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder, list_folders, make_folder
 from vrekit.core.schema import SAMPLES_SCHEMA
+
+logger = logging.getLogger(__name__)
 
 INDEX_FOLDER = "index"
 INDEX_VERSION = 1  # raised when the columns or their meaning change: older indexes are then rebuilt
@@ -84,6 +89,8 @@ def _read(where: Path | pa.Table, columns: Sequence[str] | None) -> pa.Table:
 def load_index(folder: Path, manifest: Manifest) -> Index:
     """Return the index of a dataset, rebuilt first if it is stale.
 
+    Fragments of Lance tables that are lost are left out, with a warning.
+
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
@@ -93,16 +100,30 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
         return Index(samples, frames, digests.frames)
     try:
         _write(samples, frames, digests, folder, manifest)
+    except DatasetError:
+        return _in_memory(folder, manifest, digests)  # of what is whole: never kept, it would hide what is repaired
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
-        parts = list(_parts(folder, manifest))
-        return Index(
-            pa.concat_tables([SAMPLES_SCHEMA.empty_table(), *(part[0] for part in parts)]),
-            pa.concat_tables([FRAMES_SCHEMA.empty_table(), *(part[1] for part in parts)]),
-            digests.frames,
-        )
+        return _in_memory(folder, manifest, digests)
     return Index(samples, frames, digests.frames)
+
+
+def _in_memory(folder: Path, manifest: Manifest, digests: "SourceDigests") -> Index:
+    lost: list[LostFragment] = []
+    parts = list(_parts(folder, manifest, lost))
+    _warn_of_lost(folder, lost)
+    return Index(
+        pa.concat_tables([SAMPLES_SCHEMA.empty_table(), *(part[0] for part in parts)]),
+        pa.concat_tables([FRAMES_SCHEMA.empty_table(), *(part[1] for part in parts)]),
+        digests.frames,
+    )
+
+
+def _warn_of_lost(folder: Path, lost: Sequence[LostFragment]) -> None:
+    if lost:
+        frames = sum(fragment.rows for fragment in lost)
+        logger.warning("%s: %s rows are lost, and left out: %s", folder, frames, "; ".join(map(str, lost[:3])))
 
 
 def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table] | None:
@@ -117,26 +138,37 @@ def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> It
         columns: Columns of SAMPLES_SCHEMA.
     """
     texts = [name for name in columns if pa.types.is_string(SAMPLES_SCHEMA.field(name).type)]
+    path = folder / INDEX_FOLDER / "samples.parquet"
     try:
         digest = source_digests(folder, manifest).samples  # it fails where something is deleted at the same time
-        file = pq.ParquetFile(folder / INDEX_FOLDER / "samples.parquet", read_dictionary=texts)
-    except (OSError, pa.ArrowInvalid):
+        if not path.exists():
+            return None
+        check_parquet(path)
+        file = pq.ParquetFile(path, read_dictionary=texts)
+    except (OSError, pa.ArrowException, DatasetError):
         return None
     if _digest_of(file) != digest:
         file.close()
         return None
-    return (file.read_row_group(number, list(columns)) for number in range(file.num_row_groups))
+    return (
+        check_rows(file.read_row_group(number, list(columns)), lambda row: f"{path}: row {row}")
+        for number in range(file.num_row_groups)
+    )
 
 
 def consolidated_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield the rows that `indexed_rows` would, from the shards' own metadata.
 
+    Fragments of Lance tables that are lost are left out, with a warning.
+
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
     needed = list(dict.fromkeys([*columns, *_ORDER_COLUMNS]))
-    for table in _tables(folder, manifest, needed, dictionaries=True):
+    lost: list[LostFragment] = []
+    for table in _tables(folder, manifest, needed, dictionaries=True, lost=lost):
         yield consolidate(table).select(list(columns))
+    _warn_of_lost(folder, lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +211,14 @@ def _listing(root: Path, folder: Path) -> bytes:
 
 
 def index_digest(path: Path) -> str | None:
-    """Return the digest that an index file was made with, None if it is no readable index."""
+    """Return the digest that an index file was made with, None if it is no readable index.
+
+    A file up to ALWAYS_CHECKED_BYTES is checked whole.
+    """
     try:
+        check_parquet(path, max_bytes=ALWAYS_CHECKED_BYTES)
         return _digest_of(pq.ParquetFile(path))
-    except (OSError, pa.ArrowInvalid):
+    except (OSError, pa.ArrowException, DatasetError):
         return None
 
 
@@ -209,6 +245,8 @@ def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, ma
             for part, part_frames in _parts(folder, manifest):
                 samples_writer.write_table(part, row_group_size=_ROW_GROUP)
                 frames_writer.write_table(part_frames, row_group_size=_ROW_GROUP)
+        for temporary in temporaries:
+            seal_file(temporary)
         for temporary, path in zip(temporaries, (samples, frames), strict=True):
             temporary.replace(path)  # no fsync: an index that a power cut tears does not parse, and is made anew
     except BaseException:
@@ -217,37 +255,38 @@ def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, ma
         raise
 
 
-def _writer(path: Path, schema: pa.Schema, digest: str) -> pq.ParquetWriter:
+def _writer(path: Path, schema: pa.Schema, digest: str) -> AbstractContextManager[pq.ParquetWriter]:
     floats = [field.name for field in schema if pa.types.is_floating(field.type)]
     encodings = dict.fromkeys((name for name in schema.names if name in _DELTA), "DELTA_BINARY_PACKED")
     encodings |= dict.fromkeys(floats, "BYTE_STREAM_SPLIT")
-    # Any: pyarrow's own annotation knows bool only
-    dictionary: Any = [name for name in schema.names if name not in encodings and name not in _PLAIN]
-    return pq.ParquetWriter(
-        path,
-        schema.with_metadata({_DIGEST_KEY: digest.encode()}),
-        compression="zstd",
-        use_dictionary=dictionary,
-        column_encoding=encodings,
-    )
+    dictionary = [name for name in schema.names if name not in encodings and name not in _PLAIN]
+    schema = schema.with_metadata({_DIGEST_KEY: digest.encode()})
+    return parquet_writer(path, schema, use_dictionary=dictionary, column_encoding=encodings)
 
 
 # -- consolidating -----------------------------------------------------------------------------------------------
 
 
-def _parts(folder: Path, manifest: Manifest) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _parts(
+    folder: Path, manifest: Manifest, lost: list[LostFragment] | None = None
+) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Yield (samples, frames) of some videos at a time, in the order of the index."""
-    for table in _tables(folder, manifest):
+    for table in _tables(folder, manifest, lost=lost):
         samples = consolidate(table)
         yield samples, _with_statistics(frames_of(samples), folder)
 
 
 def _tables(
-    folder: Path, manifest: Manifest, columns: Sequence[str] | None = None, *, dictionaries: bool = False
+    folder: Path,
+    manifest: Manifest,
+    columns: Sequence[str] | None = None,
+    *,
+    dictionaries: bool = False,
+    lost: list[LostFragment] | None = None,
 ) -> Iterator[pa.Table]:
-    """Yield the rows of some videos at a time, as they are; see `read_sidecars`."""
+    """Yield the rows of some videos at a time, as they are; see `read_sidecars` and `lance_samples`."""
     if manifest.writer != "webdataset":
-        yield read_samples(folder, columns=columns)
+        yield lance_samples(folder, columns, lost=lost)
         return
     gathered: list[Path] = []
     size = 0

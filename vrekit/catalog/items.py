@@ -8,7 +8,7 @@ caption has one. `vrekit items` writes the files (see `vrekit.engine.items`); th
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
+from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import fsync_folder, make_folder, storage_errors
 from vrekit.core.spec import Kind, OutputSpec
@@ -32,6 +33,7 @@ ITEMS_COLUMNS: Mapping[str, str] = {
     "representation": "VARCHAR",
     "item": "BIGINT",
 }
+_HINT = "delete it and run `vrekit items` again: it only repeats payloads"
 _ROW_GROUP_BYTES = 32 << 20
 
 
@@ -110,6 +112,7 @@ def listed_frames(path: Path) -> NDArray[np.int64]:
     if not path.exists():
         return np.empty(0, np.int64)
     with _damage(path):
+        check_parquet(path)
         return np.asarray(pq.ParquetFile(path).read(["frame_index"])["frame_index"].to_numpy(), np.int64)
 
 
@@ -117,10 +120,10 @@ def listed_frames(path: Path) -> NDArray[np.int64]:
 def _damage(path: Path) -> Iterator[None]:
     try:
         yield
+    except DatasetError as error:
+        raise DatasetError(error.message, hint=error.hint or _HINT) from None
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        raise DatasetError(
-            f"{path} is damaged: {error}", hint="delete it and run `vrekit items` again: it only repeats payloads"
-        ) from error
+        raise DatasetError(f"{path} is damaged: {error}", hint=_HINT) from error
 
 
 class ItemsWriter:
@@ -144,10 +147,12 @@ class ItemsWriter:
         with storage_errors(path):
             make_folder(path.parent.parent.parent, ITEMS_FOLDER, path.parent.name)
             self._temporary.unlink(missing_ok=True)
-            self._writer = pq.ParquetWriter(self._temporary, schema, compression="zstd")
+            self._open = ExitStack()
+            self._writer = self._open.enter_context(parquet_writer(self._temporary, schema))
         try:
             if path.exists():
                 with _damage(path):
+                    check_parquet(path)
                     known = pq.ParquetFile(path)
                     for at in range(known.num_row_groups):
                         self._writer.write_table(known.read_row_group(at).cast(schema))
@@ -173,7 +178,8 @@ class ItemsWriter:
         try:
             self._flush()
             with storage_errors(self._path):
-                self._writer.close()
+                self._open.close()
+                seal_file(self._temporary)
                 with self._temporary.open("rb") as file:
                     os.fsync(file.fileno())
                 self._temporary.replace(self._path)
@@ -184,7 +190,7 @@ class ItemsWriter:
     def abort(self) -> None:
         """Leave the file as it was."""
         with suppress(OSError):  # a full disk has no room for the footer
-            self._writer.close()
+            self._open.close()
         self._temporary.unlink(missing_ok=True)
 
 
@@ -198,7 +204,11 @@ def items_view(folder: Path, manifest: Manifest) -> str:
         if record.is_virtual or not holds_items(record.stored) or not (folder / ITEMS_FOLDER).is_dir():
             continue
         paths = [items_path(folder, video_id, name, record) for video_id in manifest.videos]
-        files = ", ".join(sql_literal(str(path.resolve())) for path in paths if path.exists())
+        paths = [path for path in paths if path.exists()]
+        for path in paths:
+            with _damage(path):
+                check_parquet(path, max_bytes=ALWAYS_CHECKED_BYTES)
+        files = ", ".join(sql_literal(str(path.resolve())) for path in paths)
         if files:
             listed[name] = (
                 "SELECT format('{}/{:08d}', video_id, frame_index) AS key, video_id, frame_index, "

@@ -17,7 +17,12 @@ Rows have stable ids, which compaction keeps: the id stands in `byte_offset` of 
 failed and were stored later has several rows; a representation that a row is not about has a null `status` there.
 """
 
-from collections.abc import Sequence
+import logging
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,12 +31,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.lance_places import check_bases, check_files
+from vrekit.catalog.row_checks import check_rows
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder
+from vrekit.core.lance_errors import REPAIR_HINT, is_damage, reading_lance
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 
 if TYPE_CHECKING:
     import lance
+
+logger = logging.getLogger(__name__)
 
 TABLES_FOLDER = "lance"
 OPEN_FOLDER = ".open"  # inside it; cells that are being written
@@ -45,6 +54,29 @@ FIELDS = tuple(
 )
 # One blob file for many payloads, however large they are: by default payloads over 4 MB get a file each.
 DEDICATED_BLOB_BYTES = 1 << 30
+_OLDER_VERSIONS = 16  # that are tried when the latest one is damaged
+_LAST_VERSION = (1 << 64) - 1  # a version's file is named by its distance to this
+
+
+@dataclass(frozen=True, slots=True)
+class LostFragment:
+    """A fragment of which the metadata cannot be read: its data file is lost or damaged.
+
+    Attributes:
+        fragment_id: Its number in the table.
+        rows: How many frames it held.
+        files: Its data files, relative to the table's folder `data`.
+        reason: What Lance says about it.
+    """
+
+    fragment_id: int
+    rows: int
+    files: tuple[str, ...]
+    reason: str
+
+    def __str__(self) -> str:
+        files = ", ".join(f"data/{name}" for name in self.files)
+        return f"fragment {self.fragment_id} ({self.rows} frames, {files}): {self.reason}"
 
 
 def table_path(folder: Path, group: str) -> Path:
@@ -56,8 +88,23 @@ def find_tables(folder: Path) -> list[Path]:
     """Return the tables of a dataset, sorted by path."""
     if not check_folder(folder / TABLES_FOLDER):
         return []
-    # a process killed while it made a table leaves a folder without a version
-    return [path for path in sorted((folder / TABLES_FOLDER).glob("*.lance")) if any(path.glob("_versions/*.manifest"))]
+    return [path for path in sorted((folder / TABLES_FOLDER).glob("*.lance")) if is_table(path)]
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a table was made there; a process killed meanwhile leaves a folder without a version and data."""
+    return any(path.glob("_versions/*.manifest")) or any(path.glob("data/*.lance"))
+
+
+def version_files(path: Path) -> dict[int, Path]:
+    """Return the files of a table's versions by number, the latest first."""
+    folder = path / "_versions"
+    files = {}
+    for name in os.listdir(folder) if folder.is_dir() else ():
+        if found := re.fullmatch(r"([0-9]{1,20})\.manifest", name):
+            number = int(found[1])
+            files[_LAST_VERSION - number if len(found[1]) == 20 else number] = folder / name
+    return dict(sorted(files.items(), reverse=True))
 
 
 def column_name(representation: str, field: str | None = None) -> str:
@@ -84,7 +131,34 @@ def table_schema(representations: Sequence[str]) -> pa.Schema:
 
 
 def open_table(path: Path) -> "lance.LanceDataset":
-    """Return the latest version of a table.
+    """Return the latest version of a table; when that is damaged, the last one before it that is not, with a warning.
+
+    Raises:
+        DatasetError: If none can be read.
+    """
+    try:
+        return open_version(path)
+    except DatasetError as error:
+        if not is_damage(error):
+            raise
+        versions = list(version_files(path))
+        for version in versions[1 : 1 + _OLDER_VERSIONS]:
+            try:
+                table = open_version(path, version)
+            except DatasetError:
+                continue
+            _warn_of_older(path, versions[0], version)
+            return table
+        raise
+
+
+@cache  # once, however often it is opened
+def _warn_of_older(path: Path, latest: int, version: int) -> None:
+    logger.warning("%s: version %s is damaged; version %s is read instead", path, latest, version)
+
+
+def open_version(path: Path, version: int | None = None) -> "lance.LanceDataset":
+    """Return a version of a table, the latest one by default.
 
     Raises:
         DatasetError: If it cannot be read, or refers to other places.
@@ -92,12 +166,12 @@ def open_table(path: Path) -> "lance.LanceDataset":
     import lance
 
     check_files(path)
-    try:
-        table = lance.dataset(str(path))
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} cannot be opened: {error}") from error
-    check_bases(table, path)
-    return table
+    with reading_lance(path, "cannot be opened"):
+        table = lance.dataset(str(path), version=version)
+        if "frame_index" not in table.schema.names:  # Lance takes zeros for a table without columns
+            raise DatasetError(f"{path} cannot be opened: version {table.version} has no columns", hint=REPAIR_HINT)
+        check_bases(table, path)
+        return table
 
 
 def lance_samples(
@@ -106,6 +180,8 @@ def lance_samples(
     video_ids: Sequence[str] | None = None,
     *,
     table: Path | None = None,
+    lost: list[LostFragment] | None = None,
+    checked: bool = True,
 ) -> pa.Table:
     """Return the metadata rows of a dataset's tables: SAMPLES_SCHEMA, or the columns asked for.
 
@@ -116,21 +192,26 @@ def lance_samples(
         columns: Columns of SAMPLES_SCHEMA; None gives all.
         video_ids: Videos to read; None reads all.
         table: Only this table.
+        lost: Fragments that cannot be read are added to it; their rows are left out.
+        checked: Whether to check the rows; without, they may say anything.
 
     Raises:
-        DatasetError: If a table is damaged; the message names it.
+        DatasetError: If a table is damaged; the message names it. With `lost`, only if nothing of it can be read.
     """
     names = list(SAMPLES_SCHEMA.names if columns is None else columns)
-    where = (
-        None if video_ids is None else " OR ".join(["false", *(f"video_id = {_quoted(name)}" for name in video_ids)])
-    )
+    where = None if video_ids is None else " OR ".join(["false", *(f"video_id = {quoted(name)}" for name in video_ids)])
     tables = find_tables(folder) if table is None else [table]
-    parts = [part for path in tables for part in _read_table(folder, path, names, where)]
+    parts = [part for path in tables for part in _read_table(folder, path, names, where, lost)]
     schema = pa.schema([SAMPLES_SCHEMA.field(name) for name in names])
-    return pa.concat_tables(parts) if parts else schema.empty_table()
+    if not parts:
+        return schema.empty_table()
+    rows = pa.concat_tables(parts)
+    return check_rows(rows, lambda row: f"{folder / TABLES_FOLDER}: row {row}") if checked else rows
 
 
-def _read_table(folder: Path, path: Path, names: list[str], where: str | None) -> list[pa.Table]:
+def _read_table(
+    folder: Path, path: Path, names: list[str], where: str | None, lost: list[LostFragment] | None
+) -> list[pa.Table]:
     table = open_table(path)
     representations = representations_of(table.schema)
     columns = [name for name in FRAME_COLUMNS if name in names]
@@ -140,12 +221,74 @@ def _read_table(folder: Path, path: Path, names: list[str], where: str | None) -
         columns = list(dict.fromkeys([*columns, "video_id"]))
     for representation in representations:
         columns += [column_name(representation, field) for field in sorted(fields)]
-    try:
-        rows = table.to_table(columns=columns, filter=where, with_row_id="byte_offset" in names)
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{path} is damaged: {error}") from error
+    rows = read_rows(table, path, columns, where, with_row_id="byte_offset" in names, lost=lost)
     shard = path.relative_to(folder).as_posix()
     return [_of_representation(rows, representation, names, shard) for representation in representations]
+
+
+def read_rows(
+    table: "lance.LanceDataset",
+    path: Path,
+    columns: list[str],
+    where: str | None,
+    *,
+    with_row_id: bool = False,
+    lost: list[LostFragment] | None = None,
+) -> pa.Table:
+    """Return rows of a table. A damaged index is passed over, as it only is a copy of the rows.
+
+    Args:
+        table: The table.
+        path: Where it lies.
+        columns: Columns of the table.
+        where: SQL that the rows fulfil.
+        with_row_id: Add the column `_rowid`.
+        lost: Fragments that cannot be read are added to it; their rows are left out.
+
+    Raises:
+        DatasetError: If fragments cannot be read and `lost` is None; the message lists them.
+    """
+    try:
+        with reading_lance(path):
+            return table.to_table(columns=columns, filter=where, with_row_id=with_row_id)
+    except DatasetError as error:
+        if not is_damage(error):
+            raise
+    found = [] if lost is None else lost
+    parts = list(_by_fragment(table, path, columns, where, with_row_id, found))
+    if found and lost is None:
+        shown = "; ".join(map(str, found[:3])) + ("; …" if len(found) > 3 else "")
+        raise DatasetError(
+            f"{path}: {len(found)} of {len(table.get_fragments())} fragments are lost or damaged: {shown}",
+            hint=REPAIR_HINT,
+        )
+    return pa.concat_tables(parts)
+
+
+def _by_fragment(
+    table: "lance.LanceDataset",
+    path: Path,
+    columns: list[str],
+    where: str | None,
+    with_row_id: bool,
+    lost: list[LostFragment],
+) -> Iterator[pa.Table]:
+    def rows_of(some: Sequence["lance.LanceFragment"]) -> pa.Table:
+        with reading_lance(path):
+            return table.scanner(
+                columns=columns, filter=where, fragments=some, with_row_id=with_row_id, use_scalar_index=False
+            ).to_table()
+
+    yield rows_of([])
+    for fragment in table.get_fragments():
+        try:
+            yield rows_of([fragment])
+        except DatasetError as error:
+            if not is_damage(error):
+                raise
+            files = tuple(file.path for file in fragment.data_files())
+            reason = error.message.removeprefix(f"{path} cannot be read: ")
+            lost.append(LostFragment(fragment.fragment_id, fragment.metadata.num_rows, files, reason))
 
 
 def _of_representation(rows: pa.Table, representation: str, names: list[str], shard: str) -> pa.Table:
@@ -182,5 +325,6 @@ def _payload_rows(rows: pa.Table, representation: str) -> NDArray[np.int64]:
     return ids
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return text as an SQL literal."""
     return "'" + text.replace("'", "''") + "'"

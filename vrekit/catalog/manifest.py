@@ -17,20 +17,25 @@ from typing import Any, Self
 from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.files import open_regular, storage_errors, write_atomic
-from vrekit.core.names import NOT_UTF8_HINT, check_group, check_video_id, is_utf8
+from vrekit.core.names import (
+    MAX_REPRESENTATIONS,
+    NOT_UTF8_HINT,
+    check_group,
+    check_local,
+    check_video_id,
+    is_utf8,
+)
 from vrekit.core.schema import FORMAT_VERSION
-from vrekit.core.spec import MAX_REPRESENTATIONS, OutputSpec, RepresentationSpec, check_output_name, digest
+from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
 from vrekit.video.base import VideoInfo
 
 MANIFEST_NAME = "dataset.json"
+COPY_NAME = "dataset.json.bak"  # the same bytes, for `vrekit repair`
 ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
 WRITERS = ("lance", "webdataset")
 LAYOUTS = ("sample", "representation")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-_HINT = (
-    "it is only ever replaced whole; restore it from a backup, or, if you changed it by hand, correct it and "
-    'delete its line "checksum"'
-)
+_HINT = '`vrekit repair DATASET` restores it; if you changed it by hand, correct it and delete its line "checksum"'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,14 +248,17 @@ class Manifest:
             )
         if known is not None:
             _check_same_reading(video_id, known, info)
-            return self
+            if info.damaged_frames is None or info.damaged_frames == known.damaged_frames:
+                return self
+            info = replace(known, damaged_frames=info.damaged_frames)  # looked for later
         return replace(self, videos={**self.videos, video_id: info})
 
     def with_representations(self, records: Mapping[str, RepresentationRecord]) -> Self:
         """Return a manifest that knows these representations too; new stored ones get a group.
 
         Raises:
-            ConflictError: If a name is already there with other parameters; the message says what differs.
+            ConflictError: If a name is already there with other parameters; the message says what differs. Or if there
+                would be more than MAX_REPRESENTATIONS.
         """
         differences = []
         merged = dict(self.representations)
@@ -261,6 +269,11 @@ class Manifest:
             elif known.config_hash != record.config_hash:
                 lines = differences_between(name, known.identity, record.identity)
                 differences += [f"  {line}" for line in lines]
+        if len(merged) > MAX_REPRESENTATIONS:
+            raise ConflictError(
+                f"the dataset would have {len(merged)} representations, and has room for {MAX_REPRESENTATIONS}",
+                hint="pictures count, too; choose another output with -o for some of them",
+            )
         if differences:
             raise ConflictError(
                 "the dataset already has these representations with other settings:\n" + "\n".join(differences),
@@ -346,13 +359,14 @@ def differences_between(
     return lines
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Return the manifest of the dataset in `folder`.
+def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:
+    """Return the manifest of the dataset in `folder`, or with COPY_NAME, its copy.
 
     Raises:
         DatasetError: If there is none, it is damaged, or a newer vrekit wrote it; or its name is not UTF-8.
     """
-    path = folder / MANIFEST_NAME
+    check_local(folder)
+    path = folder / name
     if not is_utf8(folder):
         raise DatasetError(f"{folder} is not UTF-8 text", hint=NOT_UTF8_HINT)
     try:
@@ -376,6 +390,8 @@ def read_manifest(folder: Path) -> Manifest:
 
 def _no_dataset(folder: Path) -> DatasetError:
     """Return the error for a folder without a manifest."""
+    if (folder / COPY_NAME).exists():
+        return DatasetError(f"{folder} has lost its {MANIFEST_NAME}", hint="`vrekit repair DATASET` restores it")
     try:
         origin = read_document(folder / ORIGIN_NAME).fields
         command = "transcode" if "transcode" in origin.free("options") else "merge"
@@ -396,6 +412,7 @@ def _no_dataset(folder: Path) -> DatasetError:
 @contextmanager
 def manifest_lock(folder: Path) -> Iterator[None]:
     """Hold the dataset's lock: one process at a time reads, changes and replaces `dataset.json`."""
+    check_local(folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = open_regular(folder / ".lock", os.O_RDWR | os.O_CREAT)
@@ -407,8 +424,14 @@ def manifest_lock(folder: Path) -> Iterator[None]:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace `dataset.json`; call it with `manifest_lock` held."""
+    """Replace `dataset.json` and its copy; call it with `manifest_lock` held.
+
+    Only a dataset that is there already gets the copy first: a copy without a dataset would look like a loss.
+    """
     for record in manifest.representations.values():  # types of the user's may describe what nobody could read back
         RepresentationRecord.from_json(Fields(record.to_json(), f"{record.spec.name} cannot be written: its record"))
     path = folder / MANIFEST_NAME
-    write_atomic(path, document_bytes(replace(manifest, format_version=FORMAT_VERSION).to_json(), str(path)))
+    data = document_bytes(replace(manifest, format_version=FORMAT_VERSION).to_json(), str(path))
+    names = [MANIFEST_NAME, COPY_NAME]
+    for name in reversed(names) if path.exists() else names:
+        write_atomic(folder / name, data)

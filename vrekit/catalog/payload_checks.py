@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
+from vrekit.catalog.row_checks import Mistake
 from vrekit.catalog.value_checks import ValueChecks
 from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import CodecError
+from vrekit.core.errors import CodecError, DatasetError, MissingDependencyError
 
 _FRAMES_AT_ONCE = 16  # decoded from a clip
 
@@ -24,9 +26,11 @@ class Problem:
     """One thing that is wrong.
 
     Attributes:
-        code: Short name. Problems: `checksum`, `decode`, `dependencies`, `duplicate`, `layout`, `link`,
-            `missing-shard`, `orphan`, `place`, `run`, `sidecar`, `table`, `unfinished`, `unknown`. Warnings: `code`,
-            `frames`, `pts`, `values`.
+        code: Short name. Problems: `checksum`, `decode`, `dependencies`, `duplicate`, `layout`, `link`, `lost-shard`,
+            `missing-shard`, `orphan`, `place`, `replaced-shard`, `row`, `run`, `sidecar`, `storage`, `unfinished`,
+            `unknown`, `unreadable`; `codec` of the manifest; `derived` of index, statistics and items; of Lance tables
+            `fragment`, `index`, `lost-table`, `table`, `tag`, `version`. Warnings: `code`, `frames`, `pts`,
+            `unprotected`, `values`.
         path: File it is about, relative to the dataset.
         message: What is wrong, for people.
         video_id: Video of the row, if it is about one.
@@ -68,11 +72,15 @@ class PayloadChecker:
     def __init__(self, manifest: Manifest, report: ValidationReport, *, decode: bool) -> None:
         self.manifest = manifest
         self.report = report
-        self._codecs: dict[str, Codec | ClipCodec] = {
-            name: stored_codec(name, record.codec)
-            for name, record in manifest.representations.items()
-            if decode and record.codec is not None
-        }
+        self._decode = decode
+        self._codecs: dict[str, Codec | ClipCodec] = {}
+        for name, record in manifest.representations.items():
+            if record.codec is not None:
+                try:
+                    self._codecs[name] = stored_codec(name, record.codec)
+                except (DatasetError, MissingDependencyError) as error:
+                    problem = Problem(code="codec", path=MANIFEST_NAME, message=error.message, representation=name)
+                    report.problems.append(problem)
         self._seen: Counter[tuple[str, int, str]] = Counter()
         self._values = ValueChecks(manifest)
 
@@ -89,9 +97,18 @@ class PayloadChecker:
             return False
         if row["config_hash"] != record.config_hash:
             self.problem(row, "unknown", f"config hash {row['config_hash']}, but dataset.json has {record.config_hash}")
+        if row["kind"] != record.stored.kind:
+            self.problem(row, "row", f"kind is {row['kind']!r}, but dataset.json says {record.stored.kind.value!r}")
         if row["status"] != "ok":
             return False
+        if record.is_virtual:
+            self.problem(row, "row", "it is stored, but dataset.json says that readers compute it")
+            return False
         self._seen[row["video_id"], row["frame_index"], row["representation"]] += 1
+        codec = self._codecs.get(row["representation"])
+        if codec is not None and row["codec"] != codec.id:
+            self.problem(row, "row", f"codec is {row['codec']!r}, but dataset.json says {codec.id!r}")
+        self._values.see(row)
         return True
 
     def check(self, row: Mapping[str, Any], data: bytes) -> None:
@@ -101,13 +118,13 @@ class PayloadChecker:
         if len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
             self.problem(row, "checksum", f"CRC-32 {crc32(data):08x}, the row says {row['checksum']:08x}")
             return
-        codec = self._codecs.get(row["representation"])
+        codec = self._codecs.get(row["representation"]) if self._decode else None
         if isinstance(codec, ClipCodec):
             self.problem(row, "decode", "the row has no payload_index, but the codec keeps many frames in one payload")
         elif codec is not None:
             try:
                 array = codec.decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))
-            except CodecError as error:
+            except (CodecError, MissingDependencyError) as error:
                 self.problem(row, "decode", error.message)
             else:
                 self._check_values(row, array)
@@ -126,7 +143,10 @@ class PayloadChecker:
             message = f"CRC-32 {found:08x}, the rows of {len(rows)} frames say {rows[0]['checksum']:08x}"
             self.problem(rows[0], "checksum", message)
             return
-        codec = self._codecs.get(rows[0]["representation"])
+        frames = [row["frame_index"] for row in rows]
+        if any(later <= earlier for earlier, later in pairwise(frames)):
+            self.problem(rows[0], "layout", f"payload_index does not rise with the frames of the clip: {_some(frames)}")
+        codec = self._codecs.get(rows[0]["representation"]) if self._decode else None
         if isinstance(codec, Codec):
             self.problem(rows[0], "decode", "the row has a payload_index, but the codec keeps one frame in a payload")
         if not isinstance(codec, ClipCodec):
@@ -136,10 +156,10 @@ class PayloadChecker:
             decoder = codec.open_decoder(data)
             for start in range(0, len(rows), _FRAMES_AT_ONCE):
                 part = rows[start : start + _FRAMES_AT_ONCE]
-                frames = decoder.read(np.array([row["payload_index"] for row in part], np.int64))
-                for row, frame in zip(part, frames, strict=True):
+                arrays = decoder.read(np.array([row["payload_index"] for row in part], np.int64))
+                for row, frame in zip(part, arrays, strict=True):
                     self._check_values(row, frame)
-        except CodecError as error:
+        except (CodecError, MissingDependencyError) as error:
             self.problem(part[0], "decode", error.message)
 
     def _check_values(self, row: Mapping[str, Any], array: NDArray[Any]) -> None:
@@ -148,17 +168,18 @@ class PayloadChecker:
             self.problem(row, "layout", mismatch)
 
     def report_values(self) -> None:
-        """Warn of the values that do not fit what the manifest says of them, one line for each representation."""
+        """Report what only all rows together tell, one line for each representation.
+
+        Problems are frames of one video that have different shapes; warnings are values that do not fit the manifest.
+        """
+        known = {(one.video_id, one.frame_index, one.representation) for one in self.report.problems}
+        for row, message in self._values.shape_problems():
+            if (row["video_id"], row["frame_index"], row["representation"]) not in known:
+                self.problem(row, "layout", message)
+        for name, message in self._values.shape_warnings():
+            self.report.warnings.append(_of_manifest("values", (None, name), None, message))
         self.report.warnings += [
-            Problem(
-                code="values",
-                path=MANIFEST_NAME,
-                message=message,
-                video_id=video_id,
-                frame_index=frame,
-                representation=name,
-            )
-            for (video_id, name), frame, message in self._values.findings()
+            _of_manifest("values", place, frame, message) for place, frame, message in self._values.findings()
         ]
 
     def report_duplicates(self, path: str) -> None:
@@ -175,6 +196,42 @@ class PayloadChecker:
             for (video_id, frame, name), count in self._seen.items()
             if count > 1
         ]
+
+
+def _of_manifest(code: str, place: tuple[str | None, str], frame: int | None, message: str) -> Problem:
+    video_id, name = place
+    return Problem(
+        code=code, path=MANIFEST_NAME, message=message, video_id=video_id, frame_index=frame, representation=name
+    )
+
+
+def _some(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:5])) + (", …" if len(values) > 5 else "")
+
+
+def good_rows(table: pa.Table, mistakes: Sequence[Mistake], path: str, report: ValidationReport) -> pa.Table:
+    """Return the rows without mistakes; the others are reported, each once.
+
+    Args:
+        table: Rows with SAMPLES_SCHEMA.
+        mistakes: What is wrong with them.
+        path: Of the tar or table.
+        report: Gets the problems.
+    """
+    bad = np.zeros(len(table), np.bool_)
+    for rows, message in mistakes:
+        for number in np.flatnonzero(rows & ~bad).tolist():
+            place = {name: _value(table[name][number]) for name in ("video_id", "frame_index", "representation")}
+            report.problems.append(Problem(code="row", path=path, message=f"row {number}: {message}", **place))
+        bad |= rows
+    return table.filter(pa.array(~bad)) if bad.any() else table
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return None
 
 
 def by_clip(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:

@@ -7,6 +7,7 @@ samples, that is (video, frame, representation); `on` says it outright. Over sam
 be used as well: `representation = 'canny' AND luma_mean < 0.1`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -36,6 +37,7 @@ _RELATIONS: tuple[tuple[Literal["frames", "samples"], str], ...] = (
     ("samples", "samples_with_frames"),
 )
 _CHOSEN = "vrekit_chosen"
+_WHOLE_SELECT = re.compile(r"\s*(?:select|with|from)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +75,11 @@ class Query:
                 raise UsageError(f"{name} is {value!r}, but must be above 0")
         if self.limit is not None and self.limit < 0:
             raise UsageError(f"limit is {self.limit}, but must not be negative")
+        if self.where and _WHOLE_SELECT.match(self.where):
+            raise UsageError(
+                f"a predicate is a condition, not a whole SELECT: {self.where}",
+                hint='a SELECT goes into --sql (from Python: `dataset.sql`); a predicate is e.g. "byte_size > 10000"',
+            )
 
 
 @dataclass(frozen=True, slots=True)

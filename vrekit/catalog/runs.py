@@ -3,9 +3,10 @@
 import logging
 import os
 import platform
+import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,18 +14,21 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from vrekit import __version__
+from vrekit.catalog.manifest import manifest_lock
 from vrekit.core.documents import Fields, document_bytes, read_document
-from vrekit.core.errors import DatasetError
+from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import check_folder, make_folder, storage_errors, write_atomic
-from vrekit.core.names import check_run_id, check_video_id
-from vrekit.core.spec import MAX_REPRESENTATIONS
+from vrekit.core.names import MAX_REPRESENTATIONS, check_run_id, check_video_id
 
 logger = logging.getLogger(__name__)
 RUNS_FOLDER = "runs"
 _REPORTED_PACKAGES = ("numpy", "opencv-python-headless", "pyarrow", "torch", "torchcodec", "imagecodecs", "pcodec")
 MAX_FAILURES_LISTED = 100
 _MAX_TOTAL = 2**50  # frames or bytes; those of all representations add up to 64 bits
-DAMAGED_RUN_HINT = "move it away: a run's record is not needed to read the data"
+DAMAGED_RUN_HINT = "`vrekit repair DATASET` sets it aside: a run's record is not needed to read the data"
+
+_SHARD = re.compile(r"shards/[A-Za-z0-9][A-Za-z0-9_\-]*/[A-Za-z0-9][^/\0]*\.tar")
+_CHECKSUM = re.compile("[0-9a-f]{8}")
 
 RunStatus = Literal["running", "done", "interrupted", "failed"]
 
@@ -42,6 +46,15 @@ class RepresentationTotals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFacts:
+    """A tar shard as it was committed: bytes of the tar, metadata rows, and the checksum of its sidecar."""
+
+    bytes: int
+    rows: int
+    checksum: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
     """One run of `export` or `resume`.
 
@@ -51,6 +64,8 @@ class RunRecord:
         status: `running` in a file nobody is working on means the process was killed.
         totals: By representation name.
         failures: The first failures: video_id, frame_index, representation, error.
+        shards: The tar shards that it committed, by path relative to the dataset. Who writes one of them anew takes it
+            out (`forget_shards`), and so does a record in another dataset.
     """
 
     run_id: str
@@ -66,6 +81,7 @@ class RunRecord:
     device: Mapping[str, Any] = field(default_factory=dict)
     totals: Mapping[str, RepresentationTotals] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
+    shards: Mapping[str, ShardFacts] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
@@ -96,6 +112,9 @@ class RunRecord:
             device=fields.free("device", {}),
             totals={name: _totals(one) for name, one in totals.items()},
             failures=[failure.raw() for failure in fields.list_of("failures", [], max_count=1 << 16)],
+            shards={name: _shard(facts) for name, facts in fields.each("shards", check_name=_check_shard).items()}
+            if "shards" in fields
+            else {},
         )
 
     def finished(self, status: RunStatus, **changes: Any) -> Self:
@@ -117,6 +136,19 @@ def _totals(fields: Fields) -> RepresentationTotals:
         raw_bytes=fields.integer("raw_bytes", 0, high=_MAX_TOTAL),
         stored_bytes=fields.integer("stored_bytes", 0, high=_MAX_TOTAL),
     )
+
+
+def _shard(fields: Fields) -> ShardFacts:
+    return ShardFacts(
+        bytes=fields.integer("bytes"),
+        rows=fields.integer("rows"),
+        checksum=fields.text("checksum", pattern=_CHECKSUM),
+    )
+
+
+def _check_shard(path: str) -> None:
+    if not _SHARD.fullmatch(path):
+        raise UsageError(f"{path[:100]!r} is no shard")
 
 
 def now_iso() -> str:
@@ -170,6 +202,20 @@ def write_run(folder: Path, record: RunRecord) -> None:
     write_atomic(path, document_bytes(record.to_json(), str(path)))
 
 
+def forget_shards(folder: Path, shards: Collection[str]) -> None:
+    """Take shards out of the records of finished runs, before they are written anew or taken out of the dataset.
+
+    Args:
+        folder: The dataset.
+        shards: Paths of their tars, relative to the dataset.
+    """
+    with manifest_lock(folder):
+        for record in scan_runs(folder)[0]:
+            left = {path: facts for path, facts in record.shards.items() if path not in shards}
+            if len(left) < len(record.shards):
+                write_run(folder, replace(record, shards=left))
+
+
 def scan_runs(folder: Path) -> tuple[list[RunRecord], list[DatasetError]]:
     """Return the records of all runs, oldest first, and what is wrong with those that cannot be read.
 
@@ -177,24 +223,42 @@ def scan_runs(folder: Path) -> tuple[list[RunRecord], list[DatasetError]]:
         DatasetError: If the folder of the runs is none of the dataset's.
     """
     records, damaged = [], []
-    runs = folder / RUNS_FOLDER
-    names = sorted(os.listdir(runs)) if check_folder(runs) else []
-    for path in (runs / name for name in names if name.endswith(".json") and name[0] != "."):
+    for path in run_files(folder):
         try:
-            records.append(_read_run(path))
+            records.append(read_run(path))
         except FileNotFoundError:
             continue  # moved away meanwhile
         except DatasetError as error:
             damaged.append(error)
-        except OSError as error:
-            damaged.append(
-                DatasetError(f"{path} cannot be read: {os.strerror(error.errno or 0)}", hint=DAMAGED_RUN_HINT)
-            )
     return records, damaged
 
 
-def _read_run(path: Path) -> RunRecord:
-    fields = read_document(path, hint=DAMAGED_RUN_HINT).fields
+def run_files(folder: Path) -> list[Path]:
+    """Return the files of all run records of a dataset, oldest first.
+
+    Raises:
+        DatasetError: If the folder of the runs is none of the dataset's.
+    """
+    runs = folder / RUNS_FOLDER
+    names = sorted(os.listdir(runs)) if check_folder(runs) else []
+    return [runs / name for name in names if name.endswith(".json") and name[0] != "."]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Return the record of one run.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        DatasetError: If it is damaged or cannot be read; the message names the file.
+    """
+    try:
+        fields = read_document(path, hint=DAMAGED_RUN_HINT).fields
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise DatasetError(
+            f"{path} cannot be read: {os.strerror(error.errno or 0).lower()}", hint=DAMAGED_RUN_HINT
+        ) from None
     record = RunRecord.from_json(fields)
     if record.run_id != path.stem:
         raise fields.error(f"it is the record of run {record.run_id!r}")

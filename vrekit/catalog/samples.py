@@ -3,6 +3,7 @@
 A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without one is not part of the dataset.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from vrekit.catalog.arrow_numpy import codes, numbers
 from vrekit.catalog.lance_samples import TABLES_FOLDER, lance_samples
+from vrekit.catalog.parquet_files import open_parquet, parquet_writer, seal
+from vrekit.catalog.row_checks import DAMAGE_HINT, MAX_FRAME_INDEX, Mistake, check_rows
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder, list_files, list_folders
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
@@ -22,7 +25,10 @@ from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 SHARDS_FOLDER = "shards"
 FORMAT_KEY = b"vrekit.format_version"
 _ROW_GROUP = 128 * 1024  # rows
+_RANGE = re.compile(r"-([0-9]{8,})-([0-9]{8,})(-[0-9]+)?\Z")  # at the end of a shard's name
 _MANY = 16  # sidecars from which on they are read side by side, instead of the columns of each
+
+_TAR_BLOCK, _TAR_END = 512, 1024  # bytes that payloads are padded to, and of the blocks behind the last one
 
 _DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index")
 _SPLIT = ("pts_seconds", "compute_seconds", "encode_seconds")
@@ -38,17 +44,11 @@ def sidecar_bytes(rows: pa.Table | Iterable[pa.Table]) -> bytes:
     sink = pa.BufferOutputStream()
     encodings = dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED") | dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT")
     dictionary = [name for name in SAMPLES_SCHEMA.names if name not in encodings and name not in ("checksum", "shape")]
-    with pq.ParquetWriter(
-        sink,
-        first.schema.with_metadata({FORMAT_KEY: str(FORMAT_VERSION).encode()}),
-        compression="zstd",
-        use_dictionary=dictionary,  # pyright: ignore[reportArgumentType]  # its stub forgets the list of columns
-        column_encoding=encodings,
-        write_statistics=True,
-    ) as writer:
+    schema = first.schema.with_metadata({FORMAT_KEY: str(FORMAT_VERSION).encode()})
+    with parquet_writer(sink, schema, use_dictionary=dictionary, column_encoding=encodings) as writer:
         for group in _row_groups(chain([first], tables)):
             writer.write_table(group, row_group_size=_ROW_GROUP)
-    return bytes(sink.getvalue())
+    return seal(sink.getvalue())
 
 
 def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
@@ -66,7 +66,11 @@ def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 def find_sidecars(folder: Path, video_ids: Sequence[str] | None = None) -> list[Path]:
-    """Return the sidecars of all committed shards, sorted by path; optionally of some videos only."""
+    """Return the sidecars of all committed shards, sorted by path; optionally of some videos only.
+
+    Raises:
+        DatasetError: If one of them, or a folder of them, is a link or no regular file.
+    """
     root = folder / SHARDS_FOLDER
     if video_ids is None:
         videos = list_folders(root)
@@ -100,33 +104,80 @@ def read_samples(
 def read_sidecars(
     paths: Sequence[Path], columns: Sequence[str] | None = None, *, dictionaries: bool = False
 ) -> pa.Table:
-    """Return the rows of some shards, in that order; arguments and errors as in `read_samples`.
+    """Return the rows of some shards, in that order, after checking them; arguments and errors as in `read_samples`.
 
     With `dictionaries`, text comes as Arrow dictionaries, in half the time.
     """
     schema = _schema(columns, dictionaries)
     if len(paths) < _MANY:
-        tables = [_read_sidecar(path, schema) for path in paths]
+        tables = [_read_file(path, schema) for path in paths]
     else:  # pyarrow's dataset takes a third more CPU for the same, most of it for setting up each scan
         with ThreadPoolExecutor(pa.cpu_count()) as pool:
-            tables = list(pool.map(lambda path: _read_sidecar(path, schema, use_threads=False), paths))
-    return pa.concat_tables(tables) if tables else schema.empty_table()
+            tables = list(pool.map(lambda path: _read_file(path, schema, use_threads=False), paths))
+    if not tables:
+        return schema.empty_table()
+    table, counts = pa.concat_tables(tables).combine_chunks(), [len(one) for one in tables]
+
+    def locate(row: int) -> str:
+        number = int(np.searchsorted(np.cumsum(counts), row, side="right"))
+        return f"{paths[number]}: row {row - sum(counts[:number])}"
+
+    return check_rows(table, locate, place_mistakes(table, paths, counts))
 
 
 def read_sidecar(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Return the rows of one shard; arguments and errors as in `read_samples`."""
-    return _read_sidecar(path, _schema(columns))
+    return read_sidecars([path], columns)
 
 
-def _read_sidecar(path: Path, schema: pa.Schema, *, use_threads: bool = True) -> pa.Table:
+def read_unchecked_sidecar(path: Path) -> pa.Table:
+    """Return the rows of one shard, which may say anything, for those who look for what is wrong with them.
+
+    Raises:
+        DatasetError: If the file is damaged.
+    """
+    return _read_file(path, _schema(None))
+
+
+def _read_file(path: Path, schema: pa.Schema, *, use_threads: bool = True) -> pa.Table:
     try:
-        file = pq.ParquetFile(path, read_dictionary=_dictionaries(schema))
+        file = open_parquet(path, read_dictionary=_dictionaries(schema))
         table = file.read(columns=schema.names, use_threads=use_threads).select(schema.names).replace_schema_metadata()
         return table if table.schema == schema else table.cast(schema)  # a cast that changes nothing takes time too
-    except (pa.ArrowInvalid, KeyError, OSError) as error:
-        raise DatasetError(
-            f"{path} is damaged: {error}", hint="`vrekit validate` lists what is wrong with a dataset"
-        ) from error
+    except DatasetError as error:
+        raise DatasetError(error.message, hint=error.hint or DAMAGE_HINT) from None
+    except PermissionError as error:
+        raise DatasetError(f"{path} may not be read", hint="check its permissions") from error
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        raise DatasetError(f"{path} is damaged: {error}", hint=DAMAGE_HINT) from error
+
+
+def place_mistakes(table: pa.Table, paths: Sequence[Path], counts: Sequence[int]) -> Iterator[Mistake]:
+    """Yield which rows say that they are of another video, shard or range of frames than their sidecar is, and how.
+
+    Args:
+        table: Rows of some sidecars, as far as their columns are there.
+        paths: The sidecars.
+        counts: Number of rows of each.
+    """
+    videos = [path.parent.name for path in paths]
+    shards = [f"{SHARDS_FOLDER}/{path.parent.name}/{path.stem}.tar" for path in paths]
+    for name, expected in (("video_id", videos), ("shard", shards)):
+        if name in table.column_names:
+            numbers_here, values = codes(table[name])
+            places = {value: number for number, value in enumerate(values)}
+            right = np.repeat([places.get(value, len(values)) for value in expected], counts)
+            rows = (numbers_here != right) & (numbers_here >= 0)
+            if rows.any():
+                yield rows, f"{name} is another one than that of the file"
+    if "frame_index" in table.column_names:
+        frames = numbers(table["frame_index"], np.int64)
+        ranges = [_RANGE.search(path.stem) for path in paths]
+        first = np.repeat([int(match[1]) if match else 0 for match in ranges], counts)
+        last = np.repeat([int(match[2]) if match else MAX_FRAME_INDEX for match in ranges], counts)
+        rows = (frames < first) | (frames > last)
+        if rows.any():
+            yield rows, "frame_index is outside of the range in the file's name"
 
 
 def _schema(columns: Sequence[str] | None, dictionaries: bool = False) -> pa.Schema:
@@ -184,9 +235,58 @@ _NO_FRAMES: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 def read_progress(folder: Path, video_id: str) -> Progress:
-    """Return which frames of a video are stored or failed, according to the committed shards."""
-    table = read_samples(folder, columns=("frame_index", "representation", "status"), video_ids=[video_id])
+    """Return which frames of a video are stored or failed, according to the committed shards.
+
+    Raises:
+        DatasetError: If metadata is damaged, or a tar is missing or too short; the message names it.
+    """
+    columns = ("frame_index", "representation", "status", *TAR_COLUMNS)
+    table = read_samples(folder, columns=columns, video_ids=[video_id])
+    short = short_tars(folder, table)
+    if short:
+        more = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
+        raise DatasetError(
+            f"{folder / short[0].tar} {short[0].problem}{more}",
+            hint=f"`vrekit validate --repair {folder}` takes out what is damaged; then `vrekit resume {folder}` "
+            "computes it again",
+        )
     return progress_of(table)
+
+
+@dataclass(frozen=True, slots=True)
+class ShortTar:
+    """A committed tar that is not whole: its path relative to the dataset, and what is wrong with it."""
+
+    tar: str
+    problem: str
+
+
+TAR_COLUMNS = ("byte_offset", "byte_size", "shard")  # what `short_tars` looks at
+
+
+def short_tars(folder: Path, table: pa.Table) -> list[ShortTar]:
+    """Return the tars that are missing or end before their payloads do: one `stat` a tar, nothing is read.
+
+    Args:
+        folder: The dataset.
+        table: Rows with (at least) TAR_COLUMNS.
+    """
+    shard, names = codes(table["shard"])
+    ends = np.zeros(len(names), np.int64)
+    last = numbers(table["byte_offset"], np.int64) + numbers(table["byte_size"], np.int64)
+    np.maximum.at(ends, shard[shard >= 0], last[shard >= 0])
+    found = []
+    for name, end in zip(names, ends.tolist(), strict=True):
+        if name.endswith(".tar"):
+            expected = -(-end // _TAR_BLOCK) * _TAR_BLOCK + _TAR_END
+            try:
+                size = (folder / name).stat().st_size
+            except FileNotFoundError:
+                found.append(ShortTar(name, "is missing, but its metadata is there"))
+                continue
+            if size < expected:
+                found.append(ShortTar(name, f"has {size} bytes, but its metadata says {expected}"))
+    return found
 
 
 def progress_of(table: pa.Table) -> Progress:

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from vrekit.catalog.parquet_files import open_parquet, table_bytes
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import make_folder, storage_errors, write_atomic
 
 STATISTICS_FOLDER = "stats"
 _METADATA_KEY = b"vrekit.statistics"
+_HINT = "delete it and run `vrekit stats` again: it only holds measurements"
 
 # column → (type, the input it is measured on)
 _COLUMNS: dict[str, tuple[pa.DataType, str]] = {
@@ -68,16 +69,16 @@ def read_statistics(folder: Path, video_id: str) -> Statistics:
         DatasetError: If the file is damaged.
     """
     path = statistics_path(folder, video_id)
-    if not path.exists():
-        return Statistics(STATISTICS_SCHEMA.empty_table())
     try:
-        table = pq.ParquetFile(path).read()
+        table = open_parquet(path).read()
         metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
         table = table.select(STATISTICS_SCHEMA.names).cast(STATISTICS_SCHEMA)
-    except (pa.ArrowInvalid, KeyError, OSError, ValueError) as error:
-        raise DatasetError(
-            f"{path} is damaged: {error}", hint="delete it and run `vrekit stats` again: it only holds measurements"
-        ) from error
+    except FileNotFoundError:
+        return Statistics(STATISTICS_SCHEMA.empty_table())
+    except DatasetError as error:
+        raise DatasetError(error.message, hint=error.hint or _HINT) from None
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        raise DatasetError(f"{path} is damaged: {error}", hint=_HINT) from error
     return Statistics(table, metadata.get("sources", {}))
 
 
@@ -87,6 +88,4 @@ def write_statistics(folder: Path, video_id: str, statistics: Statistics) -> Non
     with storage_errors(path):
         make_folder(folder, STATISTICS_FOLDER)
     metadata = {_METADATA_KEY: json.dumps({"sources": dict(statistics.sources)}, sort_keys=True).encode()}
-    sink = pa.BufferOutputStream()
-    pq.write_table(statistics.table.replace_schema_metadata(metadata), sink, compression="zstd")
-    write_atomic(path, sink.getvalue().to_pybytes())
+    write_atomic(path, table_bytes(statistics.table.replace_schema_metadata(metadata)))

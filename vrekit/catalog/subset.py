@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vrekit import __version__
 from vrekit.catalog.dataset import Dataset
+from vrekit.catalog.parquet_files import open_parquet, table_bytes
 from vrekit.catalog.query import Selection
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import storage_errors, write_atomic
@@ -140,11 +140,9 @@ class Subset:
         }
         text = json.dumps(document, sort_keys=True, ensure_ascii=False)
         table = self.table().replace_schema_metadata({_METADATA_KEY: text.encode()})
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, sink.getvalue().to_pybytes())
+        write_atomic(path, table_bytes(table))
 
 
 def _origin(dataset: Dataset) -> dict[str, Any]:
@@ -163,7 +161,7 @@ def read_subset(path: Path) -> Subset:
         DatasetError: If its rows do not give the digest it was written with.
     """
     try:
-        table = pq.ParquetFile(path).read()
+        table = open_parquet(path, follow_links=True).read()
         document = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"null"))
         if document is None:
             raise UsageError(f"{path} is no subset of vrekit's", hint="`vrekit query … --save NAME.parquet` makes one")

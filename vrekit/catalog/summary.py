@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.runs import RunRecord, scan_runs
-from vrekit.catalog.samples import SHARE_COLUMNS, byte_shares, find_sidecars, read_samples
+from vrekit.catalog.samples import SHARE_COLUMNS, ShortTar, byte_shares, find_sidecars, read_samples, short_tars
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,7 @@ class DatasetSummary:
     representations: tuple[RepresentationSummary, ...]
     runs: tuple[RunRecord, ...]
     damaged_runs: tuple[str, ...]
+    damaged_tars: tuple[ShortTar, ...]
     failures: tuple[Mapping[str, Any], ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -64,6 +65,7 @@ class DatasetSummary:
             "representations": [asdict(one) for one in self.representations],
             "runs": [run.to_json() for run in self.runs],
             "damaged_runs": list(self.damaged_runs),
+            "damaged_tars": [asdict(one) for one in self.damaged_tars],
             "failures": list(self.failures),
         }
 
@@ -119,6 +121,7 @@ def summarize(folder: Path) -> DatasetSummary:
         representations=representations,
         runs=tuple(runs),
         damaged_runs=tuple(error.message for error in damaged_runs),
+        damaged_tars=tuple(short_tars(folder, rows)),
         failures=tuple(shown.slice(0, MAX_FAILURES_SHOWN).to_pylist()),
     )
 

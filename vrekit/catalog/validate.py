@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vrekit.catalog.file_checks import file_problems, recorded_shards, unprotected_files
 from vrekit.catalog.frame_checks import frame_warnings
+from vrekit.catalog.lance_samples import TABLES_FOLDER, find_tables
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest
-from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, rows_of
+from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, good_rows, rows_of
 from vrekit.catalog.places import foreign_places
+from vrekit.catalog.row_checks import row_mistakes
 from vrekit.catalog.runs import RUNS_FOLDER, scan_runs
-from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar
+from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, place_mistakes, read_unchecked_sidecar, short_tars
 from vrekit.catalog.trust import is_code
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
@@ -21,7 +24,7 @@ from vrekit.core.names import sample_key
 
 
 def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
-    """Check every payload of a dataset.
+    """Check every file and payload of a dataset.
 
     Args:
         folder: The dataset.
@@ -40,13 +43,16 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     if foreign:
         message = "payloads are not checked while such files are there"
         report.problems.append(Problem(code="link", path=".", message=message))
-    elif manifest.writer == "lance":
-        check_tables(folder, checker)
     else:
+        check_tables(folder, checker)
         check_shards(folder, checker)
-    checker.report_values()
-    if not foreign:
+        checker.report_duplicates(TABLES_FOLDER if manifest.writer == "lance" else SHARDS_FOLDER)
+        report.problems += _other_storage(folder, manifest)
+        report.problems += file_problems(folder, manifest)
+        report.problems += recorded_shards(folder)
+        report.warnings += unprotected_files(folder)
         report.warnings += frame_warnings(folder, manifest)
+    checker.report_values()
     report.warnings += _code_warnings(manifest)
     report.elapsed_seconds = time.perf_counter() - started
     return report
@@ -72,6 +78,18 @@ def _code_warnings(manifest: Manifest) -> Iterator[Problem]:
             yield Problem(code="code", path=MANIFEST_NAME, message=message, representation=name)
 
 
+def _other_storage(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    """Yield what lies in the storage that the dataset's writer does not use: no reader looks there."""
+    tables = [path.relative_to(folder).as_posix() for path in find_tables(folder)]
+    shards = [path.with_suffix(".tar").relative_to(folder).as_posix() for path in find_sidecars(folder)]
+    others = shards if manifest.writer == "lance" else tables
+    if others:
+        message = (
+            f"dataset.json says that {manifest.writer!r} wrote the dataset, so readers pass over {len(others)} such"
+        )
+        yield Problem(code="storage", path=others[0], message=message)
+
+
 _END_OF_ARCHIVE = bytes(1024)
 
 
@@ -79,43 +97,53 @@ def check_shards(folder: Path, checker: PayloadChecker) -> None:
     """Check every row and payload of a dataset's tars, and report what belongs to nobody."""
     for sidecar in find_sidecars(folder):
         _check_shard(folder, sidecar, checker)
-    checker.report_duplicates(SHARDS_FOLDER)
     checker.report.problems += _orphans(folder)
 
 
 def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     problems = checker.report.problems
-    try:
-        table = read_sidecar(sidecar)
-    except DatasetError as error:
-        relative = sidecar.relative_to(folder).as_posix()
-        problems.append(Problem(code="sidecar", path=relative, message=error.message))
-        return
     tar = sidecar.with_suffix(".tar")
     name = tar.relative_to(folder).as_posix()
-    if not tar.exists():
+    try:
+        table = read_unchecked_sidecar(sidecar)
+    except DatasetError as error:
+        code = "unreadable" if isinstance(error.__cause__, PermissionError) else "sidecar"
+        problems.append(Problem(code=code, path=sidecar.relative_to(folder).as_posix(), message=error.message))
+        return
+    mistakes = [*row_mistakes(table), *place_mistakes(table, [sidecar], [len(table)])]
+    good = good_rows(table, mistakes, name, checker.report)
+    try:
+        descriptor = open_regular(tar)
+    except FileNotFoundError:
         message = "the sidecar is there, the tar is not"
         problems.append(Problem(code="missing-shard", path=name, message=message))
         return
+    except OSError as error:
+        problems.append(Problem(code="unreadable", path=name, message=f"it cannot be read: {error.strerror}"))
+        return
     members, broken = _members(tar)
+    if not broken and (short := short_tars(folder, good)):
+        broken = f"it {short[0].problem}"
     if broken:
         problems.append(Problem(code="place", path=name, message=f"the tar is damaged: {broken}"))
     in_clips: list[dict[str, Any]] = []
-    descriptor = open_regular(tar)
+    tar_bytes = os.fstat(descriptor).st_size
 
     def payload_of(row: dict[str, Any]) -> bytes | None:
         suffix = checker.manifest.representations[row["representation"]].suffix
         member = f"{sample_key(row['video_id'], row['frame_index'])}.{row['representation']}.{suffix}"
         place = members.pop(member, None)
-        if place != (row["byte_offset"], row["byte_size"]) and not (broken and place is None):
-            said = (row["byte_offset"], row["byte_size"])
+        said = (row["byte_offset"], row["byte_size"])
+        if place != said and not (broken and place is None):
             checker.problem(row, "place", f"the row says offset, size {said}, the tar {place}")
+            return None
+        if sum(said) > tar_bytes:
+            checker.problem(row, "place", f"the row says offset, size {said}, but the tar ends at {tar_bytes}")
             return None
         return os.pread(descriptor, row["byte_size"], row["byte_offset"])
 
     try:
-        for row in rows_of(table):
-            row["shard"] = name
+        for row in rows_of(good):
             if not checker.has_payload(row):
                 continue
             if row["payload_index"] is not None:
@@ -125,11 +153,15 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
         for rows in by_clip(in_clips):
             if (data := payload_of(rows[0])) is not None:
                 checker.check_clip(rows, data)
+    except OSError as error:
+        problems.append(Problem(code="unreadable", path=name, message=f"it cannot be read: {error.strerror}"))
+        return
     finally:
         os.close(descriptor)
-    problems += [
-        Problem(code="orphan", path=name, message=f"member {member} has no metadata row") for member in members
-    ]
+    if len(good) == len(table):  # else, it is not known whose they are
+        problems += [
+            Problem(code="orphan", path=name, message=f"member {member} has no metadata row") for member in members
+        ]
 
 
 def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], str]:
@@ -139,12 +171,13 @@ def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], str]:
         with os.fdopen(open_regular(tar), "rb") as file:
             with tarfile.open(fileobj=file, mode="r:") as archive:
                 for member in archive:
-                    members[member.name] = (member.offset_data, member.size)
+                    name = member.name.encode(errors="backslashreplace").decode()  # bytes that are not UTF-8
+                    members[name] = (member.offset_data, member.size)
             # tarfile does not mind, others warn or refuse
             file.seek(-min(len(_END_OF_ARCHIVE), os.fstat(file.fileno()).st_size), os.SEEK_END)
             if file.read() != _END_OF_ARCHIVE:
                 return members, "it has no end-of-archive blocks"
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
         return members, str(error)
     return members, ""
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,16 @@ from vrekit.core.spec import Kind, OutputSpec
 
 _TOLERANCE = 1e-3  # of the range: what codecs with a bounded error may add
 
+_ROWS_KEPT = 1000  # of those with one shape, for messages
+
 Place = tuple[str, str]  # video, representation
+Shape = tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _RowsOfShape:
+    count: int = 0
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
 
 
 class ValueChecks:
@@ -22,6 +32,34 @@ class ValueChecks:
         self._specs = {name: record.stored for name, record in manifest.representations.items()}
         self._counts: Counter[tuple[Place, str]] = Counter()
         self._first: dict[tuple[Place, str], int] = {}
+        self._shapes: dict[Place, dict[Shape, _RowsOfShape]] = {}
+
+    def see(self, row: Mapping[str, Any]) -> None:
+        """Remember the shape that a stored row says its array has; axes of any length count as 0."""
+        axes = self._specs[row["representation"]].shape
+        shape = tuple(0 if at < len(axes) and axes[at] is None else side for at, side in enumerate(row["shape"]))
+        shapes = self._shapes.setdefault((row["video_id"], row["representation"]), {})
+        known = shapes.setdefault(shape, _RowsOfShape())
+        known.count += 1
+        if len(known.rows) < _ROWS_KEPT:
+            known.rows.append({name: row[name] for name in ("video_id", "frame_index", "representation", "shard")})
+
+    def shape_problems(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        """Yield (row, message) for the rows of which the array has another shape than most frames of the video."""
+        for shapes in self._shapes.values():
+            usual = max(shapes, key=lambda shape: shapes[shape].count)
+            for shape, known in shapes.items():
+                if shape != usual:
+                    message = f"it is an array {shape}, most frames of the video are {usual}"
+                    yield from ((row, message) for row in known.rows)
+
+    def shape_warnings(self) -> Iterator[tuple[str, str]]:
+        """Yield (representation, message) where no frame has the shape that the manifest says the first video has."""
+        for name, spec in self._specs.items():
+            found = {shape for (_, other), shapes in self._shapes.items() if other == name for shape in shapes}
+            said = tuple(side or 0 for side in spec.shape)
+            if found and said not in found:
+                yield name, f"dataset.json says that frames are arrays {said}, but stored are {sorted(found)[:3]}"
 
     def add(self, row: Mapping[str, Any], array: NDArray[Any]) -> str | None:
         """Look at the array of a row, and return why it cannot be what the manifest describes, if so."""

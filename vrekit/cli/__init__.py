@@ -4,5 +4,10 @@
 def main() -> None:
     """Run the command line; the entry point of the `vrekit` script."""
     from vrekit.cli.app import app
+    from vrekit.cli.interrupts import leave_statements
 
-    app(prog_name="vrekit")
+    try:
+        app(prog_name="vrekit")
+    except SystemExit as exit_:
+        leave_statements(exit_.code)
+        raise

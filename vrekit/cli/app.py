@@ -16,6 +16,7 @@ from vrekit.cli.list import list_command
 from vrekit.cli.merge import merge
 from vrekit.cli.output import set_debug
 from vrekit.cli.query import query
+from vrekit.cli.repair import repair
 from vrekit.cli.resume import resume
 from vrekit.cli.stats import stats
 from vrekit.cli.subset import app as subset
@@ -59,6 +60,7 @@ app.command()(info)
 app.command("list")(list_command)
 app.command()(graph)
 app.command()(validate)
+app.command()(repair)
 app.command()(query)
 app.add_typer(subset, name="subset")
 app.command()(stats)

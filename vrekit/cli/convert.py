@@ -47,7 +47,7 @@ def convert(
     codec: Annotated[str, typer.Option(help="VRE: exact codec for the arrays: npy.zst or npy.")] = "npy.zst",
     shard_size: Annotated[str | None, typer.Option(help="Close a shard at this size, e.g. 512MB.")] = None,
     shard_frames: Annotated[
-        int | None, typer.Option(help="Close a shard at this many frame numbers, e.g. 4096.", min=1)
+        int | None, typer.Option(help="Close a shard at this many frame numbers, e.g. 4096.", min=1, max=1_000_000_000)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No live display.")] = False,

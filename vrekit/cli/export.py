@@ -8,7 +8,7 @@ import typer
 
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_error, print_json, table, wants_progress
-from vrekit.cli.units import parse_bytes
+from vrekit.cli.units import parse_bytes, parse_memory
 
 if TYPE_CHECKING:
     from vrekit.core.errors import VrekitError
@@ -85,19 +85,24 @@ def export(
         str | None, typer.Option(help="Close a shard at this size, e.g. 512MB. Default: 1GB.")
     ] = None,
     shard_frames: Annotated[
-        int | None, typer.Option(help="Close a shard at this many frame numbers. Default: 1024.", min=1)
+        int | None,
+        typer.Option(help="Close a shard at this many frame numbers. Default: 1024.", min=1, max=1_000_000_000),
     ] = None,
     profile: Annotated[
         Profile, typer.Option(help="What default codecs are chosen for: decoding speed, both, or bytes.")
     ] = Profile.BALANCED,
     batch_size: Annotated[
-        int | None, typer.Option(help="Frames per computing step. Default: the config's, 8.", min=1)
+        int | None, typer.Option(help="Frames per computing step. Default: the config's, 8.", min=1, max=1_000_000)
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1, max=1024)] = None,
     memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "128MiB",
     max_failures: Annotated[
         int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
     ] = 20,
+    check_video: Annotated[
+        bool,
+        typer.Option("--check-video", help="First decode each video once, to record which frames decode with errors."),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be computed and how large it gets; write nothing.")
     ] = False,
@@ -142,23 +147,26 @@ def export(
             profile=profile.value,
             batch_size=batch_size or loaded.batch_size,
             threads=threads,
-            memory_bytes=parse_bytes(memory, "--memory"),
+            memory_bytes=parse_memory(memory),
             max_failures=max_failures,
+            check_video=check_video,
             position=loaded.position,
         )
         for video in videos
     ]
-    _check_ids(requests)
+    _check_names(requests)
     if dry_run:
         _dry_run(requests, as_json)
         return
     finish(run_all(requests, no_progress=no_progress), as_json)
 
 
-def _check_ids(requests: "list[ExportRequest]") -> None:
+def _check_names(requests: "list[ExportRequest]") -> None:
     from vrekit.core.errors import UsageError
-    from vrekit.core.names import video_id_from_path
+    from vrekit.core.names import check_local, video_id_from_path
 
+    for request in requests:
+        check_local(request.video)
     seen: dict[str, str] = {}
     for request in requests:
         name = request.video_id or video_id_from_path(request.video)

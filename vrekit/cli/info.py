@@ -72,6 +72,8 @@ def info(
     table(["run", "video", "status", "computed", "failed", "time"], runs)
     for damaged in summary.damaged_runs:
         note(f"warning: {damaged}")
+    for tar in summary.damaged_tars:
+        typer.echo(f"damaged: {tar.tar} {tar.problem}; `vrekit validate --repair {dataset}` takes it out")
     for failure in summary.failures:
         typer.echo(
             f"failed: {failure['video_id']} frame {failure['frame_index']} "

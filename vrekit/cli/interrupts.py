@@ -11,11 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
 import typer
+
+from vrekit.catalog.statements import STATEMENT_THREAD
 
 AGAIN = "what is done is kept; the same command again goes on from there"
 
@@ -70,6 +72,19 @@ def goes_on(how: str = AGAIN) -> Iterator[None]:
     yield
     if stop is not None:
         stop.how_to_go_on = None
+
+
+def leave_statements(code: int | str | None) -> None:
+    """Exit at once when a query is still running that could not be stopped: the interpreter's own exit would crash.
+
+    Args:
+        code: The exit code.
+    """
+    if any(thread.name == STATEMENT_THREAD for thread in threading.enumerate()):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 class _Stop:

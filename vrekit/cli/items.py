@@ -17,7 +17,7 @@ def items(
         list[str] | None,
         typer.Argument(metavar="[NAME]...", help="Representations. Default: all but those with more than 32 columns."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Decoding threads. Default: the CPUs.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Decoding threads. Default: the CPUs.", min=1, max=1024)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No live display.")] = False,
 ) -> None:

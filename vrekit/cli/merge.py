@@ -44,7 +44,11 @@ def merge(
     ] = None,
     shard_frames: Annotated[
         int | None,
-        typer.Option(help="Close a shard at this many frame numbers, e.g. 4096. Default: the sources' largest.", min=1),
+        typer.Option(
+            help="Close a shard at this many frame numbers, e.g. 4096. Default: the sources' largest.",
+            min=1,
+            max=1_000_000_000,
+        ),
     ] = None,
     writer: Annotated[Storage | None, typer.Option(help="Storage format. Default: the first source's.")] = None,
     link: Annotated[

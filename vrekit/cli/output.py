@@ -15,7 +15,7 @@ import typer
 
 from vrekit.cli.interrupts import interruptible
 from vrekit.core.errors import UsageError, VrekitError
-from vrekit.core.names import NOT_UTF8_HINT, is_utf8
+from vrekit.core.names import NOT_UTF8_HINT, check_local, is_utf8
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,6 +41,9 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
             for value in kwargs.values():
                 if isinstance(value, str | Path) and not is_utf8(value):  # those in lists are named one by one
                     raise UsageError(f"{value} is not UTF-8 text", hint=NOT_UTF8_HINT)
+                for path in value if isinstance(value, list) else [value]:
+                    if isinstance(path, Path):
+                        check_local(path)
             with interruptible():
                 return function(*args, **kwargs)
         except VrekitError as error:

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrekit.cli.output import command, note
+from vrekit.cli.units import parse_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from vrekit.catalog.dataset import Dataset
     from vrekit.catalog.query import Selection
 
 TABLE_ROWS = 40
+_CELL_CHARACTERS = 1000
 
 
 class On(StrEnum):
@@ -71,6 +74,12 @@ def query(
         Path | None, typer.Option(help="Also save the selection as a subset for readers, e.g. dark.parquet.")
     ] = None,
     allow_empty: Annotated[bool, typer.Option("--allow-empty", help="Exit 0 also when nothing is selected.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(help="Give up after so many seconds, e.g. 10. Default: never.", metavar="SECONDS")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory that the query may use, e.g. 8GB. Default: a quarter of the machine's.")
+    ] = None,
 ) -> None:
     """Select frames or samples of a dataset by an SQL predicate; show, count or save them.
 
@@ -100,15 +109,15 @@ def query(
     )
     if output_format is Format.PARQUET:
         _refuse_terminal()
-    with open_dataset(dataset) as opened:
+    memory_bytes = parse_bytes(memory, "--memory") if memory else None
+    with open_dataset(dataset, memory_bytes=memory_bytes) as opened, opened.sandbox.time_limit(timeout):
         if sql is not None:
             if request != Query(seed=seed) or select is not None:
                 raise UsageError(
                     "--sql is the whole query", hint="put the conditions, columns and limit into the SELECT"
                 )
-            rows = opened.sql(sql)
-            count = rows.num_rows
-            subset = Subset.from_table(opened, rows, sql) if save else None
+            rows, count = _whole_select(opened, sql, output_format, is_saved=save is not None)
+            subset = Subset.from_table(opened, rows, sql) if save and rows is not None else None
         else:
             selection = run_select(opened, request, select)
             _print_stages(selection)
@@ -121,13 +130,23 @@ def query(
         elif rows is not None:
             _PRINTERS[output_format](rows)
             if output_format is Format.TABLE and count > TABLE_ROWS:
-                note(f"… and {count - TABLE_ROWS} more: --format csv or json prints all, --limit the first")
+                more = "more" if sql else f"{count - TABLE_ROWS} more"
+                note(f"… and {more}: --format csv or json prints all, --limit the first")
         if save is not None and subset is not None:
             subset.write(save)
             note(f"saved {len(subset)} frames to {save} (digest {subset.digest[:16]})")
     if not count and not allow_empty:
         note("nothing selected (exit code 1; --allow-empty makes it 0)")
         raise typer.Exit(1)
+
+
+def _whole_select(dataset: "Dataset", sql: str, shown: Format, *, is_saved: bool) -> "tuple[pa.Table | None, int]":
+    """Return the rows of a SELECT that are needed, and how many there are; one more than is shown stands for many."""
+    if shown is Format.COUNT and not is_saved:
+        return None, dataset.sandbox.count(sql)
+    first = TABLE_ROWS + 1 if shown is Format.TABLE and not is_saved else None
+    rows = dataset.sandbox.fetch(sql, first=first)
+    return rows, rows.num_rows
 
 
 def _refuse_terminal() -> None:
@@ -162,9 +181,8 @@ def _cell(value: object) -> str:
         return "–"
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(_cell(one) for one in value)
-    return str(value)
+    text = ", ".join(_cell(one) for one in value[:_CELL_CHARACTERS]) if isinstance(value, list) else str(value)
+    return text if len(text) <= _CELL_CHARACTERS else text[:_CELL_CHARACTERS] + "…"
 
 
 def _print_json(rows: "pa.Table") -> None:

@@ -8,13 +8,13 @@ import typer
 
 from vrekit.cli.export import finish, run_all
 from vrekit.cli.output import command
-from vrekit.cli.units import parse_bytes
+from vrekit.cli.units import parse_memory
 
 
 @command
 def resume(
     dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
-    threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Worker threads. Default: the CPUs.", min=1, max=1024)] = None,
     memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "128MiB",
     max_failures: Annotated[
         int, typer.Option(help="Stop when a representation fails on this many frames in a row.", min=1)
@@ -39,7 +39,7 @@ def resume(
 
     read_manifest(dataset)
     requests = [
-        replace(request, threads=threads, memory_bytes=parse_bytes(memory, "--memory"), max_failures=max_failures)
+        replace(request, threads=threads, memory_bytes=parse_memory(memory), max_failures=max_failures)
         for request in recorded_requests(dataset, trust_code=trust_code)
     ]
     finish(run_all(requests, no_progress=no_progress, retry_failed=True), as_json)

@@ -20,7 +20,7 @@ def stats(
     indices: Annotated[
         str | None, typer.Option(help="Class indices to take the histogram of. Default: the first.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Decoding threads. Default: the CPUs.", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Decoding threads. Default: the CPUs.", min=1, max=1024)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
     no_progress: Annotated[bool, typer.Option("--no-progress", help="No live display.")] = False,
 ) -> None:

@@ -9,7 +9,7 @@ from vrekit.cli.export import Profile
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.merge import byte_listener
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, table
-from vrekit.cli.units import parse_bytes
+from vrekit.cli.units import parse_memory
 
 if TYPE_CHECKING:
     from vrekit.engine.transcode.report import TranscodeReport
@@ -34,7 +34,9 @@ def transcode(
         list[str] | None,
         typer.Option("--representations", "-r", help="Take only these along, e.g. -r rgb,canny. Default: all."),
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads that encode. Default: the CPUs.", min=1)] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that encode. Default: the CPUs.", min=1, max=1024)
+    ] = None,
     memory: Annotated[str, typer.Option(help="Bound on frames in flight, e.g. 1GB.")] = "256MiB",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done; write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON report to stdout.")] = False,
@@ -68,7 +70,7 @@ def transcode(
             **options,
             names=names,
             threads=threads,
-            memory_bytes=parse_bytes(memory, "--memory"),
+            memory_bytes=parse_memory(memory),
             dry_run=dry_run,
             listener=listener,
         )

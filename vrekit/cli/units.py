@@ -17,20 +17,33 @@ _UNITS = {
     "TIB": 2**40,
 }
 
+_MOST_BYTES = 1 << 60
 
-def parse_bytes(text: str, option: str) -> int:
+
+def parse_bytes(text: str, option: str, *, at_least: int = 1) -> int:
     """Return the bytes of `1GB`, `512MiB`, `250000`.
 
     Args:
         text: What the user typed.
         option: Name of the option, for the message.
+        at_least: The smallest size that makes sense.
 
     Raises:
-        UsageError: If it is no size, or not above zero.
+        UsageError: If it is no size, or too small or too large.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]*)\s*", text)
     factor = _UNITS.get(match.group(2).upper()) if match else None
-    size = int(float(match.group(1)) * factor) if match and factor else 0
-    if size <= 0:
+    size = float(match.group(1)) * factor if match and factor else 0
+    if size < 1:
         raise UsageError(f"{option} {text!r} is not a size", hint="a size looks like 1GB, 512MiB or 250000 (bytes)")
-    return size
+    if not at_least <= size <= _MOST_BYTES:
+        raise UsageError(
+            f"{option} {text!r} is too {'small' if size < at_least else 'large'}",
+            hint=f"it takes {at_least} to {_MOST_BYTES} bytes; a size looks like 1GB, 512MiB or 250000 (bytes)",
+        )
+    return int(size)
+
+
+def parse_memory(text: str) -> int:
+    """Return the bytes of a `--memory` option; with less than 1 MiB nothing can be computed."""
+    return parse_bytes(text, "--memory", at_least=1 << 20)

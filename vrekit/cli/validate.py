@@ -1,18 +1,12 @@
 """`vrekit validate`."""
 
-from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from vrekit.cli.interrupts import goes_on
-from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json
-
-if TYPE_CHECKING:
-    from vrekit.engine.repair import RepairReport
-
-SHOWN = 20
+from vrekit.cli.output import command, print_json
+from vrekit.cli.repair import print_validation, run_repair
 
 
 @command
@@ -35,41 +29,14 @@ def validate(
         vrekit validate out
     """
     from vrekit.catalog.validate import validate as run_validate
-    from vrekit.engine.repair import repair as run_repair
 
-    with goes_on() if repair else nullcontext():
-        report = run_validate(dataset, decode=decode)
-        repaired = run_repair(dataset, report.problems) if repair and report.problems else None
-    if as_json:
-        print_json(report.to_json() | ({} if repaired is None else {"repair": repaired.to_json()}))
-    else:
-        for problem in report.problems:
-            typer.echo(str(problem))
-        for warning in report.warnings:
-            typer.echo(f"warning: {warning}")
-        found = [
-            f"{len(some)} {what}"
-            for some, what in ((report.problems, "problems"), (report.warnings, "warnings"))
-            if some
-        ]
-        note(
-            f"{report.payloads} payloads, {human_bytes(report.payload_bytes)} checked in "
-            f"{human_seconds(report.elapsed_seconds)}: {', '.join(found) or 'all good'}"
-        )
-        if repaired is not None:
-            _print_repair(repaired, dataset)
-    if (report.problems and repaired is None) or (repaired is not None and repaired.left):
-        raise typer.Exit(1)
-
-
-def _print_repair(report: "RepairReport", dataset: Path) -> None:
-    for line in report.left:
-        note(f"not repaired: {line}")
-    if report.quarantine is None:
+    if repair:
+        run_repair(dataset, decode=decode, dry_run=False, as_json=as_json)
         return
-    note(f"{len(report.shards)} shards repaired; what was damaged is in {dataset / report.quarantine}")
-    for name in report.samples[:SHOWN]:
-        note(f"taken out: {name}")
-    if len(report.samples) > SHOWN:
-        note(f"… and {len(report.samples) - SHOWN} more")
-    note(f"`vrekit resume {dataset}` computes what is missing")
+    report = run_validate(dataset, decode=decode)
+    if as_json:
+        print_json(report.to_json())
+    else:
+        print_validation(report)
+    if report.problems:
+        raise typer.Exit(1)

@@ -3,7 +3,7 @@
 import io
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from vrekit.core.spec import Kind, OutputSpec
 Array = NDArray[Any]
 Result = TypeVar("Result")
 _LONG_ENOUGH_SECONDS = 3.0  # after so long, another round says nothing new
+_PIECE = 1 << 20  # values that are compared at once: all of a large array in float64 would take several times its size
 _SCORES = (Kind.LOGITS, Kind.PROBABILITIES)
 _MEANS = ("argmax_agreement", "kl_divergence", "mean_degrees", "mean_squared_error")  # of the others the largest counts
 
@@ -181,48 +182,90 @@ def compare(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: Output
         spec: What went in.
         decoded_spec: What came back; differs from `spec` where a stored form keeps less.
     """
-    if decoded.dtype == array.dtype and decoded.shape == array.shape and decoded.tobytes() == array.tobytes():
+    if same_bytes(array, decoded):
         return {}
     if array.dtype.kind == "U":
         return {} if str(array) == str(decoded) else {"max_error": 1.0}
     if spec.kind in _SCORES:
         return _score_errors(array, decoded, spec, decoded_spec)
-    exact, found = array.astype(np.float64), decoded.astype(np.float64)
     if spec.kind is Kind.NORMALS:
+        exact, found = array.astype(np.float64), decoded.astype(np.float64)
         axis = spec.axes.index("C")
         product = (exact * found).sum(axis=axis)
         across = np.linalg.norm(np.cross(exact, found, axis=axis), axis=axis)
         angle = np.degrees(np.arctan2(across, product))
         angle = angle[np.isfinite(angle)]
         return {"mean_degrees": float(angle.mean()), "max_degrees": float(angle.max())} if angle.size else {}
-    same = (exact == found) | (np.isnan(exact) & np.isnan(found))
-    with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, np.abs(found - exact))
-    if not error.size:
-        return {}
-    errors = {"max_error": float(error.max())}
-    if spec.kind is Kind.COLOR:
-        errors["mean_squared_error"] = float(np.mean(error**2))
-    if spec.unit == "m":
+    return _number_errors(array, decoded, spec)
+
+
+def same_bytes(array: Array, other: Array) -> bool:
+    """Return whether two arrays have the same dtype, shape and bits, without a copy of contiguous ones."""
+    if array.dtype != other.dtype or array.shape != other.shape:
+        return False
+    if array.dtype.kind not in "biufc" or array.size == 0:
+        return array.tobytes() == other.tobytes()
+    flat, other_flat = (np.ascontiguousarray(one).reshape(-1).view(np.uint8) for one in (array, other))
+    steps = (slice(start, start + _PIECE) for start in range(0, flat.size, _PIECE))
+    return all(np.array_equal(flat[step], other_flat[step]) for step in steps)
+
+
+def _number_errors(array: Array, decoded: Array, spec: OutputSpec) -> dict[str, float]:
+    largest = relative = squares = 0.0
+    flat, decoded_flat = array.reshape(-1), decoded.reshape(-1)
+    for start in range(0, array.size, _PIECE):
+        exact, found = (one[start : start + _PIECE].astype(np.float64) for one in (flat, decoded_flat))
+        same = (exact == found) | (np.isnan(exact) & np.isnan(found))
+        with np.errstate(invalid="ignore"):
+            error = np.where(same, 0.0, np.abs(found - exact))
+        largest = float(np.maximum(largest, error.max()))  # NaN stays NaN
+        squares += float(np.sum(error**2))
         positive = np.isfinite(exact) & (exact > 0)
-        errors["max_relative_error"] = float((error[positive] / exact[positive]).max()) if positive.any() else 0.0
-    return errors if errors["max_error"] else {}
+        if spec.unit == "m" and positive.any():
+            relative = float(np.maximum(relative, (error[positive] / exact[positive]).max()))
+    if not largest:
+        return {}
+    errors = {"max_error": largest}
+    if spec.kind is Kind.COLOR:
+        errors["mean_squared_error"] = squares / array.size
+    if spec.unit == "m":
+        errors["max_relative_error"] = relative
+    return errors
 
 
 def _score_errors(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: OutputSpec) -> dict[str, float]:
     axis = spec.axes.index("C") if "C" in spec.axes else 0
     has_scores = decoded_spec.kind in _SCORES
-    winner = decoded.argmax(axis=axis) if has_scores else decoded
-    known = ~np.isnan(array).any(axis=axis)
-    errors = {"argmax_agreement": float(np.mean((winner == array.argmax(axis=axis))[known])) if known.any() else 1.0}
+    scores = np.moveaxis(array, axis, 0)  # classes first
+    back = np.moveaxis(decoded, axis, 0) if has_scores else decoded
+    rows = scores.shape[1] if scores.ndim > 1 else 1
+    step = max(1, _PIECE * rows // max(1, array.size))
+    count = agree = 0
+    divergence = largest = 0.0
+    for start in range(0, rows, step):
+        piece = slice(start, start + step)
+        ours = scores[:, piece] if scores.ndim > 1 else scores
+        theirs = back if scores.ndim == 1 else back[:, piece] if has_scores else back[piece]
+        known = ~np.isnan(ours).any(axis=0)
+        count += int(known.sum())
+        winner = theirs.argmax(axis=0) if has_scores else theirs
+        agree += int((winner == ours.argmax(axis=0))[known].sum())
+        if has_scores:
+            p, q = _probabilities(ours, axis, spec)[:, known], _probabilities(theirs, axis, decoded_spec)[:, known]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                divergence += float(np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0).sum())
+            largest = float(np.maximum(largest, np.abs(p - q).max(initial=0.0)))
+    errors = {"argmax_agreement": agree / count if count else 1.0}
     if has_scores:
-        p = np.moveaxis(as_probabilities(array.astype(np.float64), spec).data, axis, 0)[:, known]
-        q = np.moveaxis(as_probabilities(decoded.astype(np.float64), decoded_spec).data, axis, 0)[:, known]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            terms = np.where(p > 0, p * (np.log(p) - np.log(q)), 0.0)
-        errors["kl_divergence"] = float(terms.sum(axis=0).mean()) if p.size else 0.0
-        errors["max_probability_error"] = float(np.abs(p - q).max()) if p.size else 0.0
+        errors["kl_divergence"] = divergence / count if count else 0.0
+        errors["max_probability_error"] = largest
     return errors
+
+
+def _probabilities(scores: Array, axis: int, spec: OutputSpec) -> Array:
+    """Return the probabilities of scores, classes first; they lie along `axis` in `spec`."""
+    frame = np.moveaxis(scores.astype(np.float64), 0, axis)
+    return np.moveaxis(as_probabilities(frame, replace(spec, shape=frame.shape)).data, axis, 0)
 
 
 def merge_errors(frames: Sequence[Mapping[str, float]]) -> dict[str, float]:

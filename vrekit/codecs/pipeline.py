@@ -100,6 +100,14 @@ class PipelineCodec(Codec):
         self._layouts(dtype, shape)
         return dtype, shape
 
+    def file_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
+        """Return dtype and shape of the array that the file format holds, for a decoded array of this layout.
+
+        Raises:
+            CodecError: If a stage cannot take such arrays.
+        """
+        return self._layouts(dtype, shape)[-1]
+
     def _layouts(self, dtype: np.dtype[Any], shape: Shape) -> list[Layout]:
         """Return the layouts before each array stage and before the format, for a decoded array."""
         layouts = [(dtype, shape)]

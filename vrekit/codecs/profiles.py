@@ -1,7 +1,7 @@
 """Which codec each profile uses for each kind of data, chosen from the measurements in docs/codecs.md.
 
-`training` looks at decode time first, `archive` at bytes first; `balanced` takes what is small among the codecs that
-decode faster than `np.load` reads compressed npz, and for colour a picture file that other programs open.
+`training` looks at decode time first, `archive` at bytes first. `balanced` takes small codecs; most decode faster than
+`np.load` reads compressed npz, but not `jxl` for colour, which other programs open, and not always `u8-jls` for edges.
 """
 
 from collections.abc import Mapping

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vrekit.codecs.base import ClipCodec, ClipDecoder, ClipEncoder
 from vrekit.core.errors import CodecError, MissingDependencyError, UsageError
-from vrekit.core.ffmpeg import MUXERS, ffmpeg_program
+from vrekit.core.ffmpeg import HEAD_BYTES, MUXERS, ffmpeg_program, is_clip_head
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import OutputSpec
 
@@ -225,6 +225,8 @@ class _TorchcodecDecoder(ClipDecoder):
     """torchcodec over the bytes of a clip."""
 
     def __init__(self, data: bytes) -> None:
+        if not is_clip_head(data[:HEAD_BYTES]):
+            raise CodecError("no clip: it does not begin as MP4 and Matroska files do")
         self._data = data
         self._decoder = self._open()
         metadata = self._decoder.metadata

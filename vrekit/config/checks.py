@@ -6,13 +6,15 @@ These look at the plain values, so that they find their mistakes even where othe
 import re
 from collections.abc import Collection, Mapping
 from graphlib import CycleError, TopologicalSorter
+from itertools import islice
 from typing import Any
 
 from vrekit.config.settings import ENTRY_KEYS, UPSTREAM_TYPES, find, our_type
 from vrekit.config.source import KeyPath, Mistake
 from vrekit.core.errors import UsageError
-from vrekit.core.names import check_representation_name, did_you_mean
+from vrekit.core.names import MAX_SUGGESTIONS, check_representation_name, did_you_mean
 
+_MOST_CYCLES = 20
 _CLASS_ELSEWHERE = re.compile(r"([A-Za-z_][\w.]*|.+\.py):[A-Za-z_]\w*")
 
 
@@ -34,7 +36,7 @@ def check_representations(entries: Mapping[str, Any], types: Collection[str]) ->
         kind = find(entry, ("type",))
         if kind and isinstance(kind.value, str) and (text := _unknown_type(kind.value, types)):
             mistakes.append(Mistake((*path, "type"), text))
-        graph[name], found = _dependencies(name, entry, entries)
+        graph[name], found = _dependencies(name, entry, entries, MAX_SUGGESTIONS - len(mistakes))
         mistakes += found
         store = find(entry, ("store",))
         depends = any(given.value for keys in ENTRY_KEYS["dependencies"] if (given := find(entry, keys)))
@@ -55,7 +57,9 @@ def _unknown_type(name: str, types: Collection[str]) -> str | None:
     return f"unknown type {name!r}{near or '; `vrekit list representations` names them'}"
 
 
-def _dependencies(name: str, entry: object, names: Collection[str]) -> tuple[dict[str, KeyPath], list[Mistake]]:
+def _dependencies(
+    name: str, entry: object, names: Collection[str], suggestions: int
+) -> tuple[dict[str, KeyPath], list[Mistake]]:
     """Return the known dependencies of one representation with the keys that name them, and the mistakes."""
     known: dict[str, KeyPath] = {}
     mistakes: list[Mistake] = []
@@ -68,9 +72,9 @@ def _dependencies(name: str, entry: object, names: Collection[str]) -> tuple[dic
             if dependency == name:
                 mistakes.append(Mistake(path, f"{name!r} depends on itself"))
             elif dependency not in names:
-                others = [other for other in names if other != name]
-                near = did_you_mean(dependency, others)
-                text = f"there is no representation {dependency!r}{near or f'; there are {_few(others)}'}"
+                others = (other for other in names if other != name)
+                near = did_you_mean(dependency, others) if len(mistakes) < suggestions else ""
+                text = f"there is no representation {dependency!r}{near or f'; there are {_few(name, names)}'}"
                 mistakes.append(Mistake(path, text))
             elif dependency in known:
                 mistakes.append(Mistake(path, f"{dependency!r} is listed twice"))
@@ -79,27 +83,31 @@ def _dependencies(name: str, entry: object, names: Collection[str]) -> tuple[dic
     return known, mistakes
 
 
-def _few(names: list[str]) -> str:
-    return f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}" if names else "no others"
+def _few(name: str, names: Collection[str]) -> str:
+    others = list(islice((other for other in names if other != name), 9))
+    return f"{', '.join(others[:8])}{', ...' if len(others) > 8 else ''}" if others else "no others"
 
 
 def _cycles(graph: Mapping[str, Mapping[str, KeyPath]]) -> list[Mistake]:
-    """Return one mistake for each cycle, `a → b → a` where a depends on b; cycles share no representation."""
+    """Return a mistake for each of the first cycles, `a → b → a` where a depends on b; they share no representation."""
     mistakes: list[Mistake] = []
+    positions = {name: position for position, name in enumerate(graph)}
     left = {name: list(dependencies) for name, dependencies in graph.items()}
-    while True:
+    while len(mistakes) < _MOST_CYCLES:
         try:
             TopologicalSorter(left).prepare()
         except CycleError as error:
             cycle: list[str] = error.args[1][:0:-1]  # graphlib lists what is needed first
-            start = min(range(len(cycle)), key=lambda at: list(graph).index(cycle[at]))
+            start = min(range(len(cycle)), key=lambda at: positions[cycle[at]])
             cycle = [*cycle[start:], *cycle[:start]]
             text = f"the representations depend on each other in a cycle: {' → '.join([*cycle, cycle[0]])}"
             mistakes.append(Mistake(graph[cycle[0]][cycle[1]], text))
+            done = set(cycle)
             left = {
-                name: [other for other in dependencies if other not in cycle]
+                name: [other for other in dependencies if other not in done]
                 for name, dependencies in left.items()
-                if name not in cycle
+                if name not in done
             }
         else:
-            return mistakes
+            break
+    return mistakes

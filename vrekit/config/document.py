@@ -99,6 +99,8 @@ def read_document(text: str, source: str, environ: Mapping[str, str]) -> Documen
         value = None if node is None else walker.value(node, ())
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}:{_what_is_wrong(error, hidden, expressions)}") from error
+    except _TooManyError as error:
+        raise ConfigError(f"{source}:1: more than {MAX_VALUES} values; a config has at most that many") from error
     except (RecursionError, _TooLargeError) as error:
         raise ConfigError(f"{source}:1: nested too deeply, or an alias holds itself") from error
     except (ValueError, OverflowError) as error:  # PyYAML on "\UFFFFFFFF" and on numbers of 5,000 digits
@@ -107,7 +109,11 @@ def read_document(text: str, source: str, environ: Mapping[str, str]) -> Documen
 
 
 class _TooLargeError(Exception):
-    pass
+    """Aliases make more values than a config may have."""
+
+
+class _TooManyError(Exception):
+    """The text itself has more."""
 
 
 class _Composer(Reader, Scanner, Parser, Composer):
@@ -118,6 +124,14 @@ class _Composer(Reader, Scanner, Parser, Composer):
         Scanner.__init__(self)
         Parser.__init__(self)
         Composer.__init__(self)
+        self._count = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """Return the next node; there is an end to how many."""
+        self._count += 1
+        if self._count > MAX_VALUES:
+            raise _TooManyError
+        return super().compose_node(parent, index)
 
     def descend_resolver(self, current_node: Node | None, current_index: Any) -> None:
         """Do nothing: tags do not depend on the path here."""
@@ -196,7 +210,7 @@ class _Walker:
         try:
             parsed = _Composer(text).get_single_node()
             value = None if parsed is None else inner.value(parsed, ())
-        except (yaml.YAMLError, ValueError, OverflowError):
+        except (yaml.YAMLError, _TooManyError, RecursionError, ValueError, OverflowError):
             return self._mistake(path, f"{raw!r} gives {text!r}, which is not YAML")
         if inner.mistakes:
             return self._mistake(path, f"{raw!r} gives {text!r}: {inner.mistakes[0].text}")

@@ -15,12 +15,13 @@ from vrekit.config.schema import check_values, describe
 from vrekit.config.settings import build_specs, double_settings
 from vrekit.config.source import KeyPath, Mistake, SourceMap, render
 from vrekit.core.errors import ConfigError
-from vrekit.core.names import did_you_mean
+from vrekit.core.names import MAX_REPRESENTATIONS, did_you_mean
 from vrekit.core.spec import RepresentationSpec
 from vrekit.representations.registry import REPRESENTATIONS
 
 # Enough for a GPU to be busy, and 8 float32 colour frames at 1080p take 200 MB.
 DEFAULT_BATCH_SIZE = 8
+MAX_BYTES = 1 << 20  # PyYAML takes seconds for it
 _HINT = "docs/config.md explains every key, and so does the shipped config `template`"
 
 
@@ -78,6 +79,7 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
         text = files("vrekit.configs").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
         return parse_config(text, source=f"configs/{name}.yaml", environ=environ)
     try:
+        _check_size(file.stat().st_size, path)
         content = file.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -108,6 +110,7 @@ def parse_config(
         >>> config.representations[0].type
         'color/rgb'
     """
+    _check_size(len(text), source)
     document = read_document(text, source, os.environ if environ is None else environ)
     tree, source_map, mistakes = document.value, document.source_map, document.mistakes
     if tree is None:
@@ -116,9 +119,12 @@ def parse_config(
         mistakes.append(Mistake((), f"expected a mapping with 'representations', got {describe(tree)}"))
         raise ConfigError(render(mistakes, source_map), hint=_HINT)
 
+    entries = tree.get("representations")
+    if isinstance(entries, dict) and len(entries) > MAX_REPRESENTATIONS:
+        text = f"{len(entries)} representations; a config has at most {MAX_REPRESENTATIONS}"
+        raise ConfigError(render([Mistake(("representations",), text)], source_map), hint=_HINT)
     config, found = check_values(tree)
     mistakes += found + double_settings(tree, source_map)
-    entries = tree.get("representations")
     if isinstance(entries, dict):
         mistakes += check_representations(entries, list(REPRESENTATIONS))
     if mistakes:
@@ -133,6 +139,11 @@ def parse_config(
         _source_map=source_map,
         _origins=origins,
     )
+
+
+def _check_size(size: int, source: object) -> None:
+    if size > MAX_BYTES:
+        raise ConfigError(f"{source}: larger than {MAX_BYTES >> 20} MiB; a config has at most that", hint=_HINT)
 
 
 def shipped_configs() -> dict[str, str]:

@@ -15,6 +15,7 @@ from vrekit.config.source import KeyPath, Mistake
 from vrekit.core.names import closest, did_you_mean
 from vrekit.core.spec import MAX_IMAGE_PIXELS, MAX_IMAGE_SIDE
 
+MAX_BATCH_SIZE = 1_000_000
 STORE_AS = ("logits", "probabilities", "indices", "top-k")
 IMAGES = ("jpg", "png")
 COMPUTE_DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -58,9 +59,9 @@ def _store_as(value: object) -> str | None:
 
 
 def _batch_size(value: object) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_BATCH_SIZE):
         return value
-    raise _wrong("a whole number, 1 or more", value)
+    raise _wrong(f"a whole number from 1 to {MAX_BATCH_SIZE}", value)
 
 
 def _device(value: object) -> str | None:

@@ -10,6 +10,7 @@
     ├── CodecError (ValueError)     bytes do not decode, or an array does not fit a codec
     │   └── ChecksumError           stored bytes changed since they were written
     ├── ComputeError (RuntimeError) a representation failed
+    ├── QueryLimitError (RuntimeError)   a query needs more time or memory than it may use
     ├── StorageError (OSError)      the disk is full, read-only or gone
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
@@ -73,6 +74,10 @@ class ChecksumError(CodecError):
 
 class ComputeError(VrekitError, RuntimeError):
     """A representation that failed to compute."""
+
+
+class QueryLimitError(VrekitError, RuntimeError):
+    """A query that needs more time or memory than it may use."""
 
 
 class StorageError(VrekitError, OSError):

@@ -19,7 +19,10 @@ GROUP = re.compile(r"[A-Za-z0-9][A-Za-z0-9_()+]*")  # no `-`: that ends it in a 
 MAX_GROUP_LENGTH = 160  # a representation's name, an ending for its pictures, and what keeps groups apart
 # Fields of every frame: keys of a batch and columns of a Lance table, beside those of the representations.
 RESERVED_NAMES = ("frame_index", "key", "pts_seconds", "run_id", "video_id")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):/+")
 MAX_NAME_LENGTH = 100  # a tar header's name field holds 100 bytes; longer ones need extension records
+MAX_REPRESENTATIONS = 4096  # of a config or a dataset
+MAX_SUGGESTIONS = 20  # how many mistakes of one kind get a "did you mean": each looks at all names
 
 
 def check_representation_name(name: str) -> str:
@@ -85,6 +88,26 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def check_local(path: str | os.PathLike[str]) -> None:
+    """Raise UsageError if a path is a URL (`s3://bucket/x`) or stands for standard input (`-`).
+
+    `Path` turns `s3://b/x` into `s3:/b/x`, so one slash tells. A colon without a slash behind it may be in any name.
+    """
+    text = os.fspath(path)
+    if match := _URL.match(text):
+        url = f"{match[1]}://{text[match.end() :]}"
+        if match[1].lower() == "file":
+            raise UsageError(f"{url} is a URL", hint="give the path alone, without file://")
+        raise UsageError(
+            f"{url} is a URL; only local files and folders are read and written",
+            hint="copy it here first, or mount it; for a folder whose name looks like a URL give its absolute path",
+        )
+    if text == "-":
+        raise UsageError(
+            "- stands for standard input or output; a file or folder is needed", hint="write it to a file first"
+        )
 
 
 def sample_key(video_id: str, frame_index: int) -> str:

@@ -14,18 +14,17 @@ from enum import StrEnum
 from typing import Any, Self
 
 from vrekit.core.documents import Fields
-from vrekit.core.names import MAX_NAME_LENGTH, check_representation_name
+from vrekit.core.names import MAX_NAME_LENGTH, MAX_REPRESENTATIONS, check_representation_name
 
 # `canny.image`: the exported jpg pictures of `canny`, `canny.image_png`: its png ones; no user's name has a dot.
 IMAGE_SUFFIX = ".image"
 IMAGE_TYPE = "image"
 MAX_NAMES = 1 << 20  # of classes or columns
 MAX_AXES = 8
-MAX_REPRESENTATIONS = 4096  # of a dataset, or a config
 MAX_SIDE = 2**31
 MAX_ARRAY_BYTES = 2**40  # of one frame
 MAX_IMAGE_SIDE = 1 << 20
-MAX_IMAGE_PIXELS = 1 << 28
+MAX_IMAGE_PIXELS = 1 << 28  # of one frame: more is a mistake, or an attack
 _ITEM_BYTES = {
     "bool": 1,
     **{f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)},

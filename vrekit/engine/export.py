@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import (
     DAMAGED_RUN_HINT,
@@ -16,10 +18,12 @@ from vrekit.catalog.runs import (
     read_runs,
     write_run,
 )
+from vrekit.catalog.samples import read_progress
 from vrekit.catalog.trust import RecordedCode, untrusted
 from vrekit.core.documents import Fields
-from vrekit.core.errors import DatasetError
+from vrekit.core.errors import DatasetError, LockedError
 from vrekit.engine.pipeline import Pipeline
+from vrekit.engine.plan import Plan
 from vrekit.engine.preparation import Preparation, prepare
 from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import ExportRequest
@@ -139,9 +143,15 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
     Raises:
         DatasetError: If no run is recorded, or one needs `trust_code`; nothing has run then.
     """
+    recorded = read_runs(dataset)
+    if not recorded:
+        raise DatasetError(
+            f"{dataset} has no runs to resume: no export came as far as its first frame",
+            hint="the same `vrekit export …` command again goes on",
+        )
     runs: list[tuple[RunRecord, ExportRequest]] = []
     damaged: list[DatasetError] = []
-    for run in read_runs(dataset):
+    for run in recorded:
         if "representations" not in run.request:  # an import (`convert --from vre`) cannot be computed again
             continue
         where = f"{dataset / RUNS_FOLDER / run.run_id}.json: request"
@@ -235,7 +245,11 @@ def _run_recorded(
     status: str = "failed"
     message: str | None = None
     try:
-        pipeline.run()
+        try:
+            pipeline.run()
+        except LockedError:
+            if not _is_stored(request.dataset, plan):  # by now the other process may have done its part
+                raise
         writer.close()
         status = "done"
     except KeyboardInterrupt:
@@ -254,6 +268,7 @@ def _run_recorded(
             failures=pipeline.tally.failures,
             elapsed_seconds=round(elapsed, 3),
             error=message,
+            shards=writer.committed,
         )
         _write_end(request.dataset, end)
     return replace(
@@ -263,6 +278,12 @@ def _run_recorded(
         failures=pipeline.tally.failures,
         elapsed_seconds=elapsed,
     )
+
+
+def _is_stored(dataset: Path, plan: Plan) -> bool:
+    """Return whether everything of a plan is stored, by whatever process."""
+    progress = read_progress(dataset, plan.video_id)
+    return all(np.isin(frames, progress.done_frames(name)).all() for name, frames in plan.missing.items())
 
 
 def _write_end(dataset: Path, record: RunRecord) -> None:

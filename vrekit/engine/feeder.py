@@ -103,6 +103,7 @@ def ahead(make: Callable[[], Iterator[T]], depth: int) -> Generator[T]:
             for item in make():
                 if not put(("item", item)):
                     return
+                del item
             put(("end", None))
         except BaseException as error:
             put(("error", error))
@@ -117,6 +118,7 @@ def ahead(make: Callable[[], Iterator[T]], depth: int) -> Generator[T]:
             if what == "error":
                 raise value  # type: ignore[misc]  # tagged: an "error" item holds the exception
             yield value  # type: ignore[misc]  # tagged: an "item" item holds a T
+            del value  # the caller may have done with it, and the next one may take its memory
     finally:
         stop.set()
         thread.join()

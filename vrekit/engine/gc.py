@@ -3,7 +3,7 @@
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ from vrekit.catalog.index import INDEX_FOLDER, index_digest, source_digests
 from vrekit.catalog.lance_samples import OPEN_FOLDER, TABLES_FOLDER, find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.places import FOLDERS, check_places
+from vrekit.catalog.runs import forget_shards
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar, sidecar_bytes
 from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import write_atomic
@@ -29,6 +30,8 @@ from vrekit.writers.lance_table import LanceTable
 from vrekit.writers.opener import open_writer
 
 DEFAULT_AGE = timedelta(hours=24)
+# Lance writes `.tmpXXXXXX`, or `NAME.tmp.<32 hex>` and the same with `#1`, and renames or links that
+_TEMPORARY_OF_LANCE = re.compile(r"\.tmp\w{6}|.+\.tmp\.[0-9a-f]{32}(#\d+)?")
 _TEMPORARY = re.compile(rf"\..*(\.tmp|{re.escape(TEMPORARY_SUFFIX)})")
 
 
@@ -77,6 +80,7 @@ def collect_garbage(folder: Path, *, older_than: timedelta = DEFAULT_AGE, dry_ru
     collector.uncommitted_tars()
     collector.superseded_rows()
     collector.temporary_files()
+    collector.temporary_files_of_lance()
     collector.stale_index()
     if collector.manifest.writer == "lance" and not dry_run:
         collector.old_versions(older_than)
@@ -139,6 +143,10 @@ class _Collector:
             if not tables:
                 continue
             keep = _best_rows(tables)
+            changed = [sidecar for sidecar, mine in zip(sidecars, keep, strict=True) if not mine.all()]
+            if changed and not self.dry_run:
+                tars = (sidecar.with_suffix(".tar").relative_to(self.folder) for sidecar in changed)
+                forget_shards(self.folder, {tar.as_posix() for tar in tars})
             for sidecar, table, mine in zip(sidecars, tables, keep, strict=True):
                 if not mine.all():
                     self._drop_rows(sidecar, table, mine)
@@ -175,6 +183,17 @@ class _Collector:
             if _TEMPORARY.fullmatch(path.name) and path.is_file() and path.stat().st_mtime <= self.before:
                 self._remove(path, "a temporary file")
 
+    def temporary_files_of_lance(self) -> None:
+        """Remove what killed commits left inside Lance's tables."""
+        for table in find_tables(self.folder):
+            found = [path for path in sorted(table.rglob("*")) if _TEMPORARY_OF_LANCE.fullmatch(path.name)]
+            if not found:
+                continue
+            with nullcontext() if self.dry_run else LanceTable(self.folder, table.stem, ()).locked():
+                for path in found:
+                    if path.exists() and path.stat().st_mtime <= self.before:
+                        self._remove(path, "a temporary file of Lance")
+
     def stale_index(self) -> None:
         """Remove an index that does not describe the dataset as it is; it is made anew when it is needed."""
         digests = source_digests(self.folder, self.manifest)
@@ -191,7 +210,7 @@ class _Collector:
         for path in find_tables(self.folder):
             table = LanceTable(self.folder, path.stem, ())
             with table.locked() as dataset:
-                stats = dataset.cleanup_old_versions(older_than, error_if_tagged_old_versions=False)
+                stats = table.clean_up(dataset, older_than)
             if stats.bytes_removed:
                 name = path.relative_to(self.folder).as_posix()
                 self._note(name, stats.bytes_removed, f"{stats.old_versions} old versions")

@@ -11,13 +11,10 @@ from vrekit.catalog.card import write_card
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.manifest import MANIFEST_NAME, WRITERS, Manifest, manifest_lock, read_manifest, write_manifest
 from vrekit.catalog.places import check_places
-from vrekit.catalog.runs import RUNS_FOLDER
+from vrekit.catalog.runs import RUNS_FOLDER, read_runs, write_run
 from vrekit.catalog.samples import read_progress
 from vrekit.catalog.subset import Names, Subset, verify
-from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import DatasetError, UsageError
-from vrekit.core.files import make_folder, read_regular, storage_errors, write_atomic
-from vrekit.core.names import check_run_id
 from vrekit.core.schema import SampleRow
 from vrekit.engine.merge.origin import is_untouched
 from vrekit.engine.payload_source import PayloadSource
@@ -212,9 +209,7 @@ def _row(source: PayloadSource, frame: int, name: str) -> SampleRow:
 
 
 def _copy_runs(source: Path, output: Path, run_ids: Iterable[str]) -> None:
-    with storage_errors(output):
-        make_folder(output, RUNS_FOLDER)
-    for run_id in map(check_run_id, sorted(run_ids)):
-        record = source / RUNS_FOLDER / f"{run_id}.json"
-        if record.exists() and not (output / RUNS_FOLDER / record.name).exists():
-            write_atomic(output / RUNS_FOLDER / record.name, read_regular(record, max_bytes=MAX_DOCUMENT_BYTES))
+    wanted = set(run_ids)
+    for record in read_runs(source):
+        if record.run_id in wanted and not (output / RUNS_FOLDER / f"{record.run_id}.json").exists():
+            write_run(output, replace(record, shards={}))  # the shards of the result are others

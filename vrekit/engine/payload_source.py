@@ -8,6 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.dataset import Dataset
+from vrekit.catalog.row_checks import check_rows
 from vrekit.catalog.sandbox import sql_literal
 from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.registry import stored_codec
@@ -48,6 +49,7 @@ class PayloadSource:
         table: pa.Table = dataset.sandbox.fetch(
             f"SELECT {columns} FROM samples WHERE {where} ORDER BY frame_index, representation"
         ).cast(SAMPLES_SCHEMA)
+        check_rows(table, lambda row: f"{dataset.folder}: row {row} of the stored rows of {video_id}")
         self.video_id = video_id
         self.rows: Mapping[tuple[int, str], dict[str, Any]] = {
             (row["frame_index"], row["representation"]): row for row in table.to_pylist()

@@ -1,11 +1,14 @@
 """The pipeline of the local engine: decode → compute and encode in threads → append in frame order → commit.
 
-One thread decodes ahead, worker threads take whole batches through the graph (cv2, codecs and torch release the GIL),
-and the calling thread appends finished batches in order. What is in flight is bounded in bytes.
+One thread decodes ahead and hands whole batches to worker threads, which take them through the graph (cv2, codecs and
+torch release the GIL). The calling thread appends batches in order, each as soon as it is computed. What is in flight
+is bounded in bytes. A batch takes about a second, so that little is lost when the process dies.
 """
 
 import logging
 import math
+import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,7 +27,7 @@ from vrekit.engine.compute import BatchProcessor, Computed
 from vrekit.engine.feeder import FedBatch, Feeder, ahead
 from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
 from vrekit.engine.progress import ProgressListener
-from vrekit.engine.resources import batch_frames
+from vrekit.engine.resources import BatchSize
 from vrekit.engine.stored import StoredOutputs
 from vrekit.engine.tally import Tally
 from vrekit.graph.build import Graph
@@ -123,13 +126,15 @@ class Pipeline:
             max((node.instance.context[1] for node in nodes), default=0),
         )
         info = source.info
-        self.batch_frames = batch_frames(
+        self._batch_size = BatchSize(
             graph,
             [name for name in graph.nodes if name in read or name in compute],
             info.height * info.width * 3,
+            shared=batch_size,
             threads=threads,
             memory_bytes=memory_bytes,
         )
+        self._slots = threading.Semaphore(self._batch_size.in_flight)
         self._feeder = Feeder(source, context=context)
         self._processor = BatchProcessor(graph, batch_size=batch_size)
         self._open: list[CellWriter] = []
@@ -150,25 +155,24 @@ class Pipeline:
             info, most = self.source.info, self._clip_bytes
             self._makers = {name: ClipMaker(codec, info, max_bytes=most) for name, codec in self._clip_codecs.items()}
             with (
-                closing(ahead(self._jobs, depth=1)) as jobs,
                 ThreadPoolExecutor(self.threads, thread_name_prefix="vrekit-compute") as pool,
                 ExitStack() as cleanup,
                 _one_thread_per_cv2_call(),
             ):
-                pending: deque[Future[_Result]] = deque()
-                cleanup.callback(lambda: [future.cancel() for future in pending])
+                cleanup.callback(pool.shutdown, wait=False, cancel_futures=True)  # what no worker has begun
                 self._pool = pool
+                work = cleanup.enter_context(closing(ahead(self._submit_batches, depth=self.threads + 3)))
+                cleanup.callback(self._slots.release)  # should the decoding thread wait for one
                 current: _CellWork | None = None
-                for item in jobs:
-                    if isinstance(item, _CellWork):
-                        self._drain(pending, keep=0)
-                        self._commit(current)
-                        current = item
-                        self._report_recovered(item)
+                for item in work:
+                    if isinstance(item, Future):
+                        self._append(item.result())
+                        del item  # with its payloads, before the next batch may be decoded
+                        self._slots.release()
                         continue
-                    self._drain(pending, keep=self.threads)
-                    pending.append(pool.submit(self._process, item))
-                self._drain(pending, keep=0)
+                    self._commit(current)
+                    current = item
+                    self._report_recovered(item)
                 self._commit(current)
                 self._store_clips(keep=0)
             self._report_locked()
@@ -180,14 +184,24 @@ class Pipeline:
 
     # -- the decoding thread -----------------------------------------------------------------------------------
 
-    def _jobs(self) -> Iterator[_CellWork | _Job]:
+    def _submit_batches(self) -> Iterator["_CellWork | Future[_Result]"]:
+        """Yield each cell, then its batches, which the workers have then."""
         for plan in self.plan.cells():
             cell = self._open_cell(plan)
             yield cell
-            for indices, todo in runs_of_equal_work(cell.missing, self.batch_frames):
-                read, compute = self.stored.split(todo, indices)
-                decode = any(type(self.graph.nodes[name].instance).uses_frames for name in compute)
-                yield _Job(cell, todo, indices, read, compute, self._feeder.read(indices, decode=decode))
+            for frames, todo in runs_of_equal_work(cell.missing):
+                left = frames
+                while len(left):
+                    self._slots.acquire()
+                    count = self._batch_size.frames
+                    indices, left = left[:count], left[count:]
+                    read, compute = self.stored.split(todo, indices)
+                    decode = any(type(self.graph.nodes[name].instance).uses_frames for name in compute)
+                    fed = self._feeder.read(indices, decode=decode)
+                    job = self._pool.submit(self._process, _Job(cell, todo, indices, read, compute, fed))
+                    del fed  # the worker's
+                    yield job
+                    del job
 
     def _open_cell(self, plan: CellPlan) -> _CellWork:
         writers: dict[str, CellWriter] = {}
@@ -218,6 +232,7 @@ class Pipeline:
     # -- worker threads ----------------------------------------------------------------------------------------
 
     def _process(self, job: _Job) -> _Result:
+        started = time.perf_counter()
         given = {name: self.stored.read(name, job.indices) for name in job.read}
         computed = self._processor.compute(job.fed.batch, job.compute, given, job.fed.failures)
         samples: dict[int, dict[str, Payload]] = {frame: {} for frame in job.indices.tolist()}
@@ -232,6 +247,7 @@ class Pipeline:
                 of_clip = self._processor.clip_frame(name, computed[name], frame, row, by_decoder=by_decoder)
                 clip_frames.setdefault(name, []).append(of_clip)
             computed[name].arrays.clear()  # encoded: free it before the next one's payloads need the memory
+        self._batch_size.measured(len(job.indices), time.perf_counter() - started)
         return _Result(job.cell, samples, clip_frames, job.fed.failures)
 
     def _row(self, name: str, computed: Computed, frame: int, pts: float) -> SampleRow:
@@ -248,10 +264,6 @@ class Pipeline:
         )
 
     # -- the calling thread ------------------------------------------------------------------------------------
-
-    def _drain(self, pending: deque[Future[_Result]], *, keep: int) -> None:
-        while len(pending) > keep:
-            self._append(pending.popleft().result())
 
     def _append(self, result: _Result) -> None:
         group_of = {name: group for group, names in self.groups.items() for name in names}

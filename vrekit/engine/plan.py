@@ -116,8 +116,8 @@ def make_plan(
     return Plan(video_id, wanted, missing, retried, left_failed, retry_failed, manifest.shard_frames)
 
 
-def runs_of_equal_work(missing: Mapping[str, Frames], size: int) -> Iterator[tuple[Frames, frozenset[str]]]:
-    """Yield batches of at most `size` frames in frame order; all frames of a batch lack the same representations."""
+def runs_of_equal_work(missing: Mapping[str, Frames]) -> Iterator[tuple[Frames, frozenset[str]]]:
+    """Yield runs of frames in frame order; all frames of a run lack the same representations."""
     if not missing:
         return
     names = sorted(missing)
@@ -126,5 +126,4 @@ def runs_of_equal_work(missing: Mapping[str, Frames], size: int) -> Iterator[tup
     changes = np.flatnonzero(np.any(lacks[1:] != lacks[:-1], axis=1)) + 1
     for start, stop in zip([0, *changes], [*changes, len(frames)], strict=True):
         todo = frozenset(name for name, lack in zip(names, lacks[start], strict=True) if lack)
-        for at in range(start, stop, size):
-            yield frames[at : min(at + size, stop)], todo
+        yield frames[start:stop], todo

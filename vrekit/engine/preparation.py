@@ -3,8 +3,9 @@
 A changed config, another video under a known name or a codec that does not fit end here, before anything is written.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit import __version__
-from vrekit.catalog.card import write_card
+from vrekit.catalog.card import CARD_NAME, write_card
 from vrekit.catalog.manifest import (
+    COPY_NAME,
     MANIFEST_NAME,
     Manifest,
     RepresentationRecord,
@@ -25,7 +27,7 @@ from vrekit.catalog.samples import read_progress
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ConflictError, UsageError, VideoError
 from vrekit.core.files import is_temporary
-from vrekit.core.names import NOT_UTF8_HINT, check_video_id, did_you_mean, is_utf8, video_id_from_path
+from vrekit.core.names import NOT_UTF8_HINT, check_local, check_video_id, did_you_mean, is_utf8, video_id_from_path
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.clip_checks import check_container
@@ -33,8 +35,12 @@ from vrekit.engine.plan import Plan, make_plan
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES, ExportRequest
 from vrekit.graph.build import Graph, build_graph, with_image_specs
 from vrekit.video.base import VideoInfo, VideoSource
+from vrekit.video.facts import losses, ranges
+from vrekit.video.files import FileSource
 from vrekit.video.fingerprint import fingerprint
 from vrekit.video.opener import check_video_name, open_source
+
+logger = logging.getLogger(__name__)
 
 _MOVED = "if it was moved, export it again from where it is now: what is stored stays"
 
@@ -72,6 +78,7 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
         retry_failed: Plan failed frames again.
         write: Register the video and the representations in the dataset, making it when it is not there.
     """
+    check_local(request.dataset)
     check_video_name(request.video)
     _check_recorded(request.dataset, request.config_folder, request.working_folder or Path.cwd())
     video_id = check_video_id(request.video_id or video_id_from_path(request.video))
@@ -79,10 +86,17 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
     _check_target(request.dataset)
     source: VideoSource | None = None
     info = _known_info(request, known, video_id, must_exist=not retry_failed)
+    is_new = False
     if info is None:
         source = _open(request)
         info = source.info
+        is_new = True
     try:
+        if request.check_video:
+            source = source or _open(request, info)
+            info = _checked(source, info)
+        if write and (is_new or request.check_video) and (lost := losses(info)):
+            logger.warning("%s: %s", request.video, lost)
         specs = with_image_specs(_checked_only(request), request.images)
         graph = _graph(request, info, with_known_codecs(specs, known))
         names = _names_to_store(request, graph)
@@ -103,9 +117,9 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
                     graph = _graph(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
                     records = _records(graph, request)
                 manifest = _merged(request, fresh, video_id, info, records)
-                if manifest != fresh:
-                    write_manifest(request.dataset, manifest)
-                    write_card(request.dataset, manifest)
+                has_both = all((request.dataset / name).exists() for name in (CARD_NAME, COPY_NAME))
+                if manifest != fresh or not has_both:
+                    _register(request.dataset, manifest, is_new=fresh is None)
         else:
             manifest = _merged(request, known, video_id, info, records)
         wanted, source = _wanted_frames(request, info, source)
@@ -122,6 +136,15 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
             source.close()
         raise
     return Preparation(request, manifest, graph, video_id, info, plan, names, source)
+
+
+def _register(dataset: Path, manifest: Manifest, *, is_new: bool) -> None:
+    """Write the manifest and the card; killed in between, the next export writes both again."""
+    if not is_new:  # a new folder needs its manifest first
+        write_card(dataset, manifest)
+    write_manifest(dataset, manifest)
+    if is_new:
+        write_card(dataset, manifest)
 
 
 def _graph(request: ExportRequest, info: VideoInfo, specs: Sequence[RepresentationSpec]) -> Graph:
@@ -145,6 +168,11 @@ def _open(request: ExportRequest, known: VideoInfo | None = None) -> VideoSource
     return open_source(request.video, stream_index=known.stream_index, fps=fps)
 
 
+def _checked(source: VideoSource, info: VideoInfo) -> VideoInfo:
+    """Return the facts with the frames that decode with errors; other sources than files tell when they are read."""
+    return replace(info, damaged_frames=ranges(source.damaged_frames())) if isinstance(source, FileSource) else info
+
+
 def _check_recorded(*paths: Path | None) -> None:
     """Raise UsageError if a path that a run's record names is no text; before anything is written."""
     for path in paths:
@@ -160,6 +188,8 @@ def _check_target(dataset: Path) -> None:
     foreign = any(entry.name != ".lock" and not is_temporary(entry) for entry in dataset.iterdir())
     # Looked at last: another process may be making this very dataset, and writes its manifest first.
     if foreign and not (dataset / MANIFEST_NAME).exists():
+        if (dataset / COPY_NAME).exists():
+            read_manifest(dataset)  # raises the error that says what to do
         raise UsageError(
             f"{dataset} is not empty and is no vrekit dataset",
             hint="choose a new folder with -o, so that nothing of yours gets mixed with the dataset",

@@ -3,6 +3,7 @@
 quarantine/<time>/problems.json          what was wrong
 quarantine/<time>/<video>/<member>       payloads that were taken out of a shard or table
 quarantine/<time>/shards/…               tars and sidecars that could not be read at all
+quarantine/<time>/lance/…                fragments, versions and tables that could not be read at all
 """
 
 import json
@@ -11,31 +12,40 @@ import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.lance_samples import column_name, lance_samples
+from vrekit.catalog.lance_samples import LostFragment, column_name, lance_samples, quoted
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.payload_checks import Problem
-from vrekit.catalog.places import QUARANTINE_FOLDER, check_places
+from vrekit.catalog.places import check_places
+from vrekit.catalog.quarantine import move_aside, new_quarantine
+from vrekit.catalog.runs import forget_shards
 from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, LockedError
-from vrekit.core.files import fsync_folder, open_regular, storage_errors, write_atomic
+from vrekit.core.files import open_regular, storage_errors, write_atomic
+from vrekit.core.lance_errors import reading_lance
 from vrekit.engine.merge.rows import payload_numbers
 from vrekit.engine.shards import member_name, own_cell, rewrite_shard
 from vrekit.writers.lance_table import LanceTable
+from vrekit.writers.lance_upkeep import mend_indexes
+
+if TYPE_CHECKING:
+    import lance
 
 # Problems of single payloads; of these, `place` and a damaged tar say nothing about the payload's bytes.
 _BAD_PAYLOAD = {"checksum", "decode", "layout", "unknown"}
 _BAD_PLACE = {"place", "orphan"}
-_BAD_FILE = {"sidecar", "missing-shard"}
-REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE
+_BAD_FILE = {"row", "sidecar", "missing-shard"}
+_OF_COPIES = {"index", "tag"}  # of a Lance table; they are made anew
+_OF_TABLES = _OF_COPIES | {"fragment", "lost-table", "version"}
+_OF_RECORDS = {"lost-shard", "replaced-shard"}  # the records of runs forget them
+REPAIRED = _BAD_PAYLOAD | _BAD_PLACE | _BAD_FILE | _OF_TABLES | _OF_RECORDS | {"derived"}
 
 Key = tuple[str, int, str]
 _KEY = ["video_id", "frame_index", "representation"]
@@ -66,7 +76,8 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
     """Move aside what `validate` found damaged.
 
     A shard is written anew without its damaged payloads; payloads whose tar header alone is damaged stay. The new
-    shard is durable before the old one goes. In a Lance table, the whole row of the frame goes.
+    shard is durable before the old one goes. In a Lance table, the whole row of the frame goes, and fragments that
+    cannot be read; indexes and tags are made anew, and the last version that opens becomes the latest.
 
     Args:
         folder: The dataset.
@@ -86,11 +97,17 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
             by_file.setdefault(problem.path, []).append(problem)
         else:
             left.append(problem)
+    if noted := [problem for some in by_file.values() for problem in some if problem.code not in _OF_COPIES]:
+        work.write_problems(noted)
     if by_file:
-        work.write_problems([problem for some in by_file.values() for problem in some])
+        forget_shards(folder, {str(PurePosixPath(path).with_suffix(".tar")) for path in by_file})
     for path, some in by_file.items():
         try:
-            if path.endswith(".lance"):
+            if {one.code for one in some} <= _OF_RECORDS:
+                report.shards.append(path)
+            elif some[0].code == "derived":
+                work.repair_derived(path)
+            elif path.endswith(".lance"):
                 work.repair_table(path, some)
             else:
                 work.repair_shard(folder / path, some)
@@ -106,9 +123,12 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
 
 _HINTS = {
     "duplicate": "`vrekit gc` removes what is stored twice",
+    "codec": "install what it needs, or restore dataset.json from a backup",
     "orphan": "`vrekit gc` removes it",
+    "storage": "`vrekit merge` of this dataset into a new one leaves it out",
+    "unreadable": "check its permissions",
     "unfinished": "`vrekit resume` goes on with it",
-    "table": "restore it from a backup, or delete it and export again",
+    "table": "what the message names is the reason, not damage",
 }
 
 
@@ -117,7 +137,7 @@ class _Repair:
         self.folder = folder
         self.manifest = manifest
         self.report = report
-        self.quarantine = folder / QUARANTINE_FOLDER / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        self.quarantine = new_quarantine(folder)
         self._dropped: set[Key] = set()  # of a shard, because another one has them too
 
     def is_loose_tar(self, problem: Problem) -> bool:
@@ -138,6 +158,11 @@ class _Repair:
         write_atomic(self.quarantine / "problems.json", text.encode() + b"\n")
         self.report.quarantine = self.quarantine.relative_to(self.folder).as_posix()
 
+    def repair_derived(self, path: str) -> None:
+        """Move aside a file that is made anew when it is needed."""
+        self._move_aside(self.folder / path)
+        self.report.shards.append(path)
+
     # -- tar shards ------------------------------------------------------------------------------------------------
 
     def repair_shard(self, path: Path, problems: Sequence[Problem]) -> None:
@@ -155,13 +180,7 @@ class _Repair:
             lock.release()
 
     def _move_aside(self, *paths: Path) -> None:
-        for path in paths:
-            if path.exists():
-                target = self.quarantine / path.relative_to(self.folder)
-                with storage_errors(target):
-                    target.parent.mkdir(parents=True, exist_ok=True)
-                    os.replace(path, target)
-                    fsync_folder(path.parent)
+        move_aside(self.folder, self.quarantine, *paths)
 
     def _take_out(self, sidecar: Path, tar: Path, problems: Sequence[Problem]) -> None:
         table = read_sidecar(sidecar)
@@ -173,9 +192,11 @@ class _Repair:
         # A problem is told once of a payload that frames share, with the first of them.
         bad = {number for number, key in zip(payload_of.tolist(), keys, strict=True) if key in bad_keys}
         with os.fdopen(open_regular(tar), "rb") as file:
+            tar_bytes = os.fstat(file.fileno()).st_size
             for number in np.flatnonzero(payload_of == np.arange(len(table))).tolist():
                 row = rows[number]
-                data = os.pread(file.fileno(), row["byte_size"], row["byte_offset"])
+                end = min(row["byte_offset"] + row["byte_size"], tar_bytes)
+                data = os.pread(file.fileno(), max(end - row["byte_offset"], 0), row["byte_offset"])
                 if number in bad or len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
                     bad.add(number)
                     self._put(row, data, note=keys[number] not in elsewhere)
@@ -229,16 +250,50 @@ class _Repair:
                         with storage_errors(target):
                             target.parent.mkdir(parents=True, exist_ok=True)
                         write_atomic(target, content.read())
-        except (tarfile.TarError, EOFError):
+        except (tarfile.TarError, EOFError, ValueError, OverflowError):
             return  # what lies behind the damage belongs to nobody
 
     # -- Lance tables ----------------------------------------------------------------------------------------------
 
     def repair_table(self, path: str, problems: Sequence[Problem]) -> None:
-        """Delete the rows of the damaged frames from a table; a row holds all representations of its group."""
-        keys = {_key(problem) for problem in problems}
+        """Repair one table: fragments that are lost go, and the rows of frames that are damaged.
+
+        A row holds all representations of its group.
+        """
+        codes = {problem.code for problem in problems}
         table_file = self.folder / path
-        rows = lance_samples(self.folder, table=table_file)
+        if "lost-table" in codes:
+            self._move_aside(table_file, table_file.with_name(f".{table_file.stem}.untidy"))
+        else:
+            names = self.manifest.groups.get(table_file.stem, ())
+            table = LanceTable(self.folder, table_file.stem, names, quarantine=self.quarantine)
+            with table.locked() as dataset:  # which puts versions and tags right
+                known = table.files()
+                if "fragment" in codes:
+                    dataset = self._drop_fragments(table, dataset)
+                mend_indexes(dataset)
+                if bad := [problem for problem in problems if problem.code not in _OF_TABLES]:
+                    self._drop_frames(table, dataset, bad)
+                table.sync(known)
+        self.report.shards.append(path)
+
+    def _drop_fragments(self, table: LanceTable, dataset: "lance.LanceDataset") -> "lance.LanceDataset":
+        from lance import LanceDataset, LanceOperation
+
+        lost: list[LostFragment] = []
+        lance_samples(self.folder, table=table.path, lost=lost, checked=False)
+        numbers = [fragment.fragment_id for fragment in lost]
+        if numbers:
+            operation = LanceOperation.Delete([], numbers, "true")
+            dataset = LanceDataset.commit(str(table.path), operation, read_version=dataset.version)
+        for file in (table.path / "data" / name for fragment in lost for name in fragment.files):
+            self._move_aside(file, file.with_suffix(""))  # and the folder of its blobs
+        return dataset
+
+    def _drop_frames(self, table: LanceTable, dataset: "lance.LanceDataset", problems: Sequence[Problem]) -> None:
+        keys = {_key(problem) for problem in problems}
+        unnamed = {_key(problem) for problem in problems if problem.code == "row"}  # their names may be paths
+        rows = lance_samples(self.folder, table=table.path, checked=False)
         frames = sorted({(video_id, frame) for video_id, frame, _ in keys} | _sharing_payloads(rows, keys))
         names = {name: place for place, name in enumerate(self.manifest.representations)}
         of_key = {
@@ -248,18 +303,13 @@ class _Repair:
             ).to_pylist()
             if (row["video_id"], row["frame_index"]) in set(frames)
         }
-        table = LanceTable(self.folder, table_file.stem, self.manifest.groups.get(table_file.stem, ()))
-        with table.locked() as dataset:
-            known = table.files()
-            for key in sorted(keys, key=lambda key: (key[0], key[1], names.get(key[2], 0))):
-                row = of_key.get(key)
-                if row is not None and row["byte_offset"] is not None:
-                    self._put(row, _read_blob(dataset, row))
-            for video_id, some in _by_video(frames).items():
-                listed = ", ".join(map(str, some))
-                dataset.delete(f"video_id = '{video_id}' AND frame_index IN ({listed})")
-            table.sync(known)
-        self.report.shards.append(path)
+        for key in sorted(keys, key=lambda key: (key[0], key[1], names.get(key[2], 0))):
+            row = of_key.get(key)
+            if row is not None and row["byte_offset"] is not None and key not in unnamed:
+                self._put(row, _read_blob(dataset, row))
+        for video_id, some in _by_video(frames).items():
+            listed = ", ".join(map(str, some))
+            dataset.delete(f"video_id = {quoted(video_id)} AND frame_index IN ({listed})")
 
 
 def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
@@ -278,9 +328,12 @@ def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
 
 def _read_blob(dataset: Any, row: Mapping[str, Any]) -> bytes:
     try:
-        found = dataset.read_blobs(column_name(row["representation"]), ids=[row["byte_offset"]], preserve_order=True)
-        return next((bytes(data) for _, data in found if data is not None), b"")
-    except (OSError, ValueError):
+        with reading_lance(Path(dataset.uri)):
+            found = dataset.read_blobs(
+                column_name(row["representation"]), ids=[row["byte_offset"]], preserve_order=True
+            )
+            return next((bytes(data) for _, data in found if data is not None), b"")
+    except DatasetError:
         return b""  # that is what is wrong with it
 
 

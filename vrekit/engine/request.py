@@ -8,14 +8,14 @@ from typing import Any, Self
 
 from vrekit.catalog.manifest import LAYOUTS, WRITERS
 from vrekit.core.documents import REQUIRED, Fields
-from vrekit.core.names import check_video_id
-from vrekit.core.spec import MAX_REPRESENTATIONS, RepresentationSpec
+from vrekit.core.names import MAX_REPRESENTATIONS, check_video_id
+from vrekit.core.spec import RepresentationSpec
 from vrekit.video.base import MAX_STREAM_INDEX
 from vrekit.video.selection import FrameSelection
 
 DEFAULT_SHARD_FRAMES = 1024
 DEFAULT_SHARD_SIZE_BYTES = 1_000_000_000
-_NOT_RECORDED = ("dataset", "position", "recorded")
+_NOT_RECORDED = ("dataset", "check_video", "position", "recorded")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +44,8 @@ class ExportRequest:
         threads: Worker threads; None takes the CPUs this process may use.
         memory_bytes: Bound on frames and outputs in flight.
         max_failures: Failures of one representation in a row that stop the run.
+        check_video: Decode the whole video first, to record the frames that decode with errors only; not kept in the
+            run's record.
         position: Name → `file:line` in the config, for messages; not kept in the run's record.
         recorded: Whether a run's record named it, instead of the caller: the code it names is no proof of trust.
     """
@@ -68,6 +70,7 @@ class ExportRequest:
     threads: int | None = None
     memory_bytes: int = 128 << 20
     max_failures: int = 20
+    check_video: bool = field(default=False, compare=False)
     position: Callable[[str], str] | None = field(default=None, compare=False, repr=False)
     recorded: bool = field(default=False, compare=False, repr=False)
 

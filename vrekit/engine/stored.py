@@ -88,7 +88,7 @@ class StoredOutputs:
         """Return what is read back and what is computed for at least one frame of a plan, both in computing order."""
         read: set[str] = set()
         compute: set[str] = set()
-        for frames, todo in runs_of_equal_work(plan.missing, max(1, len(plan.wanted))):
+        for frames, todo in runs_of_equal_work(plan.missing):
             some_read, some_computed = self.split(todo, frames)
             read.update(some_read)
             compute.update(some_computed)

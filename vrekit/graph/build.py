@@ -14,7 +14,7 @@ import numpy as np
 from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.registry import clip_codec, codec_for
 from vrekit.core.errors import ConfigError, UsageError, VrekitError
-from vrekit.core.names import did_you_mean
+from vrekit.core.names import MAX_SUGGESTIONS, did_you_mean
 from vrekit.core.spec import IMAGE_TYPE, OutputSpec, RepresentationSpec, digest, image_name
 from vrekit.graph.images import Images
 from vrekit.representations.base import Representation
@@ -81,31 +81,32 @@ def topological_order(specs: Sequence[RepresentationSpec]) -> list[Representatio
         ConfigError: If a dependency is missing or representations depend on each other in a circle.
     """
     by_name = {spec.name: spec for spec in specs}
-    mistakes = [
-        f"{spec.name}: depends on {dependency!r}, which is not there{did_you_mean(dependency, by_name)}"
-        for spec in specs
-        for dependency in spec.dependencies
-        if dependency not in by_name
-    ]
-    if mistakes:
-        raise ConfigError(mistakes)
+    missing = [(spec.name, name) for spec in specs for name in spec.dependencies if name not in by_name]
+    if missing:
+        raise ConfigError(
+            [
+                f"{name}: depends on {dependency!r}, which is not there"
+                f"{did_you_mean(dependency, by_name) if at < MAX_SUGGESTIONS else ''}"
+                for at, (name, dependency) in enumerate(missing)
+            ]
+        )
     order: dict[str, RepresentationSpec] = {}
-    path: list[str] = []
-
-    def visit(spec: RepresentationSpec) -> None:
-        if spec.name in order:
-            return
-        if spec.name in path:
-            circle = [*path[path.index(spec.name) :], spec.name]
-            raise ConfigError(f"representations depend on each other in a circle: {' → '.join(circle)}")
-        path.append(spec.name)
-        for dependency in spec.dependencies:
-            visit(by_name[dependency])
-        path.pop()
-        order[spec.name] = spec
-
+    path: dict[str, Iterator[str]] = {}  # what waits for its dependencies → those that were not looked at yet
     for spec in specs:
-        visit(spec)
+        if spec.name not in order:
+            path[spec.name] = iter(spec.dependencies)
+        while path:  # no recursion: a chain may be as long as the config
+            last = next(reversed(path))
+            dependency = next(path[last], None)
+            if dependency is None:
+                del path[last]
+                order[last] = by_name[last]
+            elif dependency in path:
+                names = list(path)
+                circle = [*names[names.index(dependency) :], dependency]
+                raise ConfigError(f"representations depend on each other in a circle: {' → '.join(circle)}")
+            elif dependency not in order:
+                path[dependency] = iter(by_name[dependency].dependencies)
     return list(order.values())
 
 
@@ -200,7 +201,7 @@ def _build_node(
         frame_size=(height, width),
         compute_identity={
             "type": spec.type,
-            "version": type(instance).version,
+            "version": instance.version,
             **_digests(spec, instance),
             "params": _all_parameters(instance, spec),
             "compute_dtype": spec.compute_dtype,

@@ -13,6 +13,15 @@ from vrekit.core.errors import UsageError
 from vrekit.core.spec import MAX_IMAGE_SIDE
 
 MAX_STREAM_INDEX = 2**31 - 1
+_TEXT_FACTS = (
+    "pixel_format",
+    "sample_aspect_ratio",
+    "field_order",
+    "color_range",
+    "color_space",
+    "color_transfer",
+    "color_primaries",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +40,21 @@ class VideoInfo:
         duration_seconds: Length, None without a clock.
         rotation_degrees: Rotation that was applied while decoding, counter-clockwise degrees.
         stream_index: Stream of the container that is read, None otherwise.
+        pixel_format: FFmpeg's name of how the file stores pixels (`yuv420p10le`). This and what follows is known of
+            video files only, and None where the container does not say or an older vrekit wrote the dataset.
+        bit_depth: Bits per sample in the file; frames are always 8-bit.
+        has_alpha: The file stores transparency, which frames do not have.
+        sample_aspect_ratio: Width to height of a decoded pixel (`4:3`); frames are not scaled to square pixels.
+        field_order: `progressive`, or how fields are interlaced (`tt`, `bb`, `tb`, `bt`); they are not separated.
+        color_range: `tv` (limited) or `pc` (full).
+        color_space: Matrix from Y'CbCr to RGB (`bt709`, `bt2020nc`).
+        color_transfer: Transfer characteristics (`bt709`, `smpte2084` and `arib-std-b67` for HDR).
+        color_primaries: Colours of red, green and blue (`bt709`, `bt2020`).
+        other_streams: Type and codec of the streams that are not read (`audio aac`).
+        is_truncated: The file is shorter than its container says.
+        damaged_frames: Numbers of frames whose data FFmpeg found damaged, like `5,8..12` (12 is not in it). None when
+            the container shows none; only an export with `check_video` also looks at what decoders conceal, and
+            writes an empty string when it finds nothing.
     """
 
     uri: str
@@ -44,10 +68,24 @@ class VideoInfo:
     duration_seconds: float | None = None
     rotation_degrees: float = 0.0
     stream_index: int | None = None
+    pixel_format: str | None = None
+    bit_depth: int | None = None
+    has_alpha: bool | None = None
+    sample_aspect_ratio: str | None = None
+    field_order: str | None = None
+    color_range: str | None = None
+    color_space: str | None = None
+    color_transfer: str | None = None
+    color_primaries: str | None = None
+    other_streams: tuple[str, ...] | None = None
+    is_truncated: bool | None = None
+    damaged_frames: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return asdict(self)
+        """Return a JSON-able dict; facts from `pixel_format` on are left out where they are not known."""
+        facts = asdict(self)
+        optional = list(facts)[list(facts).index("pixel_format") :]
+        return {name: fact for name, fact in facts.items() if fact is not None or name not in optional}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
@@ -57,6 +95,7 @@ class VideoInfo:
             DatasetError: If it is none.
         """
         fields = Fields.of(data, "a video")
+        streams = fields.items("other_streams", None, kind=str)
         return cls(
             uri=fields.text("uri"),
             fingerprint=fields.text("fingerprint", max_length=100),
@@ -69,6 +108,14 @@ class VideoInfo:
             duration_seconds=fields.number("duration_seconds", None),
             rotation_degrees=fields.number("rotation_degrees", 0.0),
             stream_index=fields.integer("stream_index", None, high=MAX_STREAM_INDEX),
+            bit_depth=fields.integer("bit_depth", None, high=64),
+            has_alpha=fields.flag("has_alpha", None),
+            other_streams=None
+            if (streams := fields.items("other_streams", None, kind=str)) is None
+            else tuple(streams),
+            is_truncated=fields.flag("is_truncated", None),
+            damaged_frames=fields.text("damaged_frames", None),
+            **{name: fields.text(name, None, max_length=100) for name in _TEXT_FACTS},
         )
 
 

@@ -17,10 +17,6 @@ from vrekit.video.fingerprint import fingerprint
 logger = logging.getLogger(__name__)
 
 
-# FFmpeg plays plain text files as the ANSI art of old terminals.
-_TEXT_CODECS = frozenset({"ansi", "bintext", "idf", "xbin"})
-
-
 class FileSource(VideoSource):
     """Frames of one video stream of a file.
 
@@ -50,11 +46,9 @@ class FileSource(VideoSource):
         self._decoder: LabelledDecoder | None = LabelledDecoder(
             os.fspath(path), stream_index=stream_index, threads=threads
         )
-        self._stepping: SteppingReader | None = None
+        self._stepping = None if self._decoder.is_regular else SteppingReader(self._decoder)
         self._pts_seconds = self._decoder.pts_seconds
         metadata = self._decoder.metadata
-        if metadata.codec in _TEXT_CODECS:
-            raise VideoError(f"{os.fspath(path)}: a text file, not a video", hint="check the path")
         self.info = VideoInfo(
             uri=os.fspath(path),
             fingerprint=fingerprint(path),
@@ -62,11 +56,12 @@ class FileSource(VideoSource):
             frame_count=len(self._decoder),
             height=int(metadata.height),
             width=int(metadata.width),
-            fps=None if metadata.average_fps is None else float(metadata.average_fps),
+            fps=self._decoder.fps,
             codec=metadata.codec,
-            duration_seconds=float(metadata.end_stream_seconds - metadata.begin_stream_seconds),
+            duration_seconds=self._decoder.duration_seconds,
             rotation_degrees=float(metadata.rotation or 0.0),
             stream_index=self._decoder.stream_index,
+            **self._decoder.facts,
         )
 
     @property
@@ -94,6 +89,16 @@ class FileSource(VideoSource):
             # in one place often is in more.
             self._stepping = SteppingReader(self._decoder)
         return self._read_singly(wanted, self._stepping)
+
+    def damaged_frames(self) -> NDArray[np.int64]:
+        """Decode the whole video, and return the numbers of the frames that FFmpeg decodes with errors, int64 (M,).
+
+        `read` gives most of them nevertheless, as FFmpeg conceals errors. Data that is damaged and still decodes
+        without an error is not found, and neither are frames that refer to a damaged one.
+        """
+        if self._decoder is None:
+            raise VideoError(f"{self.info.uri}: the source is closed")
+        return self._decoder.damaged()
 
     def close(self) -> None:
         """Free the decoder."""

@@ -1,5 +1,6 @@
 """Folders of frames: one image file or one array file a frame; the number in a file's name is the frame's number."""
 
+import io
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from vrekit.video.arrays import check_fps, load_array, times_of, to_uint8
 from vrekit.video.base import DecodedFrames, VideoInfo, VideoSource, positions_of
 from vrekit.video.fingerprint import fingerprint
 from vrekit.video.listing import ARRAY_SUFFIXES, IMAGE_SUFFIXES, list_frame_files, number_frame_files
+from vrekit.video.pictures import several_pictures
 
 
 class _FolderSource(VideoSource):
@@ -100,6 +102,7 @@ class ImageFolderSource(_FolderSource):
     """A folder of png, jpg, webp, bmp or tif files, one a frame, numbered by the last integer in their names.
 
     Gray images become RGB, alpha is dropped, 16-bit samples are rounded to 8 bits, EXIF orientation is applied.
+    A file with several pictures (animated, or with several pages) is a failure, not its first picture.
 
     Args:
         folder: The folder; other files in it are ignored. Numbers may have gaps.
@@ -117,7 +120,10 @@ class ImageFolderSource(_FolderSource):
     def _load(path: Path) -> NDArray[np.uint8]:
         import cv2
 
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        content = path.read_bytes()
+        if kind := several_pictures(io.BytesIO(content)):
+            raise ValueError(f"{path}: {kind}: a frame is one picture")
+        data = np.frombuffer(content, np.uint8)
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
         except cv2.error as error:

@@ -10,12 +10,22 @@ ARRAY_SUFFIXES = frozenset({".npy", ".npz"})
 
 
 def list_frame_files(folder: Path) -> list[Path]:
-    """Return the image and array files of a folder, sorted by name; hidden files and all others are left out."""
-    return sorted(
+    """Return the image and array files of a folder, sorted by name; hidden files and all others are left out.
+
+    Raises:
+        VideoError: If a pipe, socket or device has the name of a frame file: reading it may never end.
+    """
+    named = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES | ARRAY_SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES | ARRAY_SUFFIXES and not path.name.startswith(".")
     )
+    files = [path for path in named if path.is_file()]
+    if len(files) < len(named):
+        odd = next((path for path in named if path.exists() and not path.is_file() and not path.is_dir()), None)
+        if odd is not None:
+            raise VideoError(f"{odd}: a pipe, socket or device, not a file", hint="take it out of the folder")
+    return files
 
 
 def number_frame_files(folder: Path, files: list[Path]) -> dict[int, Path]:

@@ -1,12 +1,13 @@
 """`open_source`: from what a user names to the source that reads it."""
 
 import os
+import stat
 from pathlib import Path
 
 from numpy.typing import ArrayLike
 
 from vrekit.core.errors import UsageError, VideoError
-from vrekit.core.names import NOT_UTF8_HINT, is_utf8
+from vrekit.core.names import NOT_UTF8_HINT, check_local, is_utf8
 from vrekit.video.base import VideoSource
 from vrekit.video.listing import ARRAY_SUFFIXES, IMAGE_SUFFIXES, list_frame_files
 
@@ -61,10 +62,23 @@ def open_source(
 
 
 def check_video_name(video: str | os.PathLike[str]) -> Path:
-    """Return the path of a video; raise VideoError if it is no text, so that no record could name it."""
+    """Return the path of a video.
+
+    Raises:
+        UsageError: If it is a URL or standard input.
+        VideoError: If it is no text, so that no record could name it, or a pipe or device, which may never end.
+    """
+    check_local(video)
     if not is_utf8(os.path.abspath(video)):
         raise VideoError(f"{video}: its path is not UTF-8 text", hint=NOT_UTF8_HINT)
-    return Path(video)
+    path = Path(video)
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # missing or not allowed: whoever opens it says so
+        return path
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise VideoError(f"{video}: a pipe, socket or device, not a file", hint="write the video to a file first")
+    return path
 
 
 def _open_folder(path: Path, stream_index: int | None, fps: float | None) -> VideoSource:
@@ -80,9 +94,10 @@ def _open_folder(path: Path, stream_index: int | None, fps: float | None) -> Vid
             hint="keep one sort of frame in a folder",
         )
     if not suffixes:
-        empty = next(path.iterdir(), None) is None
+        others = sorted({file.suffix.lower() for file in path.iterdir() if not file.name.startswith(".")})
+        what = f"holds no frames, only {' '.join(others[:8])} files" if any(others) else "holds no frames"
         raise VideoError(
-            f"{path}: the folder {'is empty' if empty else 'holds no frames'}",
+            f"{path}: the folder {what if any(path.iterdir()) else 'is empty'}",
             hint=f"frames are {' '.join(sorted(IMAGE_SUFFIXES))} or {' '.join(sorted(ARRAY_SUFFIXES))} files, "
             "and lie directly in it",
         )

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.core.errors import VideoError
-from vrekit.core.ffmpeg import MUXERS, ffmpeg_program
+from vrekit.core.ffmpeg import MUXERS, SAFE_INPUT, ffmpeg_program
 from vrekit.video.packets import Packets, read_packets
 
 logger = logging.getLogger(__name__)
@@ -69,6 +69,8 @@ class Remuxer:
         packets = read_packets(f"file:{path}", stream_index) if ffmpeg_program() else None
         if packets is None or packets.guessed:
             raise VideoError(f"{path}: its packets have no times, so it cannot be cut", hint=_HINT)
+        if packets.jumps_back:
+            raise VideoError(f"{path}: its clock jumps back, so it cannot be cut", hint=_HINT)
         self._packets: Packets = packets
         self._shown = packets.shown
 
@@ -226,7 +228,7 @@ def start_of_stream(path: str, stream_index: int, container: str, target: Path) 
 
 
 def _ffmpeg(options: Sequence[str], path: str) -> str:
-    command = [ffmpeg_program(), "-v", "error", "-nostdin", "-y", *options]
+    command = [ffmpeg_program(), "-v", "error", "-nostdin", "-y", *SAFE_INPUT, *options]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if result.returncode:
         said = result.stderr.decode(errors="replace").strip().splitlines() or ["no message"]

@@ -82,7 +82,8 @@ class FrameSelection:
 
         Args:
             frame_indices: Numbers of all frames of the video, rising, int64 (N,).
-            pts_seconds: Their presentation times, float64 seconds (N,), rising; only needed for `fps`.
+            pts_seconds: Their presentation times, float64 seconds (N,), rising between jumps of the clock;
+                only needed for `fps`.
 
         Raises:
             UsageError: If a single number does not exist, a range chooses nothing, or `fps` is asked of a video without
@@ -176,7 +177,13 @@ def _nearest_to_ticks(fps: float, pts_seconds: NDArray[np.float64] | None, count
         )
     if len(pts_seconds) != count:
         raise UsageError(f"{count} frames, but {len(pts_seconds)} presentation times")
-    ticks = (np.asarray(pts_seconds, np.float64) - pts_seconds[0]) * fps
+    times = np.asarray(pts_seconds, np.float64)
+    restarts = np.flatnonzero(np.diff(times) < 0) + 1  # a clock that jumps back starts anew there
+    return np.concatenate([_nearest_in_part(fps, part) for part in np.split(times, restarts)])
+
+
+def _nearest_in_part(fps: float, times: NDArray[np.float64]) -> NDArray[np.bool_]:
+    ticks = (times - times[0]) * fps
     middles = (ticks[1:] + ticks[:-1]) / 2
     from_tick = np.floor(np.concatenate([[-1.0], middles]))
     to_tick = np.floor(np.concatenate([middles, ticks[-1:] + 1e-9]))

@@ -32,8 +32,9 @@ class Gaplog(ArrayStage):
         g' = exp(code * log(1 + m) / levels) - 1; logit' = -g'; probability' = exp(-g') / sum(exp(-g'))
 
     What is lost: the offset of a pixel's logits (softmax does not see it), gaps beyond `max_gap` (they saturate), and
-    precision: |g' - g| <= r * (1 + g) with r = (1 + m)**(0.5 / levels) - 1 (0.0143 by default), and up to twice that
-    for losers closer than the first level, who stay losers. `argmax` is exact, ties included (the first one wins).
+    precision: |g' - g| <= r * (1 + g) with r = (1 + m)**(0.5 / levels) - 1 (0.0143 by default). A loser closer than r
+    comes back at the first level, q = (1 + m)**(1 / levels) - 1, so |g' - g| = q - g there (q is below 0.0288 by
+    default). `argmax` is exact, ties included (the first one wins).
     A pixel with a NaN in any class comes back all NaN. Refused: +inf, probabilities below 0 or with a sum off 1 by
     more than 0.01.
 

@@ -1,7 +1,6 @@
 """Copying byte ranges between files inside the kernel, and shards put together from such ranges."""
 
 import errno
-import mmap
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -154,9 +153,7 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
         descriptor = open_regular(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         stack.callback(os.close, descriptor)
         os.ftruncate(descriptor, members.total_bytes)
-        content = stack.enter_context(mmap.mmap(descriptor, 0, prot=mmap.PROT_READ))
-        check = _Check(content, members)
-        stack.callback(check.close)  # or the map could not be closed
+        check = _Check(descriptor, members)
         at = told = 0
         for first, stop in members.ranges():
             number = int(members.file[first])
@@ -177,9 +174,9 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
                         _start_writing(descriptor, told, at - told)
                     advance(at - told)
                     told = at
-        os.pwrite(descriptor, END_OF_ARCHIVE, at)
         check.upto(at)
-        mend_headers(descriptor, members, check.wrong_headers())
+        os.pwrite(descriptor, END_OF_ARCHIVE, at)
+        mend_headers(descriptor, members, check.wrong_headers)
         if sync:
             os.fsync(descriptor)
         advance(members.total_bytes - told)
@@ -203,24 +200,36 @@ def _open(path: Path, stack: ExitStack) -> int:
 
 
 class _Check:
-    """Compares what a new tar holds with what it should hold, member by member in order."""
+    """Compares what a new tar holds with what it should hold, read in order a few megabytes at a time."""
 
-    def __init__(self, content: mmap.mmap, members: Members) -> None:
+    def __init__(self, descriptor: int, members: Members) -> None:
+        self.wrong_headers: list[int] = []
+        self._descriptor = descriptor
         self._members = members
-        self._view = memoryview(content)
-        self._offsets = members.new_offsets
-        ends = self._offsets + members.size
-        self._places = list(zip(self._offsets.tolist(), ends.tolist(), members.checksum.tolist(), strict=True))
-        self._next = 0
+        self._starts = members.new_offsets - BLOCK
+        offsets = members.new_offsets
+        self._places = list(
+            zip(offsets.tolist(), (offsets + members.size).tolist(), members.checksum.tolist(), strict=True)
+        )
+        self._next = 0  # the first member whose payload is not checked to its end
+        self._crc32 = 0  # of the part of it that is read
+        self._at = 0  # everything before this was read
+        self._buffer = memoryview(bytearray(min(members.total_bytes, _BUFFER)))
 
     def upto(self, end: int) -> None:
-        """Check the payloads that end at `end` or before and were not checked yet."""
+        """Read on to `end`, a multiple of BLOCK, and check the payloads that end there or before.
+
+        Raises:
+            ChecksumError: If a payload does not have its CRC-32.
+        """
         damaged: list[int] = []
-        while self._next < len(self._places) and self._places[self._next][1] <= end:
-            start, stop, checksum = self._places[self._next]
-            if crc32(self._view[start:stop]) != checksum:
-                damaged.append(self._next)
-            self._next += 1
+        while self._at < end:
+            part = self._buffer[: min(len(self._buffer), end - self._at)]
+            if not _read_into(self._descriptor, part, self._at):
+                raise DatasetError("the file ends too early", hint="does another program change it?")
+            self._check_headers(part)
+            damaged += self._check_payloads(part)
+            self._at += len(part)
         if damaged:
             members = self._members
             came_from = members.files[int(members.file[damaged[0]])]
@@ -230,30 +239,51 @@ class _Check:
                 hint="`vrekit validate DATASET --repair` moves damaged samples aside",
             )
 
-    def wrong_headers(self) -> list[int]:
-        """Return which members' headers are not exactly what the writer makes."""
+    def _check_payloads(self, part: memoryview) -> list[int]:
+        damaged = []
+        end = self._at + len(part)
+        while self._next < len(self._places):
+            start, stop, checksum = self._places[self._next]
+            if start >= end and stop > start:
+                break
+            inside = part[max(start - self._at, 0) : max(stop - self._at, 0)]
+            self._crc32 = crc32(inside, self._crc32)
+            if stop > end:
+                break
+            if self._crc32 != checksum:
+                damaged.append(self._next)
+            self._next, self._crc32 = self._next + 1, 0
+        return damaged
+
+    def _check_headers(self, part: memoryview) -> None:
+        """Note the members whose headers are not exactly what the writer makes."""
         names, sizes = self._members.names, self._members.size
-        starts = self._offsets - BLOCK
-        content = np.frombuffer(self._view, np.uint8)
-        wrong: list[int] = []
-        for at in range(0, len(starts), _HEADERS_AT_ONCE):
-            part = slice(at, at + _HEADERS_AT_ONCE)
-            found = content[starts[part, None] + np.arange(BLOCK)]
-            differs = np.flatnonzero((found != _plain_headers(names[part], sizes[part])).any(axis=1))
-            wrong += [
+        first, stop = np.searchsorted(self._starts, (self._at, self._at + len(part))).tolist()
+        blocks = np.frombuffer(part, np.uint8).reshape(-1, BLOCK)
+        for at in range(first, stop, _HEADERS_AT_ONCE):
+            some = slice(at, min(at + _HEADERS_AT_ONCE, stop))
+            found = blocks[(self._starts[some] - self._at) // BLOCK]
+            differs = np.flatnonzero((found != _plain_headers(names[some], sizes[some])).any(axis=1))
+            self.wrong_headers += [
                 at + one
                 for one in differs.tolist()
                 if found[one].tobytes() != header(names[at + one], int(sizes[at + one]))
             ]
-        return wrong
 
     def has_end(self) -> bool:
         """Return whether the file ends as a tar does."""
-        return bool(self._view[-len(END_OF_ARCHIVE) :] == END_OF_ARCHIVE)
+        end = os.pread(self._descriptor, len(END_OF_ARCHIVE), self._members.total_bytes - len(END_OF_ARCHIVE))
+        return end == END_OF_ARCHIVE
 
-    def close(self) -> None:
-        """Let go of the file's content."""
-        self._view.release()
+
+def _read_into(descriptor: int, part: memoryview, at: int) -> bool:
+    """Fill `part` from a place in a file; return False if the file ends before that."""
+    while part:
+        count = os.preadv(descriptor, [part], at)
+        if not count:
+            return False
+        part, at = part[count:], at + count
+    return True
 
 
 def is_tar_of(path: Path, members: Members) -> bool:
@@ -261,19 +291,12 @@ def is_tar_of(path: Path, members: Members) -> bool:
     with os.fdopen(open_regular(path), "rb") as file:
         if os.fstat(file.fileno()).st_size != members.total_bytes:
             return False
-        return _is_tar_of(file.fileno(), members)
-
-
-def _is_tar_of(descriptor: int, members: Members) -> bool:
-    with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as content:
-        check = _Check(content, members)
+        check = _Check(file.fileno(), members)
         try:
             check.upto(members.total_bytes)
-            return check.has_end() and not check.wrong_headers()
+            return check.has_end() and not check.wrong_headers
         except ChecksumError:
             return False
-        finally:
-            check.close()
 
 
 def mend_headers(descriptor: int, members: Members, wrong: Sequence[int]) -> None:

@@ -65,7 +65,7 @@ def _adapted(record: RunRecord, source: Source, combined: Combined) -> RunRecord
         request["only"] = [name for name in asked if name not in lost and name + IMAGE_SUFFIX not in lost]
         if not request["only"]:
             return None
-    return replace(record, video_id=video_id, request=request)
+    return replace(record, video_id=video_id, request=request, shards={})  # those of the result are others
 
 
 def copy_statistics(output: Path, combined: Combined) -> None:

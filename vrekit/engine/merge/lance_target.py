@@ -59,7 +59,7 @@ def finish_tables(output: Path, combined: Combined, run_ids: Sequence[str]) -> N
         if table.exists:
             tidy(table, run_ids, rows=manifest.shard_frames, size_bytes=manifest.shard_size_bytes)
             with table.locked() as dataset:
-                dataset.cleanup_old_versions(timedelta(0), error_if_tagged_old_versions=False)
+                table.clean_up(dataset, timedelta(0))
 
 
 def _copy_table(

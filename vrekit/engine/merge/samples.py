@@ -97,6 +97,7 @@ def write_samples(
                 new = [row for row in chunk if not _is_recovered(row, recovered)]
                 for sample in _samples(new, video_id, payloads, combined):
                     open_cell.append(sample)
+                    del sample  # or its payloads would be in memory beside the next ones
                 advance(sum(row["byte_size"] or 0 for row in chunk))
 
 
@@ -171,15 +172,17 @@ def _samples(
         data |= reader.read(video_id, stored)
     records = combined.manifest.representations
     for frame, of_frame in groupby(rows, key=lambda row: row["frame_index"]):
-        parts = [
-            Payload(
-                sample_row(row), records[row["representation"]].suffix or "", data.get((frame, row["representation"]))
-            )
-            for row in of_frame
-        ]
+        parts = []
+        for row in of_frame:
+            payload = data.pop((frame, row["representation"])) if row["status"] == "ok" else None
+            parts.append(Payload(sample_row(row), records[row["representation"]].suffix or "", payload))
+            del payload
         if combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together
             parts.sort(key=lambda part: part.row.run_id)
-        yield Sample(video_id, frame, tuple(parts))
+        sample = Sample(video_id, frame, tuple(parts))
+        del parts
+        yield sample
+        del sample
 
 
 def sample_row(row: Mapping[str, Any]) -> SampleRow:

@@ -13,6 +13,7 @@ from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.places import check_places
 from vrekit.catalog.samples import SHARDS_FOLDER, read_samples
 from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.names import check_local
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,10 @@ def open_sources(folders: Sequence[Path], output: Path) -> list[Source]:
     """Return the datasets in `folders`.
 
     Raises:
-        UsageError: If one is named twice or is the output.
+        UsageError: If one is named twice or is the output, or a path is a URL.
         DatasetError: If one is no dataset, or has links or pipes where its files should be; or if the output has.
     """
+    check_local(output)
     seen: dict[Path, Path] = {}
     sources = []
     for number, folder in enumerate(folders):

@@ -46,7 +46,7 @@ def stored_frames(
         for frame, of_frame in groupby(new, key=lambda row: row["frame_index"]):
             mine = list(of_frame)
             keys = [(frame, row["representation"]) for row in mine]
-            yield mine, {key: data.pop(key) for key in keys if key in data}
+            yield mine, {key: data.pop(key) for key in keys if key in data}  # not held here, too
 
 
 def frames_of_clips(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.codecs.base import ClipCodec, Codec
-from vrekit.codecs.measure import compare
+from vrekit.codecs.measure import compare, same_bytes
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.stage import ArrayStage
 from vrekit.core.errors import CodecError
@@ -155,4 +155,4 @@ def _shared_stages(source: PipelineCodec, target: PipelineCodec) -> tuple[ArrayS
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
     if a.dtype.kind == "U":
         return str(a) == str(b)
-    return a.tobytes() == b.tobytes() or bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
+    return same_bytes(a, b) or bool(np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))

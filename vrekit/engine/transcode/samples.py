@@ -171,9 +171,11 @@ class SampleWriter:
 
         try:
             for rows, data in frames:
-                size = 1 + _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in rows if self._recodes(row))
-                yield from drain(max(1, min(2 * self._threads, self._memory_bytes // size)) - 1)
                 pending.append((self._pool.submit(work, rows, data), sum(row["byte_size"] or 0 for row in rows)))
+                size = 1 + _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in rows if self._recodes(row))
+                del rows, data
+                # before the next frame is read
+                yield from drain(max(1, min(2 * self._threads, self._memory_bytes // size)) - 1)
             yield from drain(0)
         finally:
             for future, _ in pending:

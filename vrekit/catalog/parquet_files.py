@@ -1,0 +1,169 @@
+"""Parquet files with a checksum over all their bytes, so that a changed bit never reads as another value.
+
+The footer's key-value metadata has `vrekit.checksum`: 8 hex digits, the CRC-32 (ISO-HDLC) of the whole file with these
+digits written as zeros. The pages have checksums of their own, which other programs can check. A file without the key,
+which an older version wrote, is read as it is.
+"""
+
+import mmap
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import open_regular
+
+CHECKSUM_KEY = "vrekit.checksum"
+MAX_FILE_BYTES = 1 << 30  # of a file that is read into memory whole: tens of millions of rows
+ALWAYS_CHECKED_BYTES = 16 << 20  # a file that is read in parts is checked whole up to this size: 16 ms or less
+
+_NO_DIGITS = b"0" * 8
+# as the footer has it, in Thrift's compact form: length and text of the key, type and length of the value
+_MARK = bytes([len(CHECKSUM_KEY)]) + CHECKSUM_KEY.encode() + bytes([0x18, len(_NO_DIGITS)])
+_TRAILER_BYTES = 8  # the footer's length, and `PAR1`
+
+
+@contextmanager
+def parquet_writer(where: Any, schema: pa.Schema, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Give a ParquetWriter whose file can be sealed when it is closed.
+
+    Args:
+        where: A path, or what pyarrow writes to.
+        schema: Of the tables.
+        options: More options of ParquetWriter.
+    """
+    with pq.ParquetWriter(where, schema, compression="zstd", write_page_checksum=True, **options) as writer:
+        writer.add_key_value_metadata({CHECKSUM_KEY: _NO_DIGITS.decode()})
+        yield writer
+
+
+def table_bytes(table: pa.Table, **options: Any) -> bytes:
+    """Return a sealed Parquet file of a table; options as for `parquet_writer`."""
+    sink = pa.BufferOutputStream()
+    with parquet_writer(sink, table.schema, **options) as writer:
+        writer.write_table(table)
+    return seal(sink.getvalue())
+
+
+def seal(data: bytes | pa.Buffer) -> bytes:
+    """Return what a `parquet_writer` wrote, with its checksum."""
+    sealed = bytearray(data)
+    at = _digits_at(sealed)
+    assert at is not None, "not from parquet_writer"
+    sealed[at : at + len(_NO_DIGITS)] = b"%08x" % zlib.crc32(sealed)
+    return bytes(sealed)
+
+
+def seal_file(path: Path) -> None:
+    """Put the checksum into a file that a `parquet_writer` wrote."""
+    with path.open("r+b") as file, _mapped(file, mmap.ACCESS_WRITE) as data:
+        at = _digits_at(data)
+        assert at is not None, "not from parquet_writer"
+        data[at : at + len(_NO_DIGITS)] = b"%08x" % zlib.crc32(data)
+
+
+def read_parquet_bytes(path: Path, *, follow_links: bool = False) -> bytes:
+    """Return the content of a Parquet file, after checking it.
+
+    Args:
+        path: The file.
+        follow_links: For a file that the user named; in a dataset, links are not followed.
+
+    Raises:
+        DatasetError: If its bytes do not give its checksum; or if it is no regular file, or too large.
+        OSError: If it cannot be read.
+    """
+    with os.fdopen(_open(path, follow_links), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MAX_FILE_BYTES:
+            raise DatasetError(f"{path} has {size} bytes, at most {MAX_FILE_BYTES} are read")
+        data = file.read()
+    _check(data, path)
+    return data
+
+
+def open_parquet(path: Path, *, follow_links: bool = False, **options: Any) -> pq.ParquetFile:
+    """Return a Parquet file that is read into memory whole; errors as in `read_parquet_bytes`, and ArrowException.
+
+    Args:
+        path: The file.
+        follow_links: See `read_parquet_bytes`.
+        options: More options of ParquetFile.
+    """
+    return pq.ParquetFile(pa.BufferReader(read_parquet_bytes(path, follow_links=follow_links)), **options)
+
+
+def check_parquet(path: Path, *, max_bytes: int | None = None) -> bool:
+    """Check a file that other code will open, and return whether it has a checksum; it is not held in memory.
+
+    Args:
+        path: The file.
+        max_bytes: Do not check a larger one, and return True.
+
+    Raises:
+        DatasetError: If its bytes do not give its checksum, or if it is no regular file.
+        OSError: If it cannot be read.
+    """
+    with os.fdopen(_open(path, follow_links=False), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            return False
+        if max_bytes is not None and size > max_bytes:
+            return True
+        with _mapped(file, mmap.ACCESS_READ) as data:
+            return _check(data, path)
+
+
+def checksum_in(data: bytes | mmap.mmap) -> str | None:
+    """Return the checksum that is written in a file's content, 8 hex digits, without checking it; None without one."""
+    at = _digits_at(data)
+    return None if at is None else data[at : at + len(_NO_DIGITS)].decode(errors="replace")
+
+
+def checksum_of(path: Path) -> str | None:
+    """Return the checksum that is written in a file, 8 hex digits, without checking it; None if it has none.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    with os.fdopen(_open(path, follow_links=False), "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return None
+        with _mapped(file, mmap.ACCESS_READ) as data:
+            return checksum_in(data)
+
+
+def _open(path: Path, follow_links: bool) -> int:
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC) if follow_links else open_regular(path)
+
+
+@contextmanager
+def _mapped(file: BinaryIO, access: int) -> Iterator[mmap.mmap]:
+    with mmap.mmap(file.fileno(), 0, access=access) as data:
+        yield data
+
+
+def _digits_at(data: bytes | bytearray | mmap.mmap) -> int | None:
+    """Return where the digits of the checksum are; None if there is no checksum."""
+    footer_bytes = int.from_bytes(data[-_TRAILER_BYTES:-4], "little")
+    at = data.rfind(_MARK, max(0, len(data) - _TRAILER_BYTES - footer_bytes))
+    end = at + len(_MARK) + len(_NO_DIGITS)
+    return None if at < 0 or end > len(data) else at + len(_MARK)
+
+
+def _check(data: bytes | mmap.mmap, path: Path) -> bool:
+    at = _digits_at(data)
+    if at is None:
+        return False
+    end = at + len(_NO_DIGITS)
+    with memoryview(data) as view:
+        found = zlib.crc32(view[end:], zlib.crc32(_NO_DIGITS, zlib.crc32(view[:at])))
+    if b"%08x" % found != data[at:end]:
+        raise DatasetError(f"{path} is damaged: its bytes do not give its checksum")
+    return True

@@ -1,0 +1,96 @@
+"""`vrekit repair`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vrekit.cli.interrupts import goes_on
+from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json
+
+if TYPE_CHECKING:
+    from vrekit.catalog.payload_checks import ValidationReport
+    from vrekit.engine.repair_dataset import DatasetRepair
+
+SHOWN = 20
+
+
+@command
+def repair(
+    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is wrong and would be done; do nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Put a damaged dataset right: its dataset.json, run records, shards and Lance tables.
+
+    A lost or damaged dataset.json is restored from its copy, dataset.json.bak. Then every payload is checked; what is
+    damaged is moved to quarantine/, and `vrekit resume` computes it again. Exit code 1 when something is left.
+
+    Example:
+        vrekit repair out --dry-run
+    """
+    run_repair(dataset, decode=True, dry_run=dry_run, as_json=as_json)
+
+
+def run_repair(dataset: Path, *, decode: bool, dry_run: bool, as_json: bool) -> None:
+    """Repair a dataset and print what was done; shared with `validate --repair`."""
+    from vrekit.engine.repair_dataset import repair_dataset
+
+    with goes_on():
+        done = repair_dataset(dataset, decode=decode, dry_run=dry_run)
+    if as_json:
+        print_json(done.to_json())
+    else:
+        _print(done, dataset, dry_run)
+    problems = done.validation is not None and bool(done.validation.problems)
+    if (
+        (problems and done.repair is None)
+        or (done.repair is not None and done.repair.left)
+        or (dry_run and done.restored)
+    ):
+        raise typer.Exit(1)
+
+
+def print_validation(report: "ValidationReport") -> None:
+    """Print what a check found."""
+    for problem in report.problems:
+        typer.echo(str(problem))
+    for warning in report.warnings:
+        typer.echo(f"warning: {warning}")
+    found = [
+        f"{len(some)} {what}" for some, what in ((report.problems, "problems"), (report.warnings, "warnings")) if some
+    ]
+    note(
+        f"{report.payloads} payloads, {human_bytes(report.payload_bytes)} checked in "
+        f"{human_seconds(report.elapsed_seconds)}: {', '.join(found) or 'all good'}"
+    )
+
+
+def _print(done: "DatasetRepair", dataset: Path, dry_run: bool) -> None:
+    for name in done.restored:
+        note(f"{'would restore' if dry_run else 'restored'} {name}")
+    for name in done.set_aside:
+        note(f"{'would move' if dry_run else 'moved'} {name} to quarantine/: it is damaged")
+    if done.validation is None:
+        note(f"the rest can be checked when dataset.json is restored: `vrekit repair {dataset}`")
+        return
+    print_validation(done.validation)
+    if done.repair is None:
+        if dry_run and done.validation.problems:
+            note(f"`vrekit repair {dataset}` moves what is damaged to quarantine/")
+        return
+    report = done.repair
+    for line in report.left:
+        note(f"not repaired: {line}")
+    if report.shards:
+        kept = f"; what was damaged is in {dataset / report.quarantine}" if report.quarantine else ""
+        note(f"{len(report.shards)} shards repaired{kept}")
+    if report.quarantine is None:
+        return
+    for name in report.samples[:SHOWN]:
+        note(f"taken out: {name}")
+    if len(report.samples) > SHOWN:
+        note(f"… and {len(report.samples) - SHOWN} more")
+    note(f"`vrekit resume {dataset}` computes what is missing")
