@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.index import indexed_rows
+from vrekit.catalog.lance_ledger import check_ledger
 from vrekit.catalog.lance_metadata import damaged_indexes, damaged_tags
 from vrekit.catalog.lance_places import ForeignFilesError, check_blobs
 from vrekit.catalog.lance_samples import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 256
+_CODES = {"_versions": "version", "_indices": "index"}  # of a problem with a file in such a folder
 
 
 def check_tables(folder: Path, checker: PayloadChecker) -> None:
@@ -49,7 +51,7 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
             code = "lost-table" if is_damage(error) and not isinstance(error, ForeignFilesError) else "table"
             checker.report.problems.append(Problem(code=code, path=name, message=error.message))
             continue
-        checker.report.problems += _metadata_problems(table, path, name)
+        checker.report.problems += _metadata_problems(table, path, name, lost)
         checker.report.problems += [Problem(code="fragment", path=name, message=str(fragment)) for fragment in lost]
         if lost and (frames := _frames_lost(folder, checker.manifest, name, rows)):
             message = f"the frames lost with its fragments: {frames}"
@@ -69,11 +71,23 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         checker.report.problems.append(Problem(code="unfinished", path=relative, message=message))
 
 
-def _metadata_problems(table: "lance.LanceDataset", path: Path, name: str) -> Iterator[Problem]:
+def _metadata_problems(
+    table: "lance.LanceDataset", path: Path, name: str, lost: Sequence[LostFragment]
+) -> Iterator[Problem]:
     """Yield what is damaged of what Lance itself keeps about a table."""
     for version, file in version_files(path).items():
         if version > table.version:
             yield Problem(code="version", path=name, message=f"_versions/{file.name}: version {version} is damaged")
+    try:
+        damaged = check_ledger(table).damaged
+    except OSError as error:
+        yield Problem(code="unreadable", path=name, message=f"{error.filename} cannot be read: {error.strerror}")
+        return
+    known = {f"data/{file}" for fragment in lost for file in fragment.files}
+    for relative in damaged:
+        if relative not in known:
+            code = _CODES.get(relative.split("/")[0], "fragment")
+            yield Problem(code=code, path=name, message=f"{relative} is damaged: its bytes do not give its checksum")
     for tag in damaged_tags(table):
         yield Problem(code="tag", path=name, message=f"the tag {tag} is damaged; the next change of the table mends it")
     for index in damaged_indexes(table):
