@@ -135,7 +135,7 @@ class BatchReader:
         """Return a filled batch as tensors and lists, with its virtual representations computed.
 
         Raises:
-            DatasetError: If every frame of it is damaged.
+            DatasetError: If every frame of it is damaged, or there is not enough memory for virtual ones.
         """
         if batch.damaged.any():
             batch = batch.without_damaged()
@@ -144,7 +144,13 @@ class BatchReader:
         for name in self._stored:
             outputs[name] = (batch.arrays[name], self.index.columns[name].valid[rows])
         for name, representation in self._virtual.items():
-            outputs[name] = self._compute(representation, rows, outputs)
+            try:
+                outputs[name] = self._compute(representation, rows, outputs)
+            except MemoryError as error:
+                raise DatasetError(
+                    f"{name!r} of {len(rows)} frames, computed on read, needs more memory than there is: {error}",
+                    hint="take a smaller `batch_size`; `vrekit info` tells how large a frame is",
+                ) from error
         result: Batch = {}
         for name in self.names:
             arrays, valid = outputs[name]

@@ -2,8 +2,10 @@
 
 import re
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -14,6 +16,7 @@ from PIL import Image
 from pydantic import Field
 
 from vrekit.core.errors import ComputeError, UsageError
+from vrekit.core.unfolding import check_npz_member, check_picture
 from vrekit.representations.base import FrameBatch, Kind, Output, OutputSpec, Representation
 from vrekit.representations.external.lazy import Lazy
 
@@ -191,10 +194,11 @@ class Files(Representation):
                 with np.load(file, allow_pickle=False) as archive:
                     if self.key not in archive:
                         raise ComputeError(f"{file} has no array {self.key!r}, only {', '.join(archive)}")
+                    check_npz_member(archive.zip, self.key)
                     array = archive[self.key]
             else:
                 array = _load_image(file, keep_palette=self.kind in _IDS)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
             raise ComputeError(f"{file} cannot be read: {error}") from error
         if array.dtype.kind not in "biuf":
             raise ComputeError(f"{file}: dtype {array.dtype} is not numeric")
@@ -227,12 +231,15 @@ def _may_be_map(size: tuple[int, int], frame: tuple[int, int]) -> bool:
 
 
 def _load_image(file: Path, *, keep_palette: bool) -> NDArray[Any]:
-    with Image.open(file) as image:
+    content = file.read_bytes()
+    check_picture(content)
+    with Image.open(BytesIO(content)) as image:
         if image.mode == "P":  # OpenCV would turn class ids into their palette's colours
             return np.asarray(image if keep_palette else image.convert("RGB"))
         if image.mode == "1":
             return np.asarray(image)
-    pixels: NDArray[Any] | None = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)  # Pillow has no 16-bit RGB
+    coded = np.frombuffer(content, np.uint8)
+    pixels: NDArray[Any] | None = cv2.imdecode(coded, cv2.IMREAD_UNCHANGED)  # Pillow has no 16-bit RGB
     if pixels is None:
         raise ComputeError(f"{file} cannot be read: damaged image")
     if pixels.ndim == 2:

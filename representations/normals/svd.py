@@ -37,7 +37,7 @@ class NormalsSVD(Representation):
     inputs: ClassVar[tuple[tuple[Kind, ...], ...] | None] = ((Kind.DEPTH,),)
     uses_frames: ClassVar[bool] = False
 
-    sensor_fov: Annotated[float, Field(gt=0, lt=180)]
+    sensor_fov: Annotated[float, Field(ge=0.01, le=179.99)]
     sensor_size: tuple[_Side, _Side] | None = None
     window_size: Annotated[int, Field(ge=3, le=1001)] = 11
     stride: Annotated[int, Field(ge=1, le=1000)] | None = None

@@ -72,7 +72,7 @@ def test_several_videos(run: Run, tmp_path: Path, clip_npy: Path, clip_mp4: Path
 
 def test_info(run: Run, dataset: Path) -> None:
     shown = run("info", dataset).stdout
-    assert "webdataset, format version 1, 4 shards" in shown
+    assert "webdataset, format version 2, 4 shards" in shown
     assert "30 of 30" in shown
     assert "virtual" in shown
     data = json.loads(run("info", dataset, "--json").stdout)

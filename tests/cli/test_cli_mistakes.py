@@ -348,3 +348,11 @@ def test_a_working_folder_whose_name_is_no_text(
     shutil.copytree(tmp_path / "out", "in")
     assert_one_clear_error(run("merge", "in", "-o", tmp_path / "new"), f"{tmp_path}/", "is not UTF-8 text", code=1)
     assert not (tmp_path / "new" / "dataset.json").exists()
+
+
+def test_out_of_memory(run: Run, good_config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise MemoryError("Unable to allocate 22 TiB")
+
+    monkeypatch.setattr("vrekit.config.loader.parse_config", no_memory)
+    assert_one_clear_error(run("graph", good_config), "out of memory: Unable to allocate 22 TiB", code=1)

@@ -108,7 +108,7 @@ def mutate(data: dict[str, Any], chance: random.Random) -> None:
         elif kind == "wrap":
             above[key] = chance.choice(([above[key]], {"id": above[key]}))
         elif kind == "nest":
-            for _ in range(chance.choice((3, 60, 70, 300))):
+            for _ in range(chance.choice((3, 60, 70, 100))):
                 above[key] = [above[key]]
         elif kind == "twist" and isinstance(above[key], (int, float)):
             above[key] = chance.choice((-above[key], above[key] + 1, above[key] * 1000, str(above[key])))

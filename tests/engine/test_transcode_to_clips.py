@@ -315,7 +315,7 @@ def test_frames_that_failed_stay_failed_and_can_be_tried_again(
     assert len(made) == 18
     np.testing.assert_array_equal(made.batch(np.arange(18))["picky"], old.batch(np.arange(18))["picky"])
     assert not validate(new).problems
-    assert [one.failed_frames for one in resume(new, overrides={"max_failures": 99})] == [12]
+    assert [one.failed_frames for one in resume(new, trust_code=True, overrides={"max_failures": 99})] == [12]
 
 
 def test_a_video_cut_short(make_request: MakeRequest, tmp_path: Path) -> None:

@@ -305,3 +305,13 @@ def test_a_codec_that_is_not_there_is_named_with_its_representation(tmp_path: Pa
     assert "'depth'" in str(caught.value)
     assert "package" in str(caught.value.hint)
     assert FrameDataset(folder, ["rgb"])[0]["rgb"].shape == RGB.shape  # the others are read
+
+
+def test_virtual_frames_larger_than_the_memory(with_virtual: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_memory(*_: Any) -> Any:
+        raise MemoryError("Unable to allocate 22 TiB")
+
+    dataset = FrameDataset(with_virtual, ["hsv"])
+    monkeypatch.setattr("vrekit.representations.color.hsv.HSV.compute", no_memory)
+    with pytest.raises(DatasetError, match=r"'hsv' of 1 frames, computed on read, needs more memory .* 22 TiB"):
+        dataset[1]

@@ -148,7 +148,7 @@ def test_validity_follows_the_depth_and_specs() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"sensor_fov": 180}, "must be float above 0 and below 180, got 180"),
+        ({"sensor_fov": 180}, "must be float from 0.01 to 179.99, got 180"),
         ({"sensor_fov": 70, "window_size": 4}, "must be odd, got 4"),
         ({"sensor_fov": 70, "stride": 0}, "'stride' must be int from 1 to 1000 | null, got 0"),
         (

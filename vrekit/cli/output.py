@@ -21,6 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _state = {"debug": False}
+_MEMORY_HINT = "what is done is kept; try fewer --threads, a smaller --batch-size or --memory, or smaller frames"
 _UNDECODED = re.compile('[^"\n]*[\ud800-\udfff][^"\n]*')  # a path in an error's text, with bytes that are no UTF-8
 
 
@@ -51,6 +52,11 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
                 raise
             print_error(error.message, error.hint)
             raise typer.Exit(error.exit_code) from None
+        except MemoryError as error:
+            if _state["debug"]:
+                raise
+            print_error(f"out of memory: {error}" if str(error) else "out of memory", _MEMORY_HINT)
+            raise typer.Exit(1) from None
         except UnicodeEncodeError as error:  # of the folder that vrekit runs in, or of a file found in one
             if _state["debug"] or not (name := _UNDECODED.search(error.object)):
                 raise

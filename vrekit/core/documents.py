@@ -23,6 +23,7 @@ MAX_DOCUMENT_BYTES = 256 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 1 << 23  # or memory would grow to many times the file's size: `[[],[],…`
 MAX_INTEGER = 2**63 - 1
+_EXACT = 2**53
 MAX_FLOAT = sys.float_info.max
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1  # of free-form values, such as seeds
 _CHECKED = frozenset({int, dict, list, tuple})
@@ -267,9 +268,11 @@ class Fields:
         return self._absent(key, value, default, f"an integer from {low} to {high}")
 
     def number(self, key: str, default: Any = REQUIRED, *, low: float = -MAX_FLOAT) -> Any:
-        """Return a finite number of at least `low`, as it is written (an integer stays one)."""
+        """Return a finite number of at least `low`, as it is written: an integer stays one, and is exact as a float."""
         value = self._data.get(key, default)
-        if (type(value) is float or type(value) is int) and low <= value <= MAX_FLOAT:
+        if (type(value) is float and low <= value <= MAX_FLOAT) or (
+            type(value) is int and low <= value and abs(value) <= _EXACT
+        ):
             return value
         return self._absent(
             key, value, default, "a finite number" + (f" of at least {low:g}" if low > -MAX_FLOAT else "")

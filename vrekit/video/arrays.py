@@ -114,7 +114,7 @@ def load_array(path: Path, *, memory_map: bool = False) -> NDArray[np.generic]:
             if len(names) == 1 or "arr_0" in names:
                 array: NDArray[np.generic] = loaded["arr_0" if "arr_0" in names else names[0]]
                 return array
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
         raise VideoError(f"{path}: cannot be read as an array: {error}", hint="is the file complete?") from error
     raise VideoError(f"{path}: holds {len(names)} arrays ({', '.join(names)})", hint="keep one, or name it arr_0")
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.core.errors import VideoError
+from vrekit.core.unfolding import check_picture
 from vrekit.video.arrays import check_fps, load_array, times_of, to_uint8
 from vrekit.video.base import DecodedFrames, VideoInfo, VideoSource, positions_of
 from vrekit.video.fingerprint import fingerprint
@@ -123,6 +124,10 @@ class ImageFolderSource(_FolderSource):
         content = path.read_bytes()
         if kind := several_pictures(io.BytesIO(content)):
             raise ValueError(f"{path}: {kind}: a frame is one picture")
+        try:
+            check_picture(content)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
         data = np.frombuffer(content, np.uint8)
         try:
             image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None

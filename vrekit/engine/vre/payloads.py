@@ -19,10 +19,11 @@ from vrekit.codecs.base import Codec
 from vrekit.codecs.registry import codec_for
 from vrekit.core.errors import CodecError
 from vrekit.core.spec import IMAGE_SUFFIX, Kind, OutputSpec
+from vrekit.core.unfolding import check_npz_member, check_picture
 from vrekit.engine.vre.folder import Files, FrameRecord, VreRepresentation
 from vrekit.engine.vre.kinds import output_spec
 
-_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+_READ_ERRORS = (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error)
 # NumPy evaluates a header as Python, and CPython 3.11 cannot do that in two threads at once (python/cpython#106905).
 _HEADER_LOCK = threading.Lock()
 _IMAGE_LAYOUTS = {"RGB": ("uint8", 3), "RGBA": ("uint8", 4), "L": ("uint8", 0), "I;16": ("uint16", 0)}
@@ -97,6 +98,7 @@ class ImagePart(Part):
         """See Part."""
         try:
             data = path.read_bytes()
+            check_picture(data)
             dtype, shape = _image_layout(path)
             self.codec.decode(data, dtype=dtype, shape=shape)
         except (OSError, UnidentifiedImageError, CodecError, ValueError) as error:
@@ -210,6 +212,12 @@ def read_array(path: Path, key: str) -> NDArray[Any]:
             data = path.read_bytes()
         else:
             with zipfile.ZipFile(path) as archive:
+                check_npz_member(archive, key)
+                with archive.open(f"{key}.npy") as member:
+                    dtype, shape, _ = _read_header(member)
+                    expected = member.tell() + math.prod(shape) * dtype.itemsize
+                if not dtype.hasobject and expected != archive.getinfo(f"{key}.npy").file_size:
+                    raise ValueError("its size is not what its header says")
                 data = archive.read(f"{key}.npy")  # checks its CRC-32
         file = BytesIO(data)
         dtype, shape, fortran_order = _read_header(file)
@@ -278,5 +286,5 @@ def _image_layout(path: Path) -> Layout:
 def _image_layout_or_none(path: Path) -> Layout | None:
     try:
         return _image_layout(path)
-    except (OSError, UnidentifiedImageError, ValueError):
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError):
         return None
