@@ -11,7 +11,7 @@ rows have checksums of payloads. A line that is damaged counts as not there.
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from vrekit.catalog.lance_samples import version_files
 from vrekit.core.checksum import crc32, crc32_of_range
 from vrekit.core.documents import Fields, parse_json
+from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular, read_regular, write_atomic
 from vrekit.core.lance_errors import reading_lance
 
@@ -140,6 +141,26 @@ def _files_in_use(dataset: "lance.LanceDataset", table: Path) -> set[str]:
                 folder = table / "_indices" / str(segment.uuid)
                 found |= {path.relative_to(table).as_posix() for path in folder.rglob("*") if path.is_file()}
     return {path for path in found if _LISTED.fullmatch(path) and ".." not in path.split("/")}
+
+
+def data_files_of(dataset: "lance.LanceDataset", frames: Collection[tuple[str, int]]) -> set[str]:
+    """Return the data files, relative to the table, of the fragments that hold some of these frames.
+
+    Args:
+        dataset: The table.
+        frames: Video and frame number.
+    """
+    found = set()
+    wanted = set(frames)
+    for fragment in dataset.get_fragments() if wanted else ():
+        try:
+            with reading_lance(dataset.uri):
+                rows = fragment.to_table(columns=["video_id", "frame_index"])
+        except DatasetError:
+            continue  # it is lost
+        if not wanted.isdisjoint(zip(rows["video_id"].to_pylist(), rows["frame_index"].to_pylist(), strict=True)):
+            found |= {f"data/{file.path}" for file in fragment.data_files()}
+    return found
 
 
 def _listed_file(path: Path) -> ListedFile | None:

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.lance_ledger import check_ledger, record_files
+from vrekit.catalog.lance_ledger import check_ledger, data_files_of, record_files
 from vrekit.catalog.lance_places import data_file
 from vrekit.catalog.lance_samples import LostFragment, column_name, lance_samples, open_table, quoted
 from vrekit.catalog.manifest import Manifest, read_manifest
@@ -277,7 +277,8 @@ class _Repair:
                     dataset = open_table(table.path)
                     repair_tags(dataset)
                 bad = [problem for problem in problems if problem.code not in _OF_TABLES]
-                held = self._data_files_of(dataset, {_key(problem)[:2] for problem in bad}) & damaged
+                files = data_files_of(dataset, {_key(problem)[:2] for problem in bad})
+                held = {table.path / file for file in files} & damaged
                 if "fragment" in codes:
                     dataset = self._drop_fragments(table, dataset, damaged - held)
                 mend_indexes(dataset, everything="index" in codes)
@@ -287,19 +288,6 @@ class _Repair:
                 # The damage of a data file is that of the frames that went.
                 record_files(table.path, map(str, held))
         self.report.shards.append(path)
-
-    def _data_files_of(self, dataset: "lance.LanceDataset", frames: set[tuple[str, int]]) -> set[Path]:
-        """Return the data files of the fragments that hold some of these frames."""
-        found = set()
-        for fragment in dataset.get_fragments() if frames else ():
-            try:
-                with reading_lance(dataset.uri):
-                    rows = fragment.to_table(columns=["video_id", "frame_index"])
-            except DatasetError:
-                continue  # it is lost
-            if not frames.isdisjoint(zip(rows["video_id"].to_pylist(), rows["frame_index"].to_pylist(), strict=True)):
-                found |= {data_file(Path(dataset.uri), file.path) for file in fragment.data_files()}
-        return found
 
     def _drop_fragments(
         self, table: LanceTable, dataset: "lance.LanceDataset", damaged: Collection[Path]
