@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vrekit.catalog.lance_ledger import prune_ledger, record_files
 from vrekit.catalog.lance_metadata import TAGS_FOLDER, damaged_tags, tag_is_whole
 from vrekit.catalog.lance_samples import (
     FIELDS,
@@ -134,13 +135,15 @@ class LanceTable:
 
         try:
             with reading_lance(self.path):
-                return clean_up()
+                stats = clean_up()
         except DatasetError as error:
             if not is_damage(error):
                 raise
-        self._move_aside(file for version, file in version_files(self.path).items() if not self._opens(version))
-        repair_tags(dataset)  # of the versions that went
-        return clean_up()
+            self._move_aside(file for version, file in version_files(self.path).items() if not self._opens(version))
+            repair_tags(dataset)  # of the versions that went
+            stats = clean_up()
+        prune_ledger(self.path)
+        return stats
 
     def _check_latest(self) -> None:
         """Raise an OSError if the latest version cannot be opened: Lance overlooks that a disk is full."""
@@ -181,6 +184,7 @@ class LanceTable:
         new = files.difference(known)
         for path in new:
             _fsync(path)
+        record_files(self.path, new)
         for folder in {os.path.dirname(path) for path in new} | {self.path, self.path.parent}:
             _fsync(folder)
         return files

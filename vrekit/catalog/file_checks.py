@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 
 from vrekit.catalog.index import INDEX_FOLDER
 from vrekit.catalog.items import ITEMS_FOLDER
+from vrekit.catalog.lance_ledger import check_ledger
+from vrekit.catalog.lance_samples import TABLES_FOLDER, find_tables, open_table
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.parquet_files import check_parquet, checksum_of
 from vrekit.catalog.payload_checks import Problem
@@ -97,6 +99,14 @@ def unprotected_files(folder: Path) -> Iterator[Problem]:
                 unprotected.setdefault(kind, []).append(path)
         except (DatasetError, OSError):
             continue
+    for table in find_tables(folder):
+        try:
+            known = check_ledger(open_table(table))
+        except (DatasetError, OSError):
+            continue
+        counts[TABLES_FOLDER] += len(known.damaged) + len(known.unlisted) + known.checked
+        if known.unlisted:
+            unprotected.setdefault(TABLES_FOLDER, []).extend(table / path for path in known.unlisted)
     for kind, paths in unprotected.items():
         message = (
             f"{len(paths)} of {counts[kind]} such files have no checksum, so changed bytes in them may go unseen: "

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.index import indexed_rows
+from vrekit.catalog.lance_ledger import check_ledger, data_files_of
 from vrekit.catalog.lance_metadata import damaged_indexes, damaged_tags
 from vrekit.catalog.lance_places import ForeignFilesError, check_blobs
 from vrekit.catalog.lance_samples import (
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 256
+_CODES = {"_versions": "version", "_indices": "index"}  # of a problem with a file in such a folder
 
 
 def check_tables(folder: Path, checker: PayloadChecker) -> None:
@@ -63,6 +65,8 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
                 _check_batch(table, representation, batch, checker)
             for clip in by_clip(in_clips):
                 _check_clip(table, representation, clip, checker)
+        others = [problem for problem in checker.report.problems if problem.path == name]
+        checker.report.problems += _ledger_problems(table, name, lost, others)
     for partial in sorted((folder / TABLES_FOLDER / OPEN_FOLDER).glob(f"*/*.{PARTIAL_SUFFIX}")):
         relative = partial.relative_to(folder).as_posix()
         message = "an unfinished cell: `vrekit resume` goes on with it"
@@ -78,6 +82,31 @@ def _metadata_problems(table: "lance.LanceDataset", path: Path, name: str) -> It
         yield Problem(code="tag", path=name, message=f"the tag {tag} is damaged; the next change of the table mends it")
     for index in damaged_indexes(table):
         yield Problem(code="index", path=name, message=f"the index {index.name} is damaged; it is only a copy")
+
+
+def _ledger_problems(
+    table: "lance.LanceDataset", name: str, lost: Sequence[LostFragment], others: Sequence[Problem]
+) -> Iterator[Problem]:
+    """Yield the files that are not what was written, where no other problem says what is damaged in them.
+
+    Args:
+        table: The table.
+        name: Its path, relative to the dataset.
+        lost: Its fragments that cannot be read.
+        others: The problems found in it.
+    """
+    try:
+        damaged = check_ledger(table).damaged
+    except OSError as error:
+        yield Problem(code="unreadable", path=name, message=f"{error.filename} cannot be read: {error.strerror}")
+        return
+    known = {f"data/{file}" for fragment in lost for file in fragment.files}
+    frames = {(one.video_id or "", one.frame_index or 0) for one in others if one.representation is not None}
+    known |= data_files_of(table, frames) if damaged else set()
+    for relative in damaged:
+        if relative not in known:
+            code = _CODES.get(relative.split("/")[0], "fragment")
+            yield Problem(code=code, path=name, message=f"{relative} is damaged: its bytes do not give its checksum")
 
 
 def _frames_lost(folder: Path, manifest: Manifest, name: str, rows: pa.Table) -> str:

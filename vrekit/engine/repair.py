@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.lance_samples import LostFragment, column_name, lance_samples, quoted
+from vrekit.catalog.lance_ledger import check_ledger, data_files_of, record_files
+from vrekit.catalog.lance_places import data_file
+from vrekit.catalog.lance_samples import LostFragment, column_name, lance_samples, open_table, quoted
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.places import check_places
@@ -32,7 +34,7 @@ from vrekit.core.files import open_regular, storage_errors, write_atomic
 from vrekit.core.lance_errors import reading_lance
 from vrekit.engine.merge.rows import payload_numbers
 from vrekit.engine.shards import member_name, own_cell, rewrite_shard
-from vrekit.writers.lance_table import LanceTable
+from vrekit.writers.lance_table import LanceTable, repair_tags
 from vrekit.writers.lance_upkeep import mend_indexes
 
 if TYPE_CHECKING:
@@ -269,20 +271,36 @@ class _Repair:
             table = LanceTable(self.folder, table_file.stem, names, quarantine=self.quarantine)
             with table.locked() as dataset:  # which puts versions and tags right
                 known = table.files()
+                damaged = {table.path / file for file in check_ledger(dataset).damaged}
+                if versions := [file for file in damaged if file.parent.name == "_versions"]:
+                    self._move_aside(*versions)
+                    dataset = open_table(table.path)
+                    repair_tags(dataset)
+                bad = [problem for problem in problems if problem.code not in _OF_TABLES]
+                files = data_files_of(dataset, {_key(problem)[:2] for problem in bad})
+                held = {table.path / file for file in files} & damaged
                 if "fragment" in codes:
-                    dataset = self._drop_fragments(table, dataset)
-                mend_indexes(dataset)
-                if bad := [problem for problem in problems if problem.code not in _OF_TABLES]:
+                    dataset = self._drop_fragments(table, dataset, damaged - held)
+                mend_indexes(dataset, everything="index" in codes)
+                if bad:
                     self._drop_frames(table, dataset, bad)
                 table.sync(known)
+                # The damage of a data file is that of the frames that went.
+                record_files(table.path, map(str, held))
         self.report.shards.append(path)
 
-    def _drop_fragments(self, table: LanceTable, dataset: "lance.LanceDataset") -> "lance.LanceDataset":
+    def _drop_fragments(
+        self, table: LanceTable, dataset: "lance.LanceDataset", damaged: Collection[Path]
+    ) -> "lance.LanceDataset":
         from lance import LanceDataset, LanceOperation
 
         lost: list[LostFragment] = []
         lance_samples(self.folder, table=table.path, lost=lost, checked=False)
-        numbers = [fragment.fragment_id for fragment in lost]
+        for fragment in dataset.get_fragments():
+            files = tuple(file.path for file in fragment.data_files())
+            if any(data_file(table.path, name) in damaged for name in files):
+                lost.append(LostFragment(fragment.fragment_id, fragment.metadata.num_rows, files, "its bytes changed"))
+        numbers = sorted({fragment.fragment_id for fragment in lost})
         if numbers:
             operation = LanceOperation.Delete([], numbers, "true")
             dataset = LanceDataset.commit(str(table.path), operation, read_version=dataset.version)
