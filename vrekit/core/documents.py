@@ -234,6 +234,8 @@ class Fields:
     ) -> Any:
         """Return text of at most `max_length` characters that matches a pattern as a whole."""
         value = self._data.get(key, default)
+        if value is None and default is None:
+            return None
         if (
             isinstance(value, str)
             and len(value) <= max_length
@@ -256,6 +258,8 @@ class Fields:
     def choice(self, key: str, values: Collection[str], default: Any = REQUIRED) -> Any:
         """Return one of some texts."""
         value = self._data.get(key, default)
+        if value is None and default is None:
+            return None
         if isinstance(value, str) and value in values:
             return value
         return self._absent(key, value, default, " or ".join(map(repr, values)))
@@ -263,6 +267,8 @@ class Fields:
     def integer(self, key: str, default: Any = REQUIRED, *, low: int = 0, high: int = MAX_INTEGER) -> Any:
         """Return an integer from `low` to `high`, both included; booleans are none."""
         value = self._data.get(key, default)
+        if value is None and default is None:
+            return None
         if type(value) is int and low <= value <= high:
             return value
         return self._absent(key, value, default, f"an integer from {low} to {high}")
@@ -270,6 +276,8 @@ class Fields:
     def number(self, key: str, default: Any = REQUIRED, *, low: float = -MAX_FLOAT) -> Any:
         """Return a finite number of at least `low`, as it is written: an integer stays one, and is exact as a float."""
         value = self._data.get(key, default)
+        if value is None and default is None:
+            return None
         if (type(value) is float and low <= value <= MAX_FLOAT) or (
             type(value) is int and low <= value and abs(value) <= _EXACT
         ):
@@ -281,6 +289,8 @@ class Fields:
     def flag(self, key: str, default: Any = REQUIRED) -> Any:
         """Return a boolean."""
         value = self._data.get(key, default)
+        if value is None and default is None:
+            return None
         return value if isinstance(value, bool) else self._absent(key, value, default, "true or false")
 
     def items(
@@ -288,6 +298,8 @@ class Fields:
     ) -> Any:
         """Return a list of values of one type; of `int`, booleans are none."""
         value = self._data.get(key, default)
+        if value is None and default is None:
+            return None
         if (
             isinstance(value, (list, tuple))
             and len(value) <= max_count
