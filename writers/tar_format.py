@@ -6,10 +6,10 @@ The archive ends with two zero blocks.
 """
 
 from vrekit.core.errors import UsageError
+from vrekit.core.schema import MAX_PAYLOAD_BYTES
 
 BLOCK = 512
 END_OF_ARCHIVE = bytes(2 * BLOCK)
-MAX_PAYLOAD_BYTES = 8**11 - 1  # the size field holds eleven octal digits: 8 GiB
 
 
 def header(name: str, size: int) -> bytes:

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from vrekit.core.errors import ComputeError, VideoError
+from vrekit.core.spec import Kind
 from vrekit.core.unfolding import check_picture
 from vrekit.engine.vre.payloads import BadFileError, read_array
 from vrekit.representations.external.files import Files
@@ -52,7 +53,7 @@ def test_png(tmp_path: Path, content: bytes, message: str) -> None:
     with pytest.raises(VideoError, match=message):
         ImageFolderSource(tmp_path, fps=None)
     with pytest.raises(ComputeError, match=message):
-        Files(str(tmp_path), kind="depth")._load(path)
+        Files(str(tmp_path), kind=Kind.DEPTH)._load(path)
 
 
 @pytest.mark.parametrize("form", ["TIFF", "WEBP", "JPEG2000"])
@@ -77,7 +78,7 @@ def test_npz_whose_header_says_more_or_less_than_it_holds(tmp_path: Path) -> Non
     with pytest.raises(BadFileError, match="its size is not what its header says"):
         read_array(huge, "arr_0")
     with pytest.raises(ComputeError, match=r"0\.npz cannot be read"):
-        Files(str(tmp_path), kind="depth")._load(huge)
+        Files(str(tmp_path), kind=Kind.DEPTH)._load(huge)
     with pytest.raises(VideoError, match="cannot be read as an array"):
         load_array(huge)
     with pytest.raises(BadFileError, match="its size is not what its header says"):
@@ -91,4 +92,4 @@ def test_npz_that_is_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(BadFileError, match="at most 1048576 are read"):
         read_array(path, "arr_0")
     with pytest.raises(ComputeError, match="at most 1048576 are read"):
-        Files(str(tmp_path), kind="depth")._load(path)
+        Files(str(tmp_path), kind=Kind.DEPTH)._load(path)

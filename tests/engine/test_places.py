@@ -210,12 +210,9 @@ def test_nothing_outside_changes_and_nothing_waits(
         except VrekitError as error:
             refused[what] = str(error)
     assert state(outside) == before
-    for what, message in refused.items():
-        assert re.search("is a link|is no folder|is no regular file|outside of|is not a dataset", message), (
-            what,
-            message,
-        )
-    print(sorted(refused))
+    expected = "is a link|is no folder|is no regular file|has 0 bytes, but its metadata says"
+    for message in refused.values():
+        assert re.search(expected, message)
 
 
 def test_a_person_may_keep_shards_elsewhere(
@@ -318,7 +315,7 @@ def test_repair_keeps_members_of_any_name_inside_the_quarantine(made: dict[str, 
             info.linkname = "/etc/passwd"
             archive.addfile(info)
     found = validate(dataset).problems
-    assert {problem.code for problem in found} == {"orphan"}
+    assert {problem.code for problem in found} == {"orphan", "replaced-shard"}
     report = repair(dataset, found)
     assert report.quarantine is not None
     kept = sorted(path.name for path in (dataset / report.quarantine / "clip").iterdir())
@@ -356,7 +353,7 @@ def test_a_damaged_run_is_left_out_and_reported(
     assert [problem.code for problem in problems] == ["run"] * 4
     with pytest.raises(DatasetError, match=r"runs/.*json is damaged") as caught:
         merge([dataset], tmp_path / "merged")
-    assert "move it away" in (caught.value.hint or "")
+    assert "vrekit repair" in (caught.value.hint or "")
 
 
 def test_virtual_representations_that_cannot_be_computed(made: dict[str, Path], tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
+    check_folder(folder / INDEX_FOLDER)
     digests = source_digests(folder, manifest)
     samples, frames = (folder / INDEX_FOLDER / f"{name}.parquet" for name in ("samples", "frames"))
     if index_digest(samples) == digests.samples and index_digest(frames) == digests.frames:
@@ -141,7 +142,7 @@ def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> It
     path = folder / INDEX_FOLDER / "samples.parquet"
     try:
         digest = source_digests(folder, manifest).samples  # it fails where something is deleted at the same time
-        if not path.exists():
+        if not check_folder(path.parent) or not path.exists():
             return None
         check_parquet(path)
         file = pq.ParquetFile(path, read_dictionary=texts)

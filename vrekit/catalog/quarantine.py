@@ -4,7 +4,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from vrekit.core.files import fsync_folder, storage_errors
+from vrekit.core.files import fsync_folder, make_folder, storage_errors
 
 QUARANTINE_FOLDER = "quarantine"
 
@@ -20,7 +20,7 @@ def move_aside(folder: Path, quarantine: Path, *paths: Path) -> None:
         if path.exists():
             target = quarantine / path.relative_to(folder)
             with storage_errors(target):
-                target.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(folder, *target.parent.relative_to(folder).parts)
                 os.replace(path, target)
                 fsync_folder(target.parent)
                 fsync_folder(path.parent)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vrekit.catalog.arrow_numpy import is_valid, numbers
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import check_representation_name, check_video_id
-from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.core.schema import MAX_PAYLOAD_BYTES, SAMPLES_SCHEMA
 from vrekit.core.spec import Kind, image_owner
 
 MAX_FRAME_BYTES = 1 << 40
@@ -31,7 +31,12 @@ Mistake = tuple[NDArray[np.bool_], str]  # which rows, and what is wrong with th
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._\-]{0,99}")
 _SHARD = re.compile(r"(shards/[A-Za-z0-9][A-Za-z0-9_\-]*/[^/\0]+\.tar|lance/[^/\0]+\.lance)")
 _DTYPE = re.compile(r"[a-z]{1,10}[0-9]{0,3}")
-_MAX_NUMBER = 1 << 62  # the sum of two of them is still an int64
+_MOST = {  # sums over all rows of a dataset stay below 2**63
+    "byte_offset": 1 << 62,
+    "byte_size": MAX_PAYLOAD_BYTES,
+    "raw_bytes": MAX_FRAME_BYTES,
+    "payload_index": 1 << 31,
+}
 _REQUIRED = tuple(field.name for field in SAMPLES_SCHEMA if not field.nullable)
 _PAYLOAD = ("codec", "dtype", "shape", "raw_bytes", "byte_offset", "byte_size", "checksum", "shard")
 _FREE_TEXT = ("error", "codec", "config_hash")
@@ -68,9 +73,9 @@ def row_mistakes(table: pa.Table) -> Iterator[Mistake]:
     if "frame_index" in names:
         frames = numbers(table["frame_index"], np.int64)
         yield from _outside("frame_index", frames, MAX_FRAME_INDEX)
-    for name in ("byte_offset", "byte_size", "raw_bytes", "payload_index"):
+    for name, most in _MOST.items():
         if name in names:
-            yield from _outside(name, numbers(table[name], np.int64), _MAX_NUMBER)
+            yield from _outside(name, numbers(table[name], np.int64), most)
     if "status" in names:
         yield from _without_payload(table)
     if {"dtype", "shape", "raw_bytes"} <= names:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 FORMAT_VERSION = 2
+MAX_PAYLOAD_BYTES = 8**11 - 1  # 8 GiB: the size field of a tar member holds eleven octal digits
 
 SAMPLES_SCHEMA = pa.schema(
     [

@@ -46,7 +46,7 @@ def png_sizes(data: memoryview) -> PngSizes:
     pixel_bytes, at = 0, len(PNG_SIGNATURE)
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
-        if data[at + 4 : at + 8] == b"IDAT":
+        if bytes(data[at + 4 : at + 8]) == b"IDAT":
             pixel_bytes += size
         at += 12 + size
     width, height = (int.from_bytes(data[start : start + 4], "big") for start in (16, 20))

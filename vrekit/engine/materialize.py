@@ -117,6 +117,11 @@ def _check(subset: Subset, dataset: Dataset, output: Path, writer: str | None) -
         raise UsageError(f"{output} is the dataset itself", hint="choose another folder with -o")
     if not (output / MANIFEST_NAME).exists() and not is_untouched(output):
         raise UsageError(f"{output} exists and is no dataset", hint="choose a new or empty folder with -o")
+    for video_id in dict.fromkeys(video_id for video_id, _ in subset.frames):
+        if video_id not in dataset.manifest.videos:
+            raise DatasetError(
+                f"{dataset.folder} has no video {video_id!r}", hint="`vrekit subset verify` lists what it lacks"
+            )
     found = verify(subset, dataset)
     if not found.is_good:
         some = [*found.missing, *(f"{key} ({', '.join(names)})" for key, names in found.incomplete.items())]

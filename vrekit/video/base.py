@@ -110,9 +110,7 @@ class VideoInfo:
             stream_index=fields.integer("stream_index", None, high=MAX_STREAM_INDEX),
             bit_depth=fields.integer("bit_depth", None, high=64),
             has_alpha=fields.flag("has_alpha", None),
-            other_streams=None
-            if (streams := fields.items("other_streams", None, kind=str)) is None
-            else tuple(streams),
+            other_streams=None if streams is None else tuple(streams),
             is_truncated=fields.flag("is_truncated", None),
             damaged_frames=fields.text("damaged_frames", None),
             **{name: fields.text(name, None, max_length=100) for name in _TEXT_FACTS},
