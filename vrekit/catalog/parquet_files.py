@@ -16,12 +16,15 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular
 
 CHECKSUM_KEY = "vrekit.checksum"
 MAX_FILE_BYTES = 1 << 30  # of a file that is read into memory whole: tens of millions of rows
-ALWAYS_CHECKED_BYTES = 16 << 20  # a file that is read in parts is checked whole up to this size: 16 ms or less
+ALWAYS_CHECKED_BYTES = 256 << 20  # a file that is read in parts is checked whole up to this size: 12 ms of CPU
+
+_LARGE_BYTES = 1 << 20  # from which on it pays to import the faster CRC
 
 _NO_DIGITS = b"0" * 8
 # as the footer has it, in Thrift's compact form: length and text of the key, type and length of the value
@@ -162,8 +165,9 @@ def _check(data: bytes | mmap.mmap, path: Path) -> bool:
     if at is None:
         return False
     end = at + len(_NO_DIGITS)
-    with memoryview(data) as view:
-        found = zlib.crc32(view[end:], zlib.crc32(_NO_DIGITS, zlib.crc32(view[:at])))
+    digest = zlib.crc32 if len(data) < _LARGE_BYTES else crc32
+    with memoryview(data) as view, view[:at] as head, view[end:] as tail:
+        found = digest(tail, digest(_NO_DIGITS, digest(head, 0)))
     if b"%08x" % found != data[at:end]:
         raise DatasetError(f"{path} is damaged: its bytes do not give its checksum")
     return True
