@@ -145,6 +145,7 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
     """
     recorded = read_runs(dataset)
     if not recorded:
+        read_runs(dataset, strict=True)  # raises the error of a damaged one
         raise DatasetError(
             f"{dataset} has no runs to resume: no export came as far as its first frame",
             hint="the same `vrekit export …` command again goes on",

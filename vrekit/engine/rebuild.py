@@ -177,13 +177,17 @@ def _with_settings(
         for name in ("writer", "layout", "shard_frames", "shard_size_bytes")
     }
     known["writer"] = stored.writer or known["writer"]
-    if known["shard_frames"] is None:
-        known["shard_frames"] = DEFAULT_SHARD_FRAMES
-        # A merge of an older version does not say it; any grid does that no shard crosses.
-        while any(first // known["shard_frames"] != last // known["shard_frames"] for first, last in stored.spans):
-            known["shard_frames"] *= 2
+    known["shard_frames"] = known["shard_frames"] or _grid_of(stored)
     (run, request), *others = runs
     return [(run, replace(request, **known)), *((one, replace(asked, writer=None)) for one, asked in others)]
+
+
+def _grid_of(stored: _Stored) -> int:
+    """Return a grid that no shard crosses: the default, or larger, since an old merge does not say its own."""
+    width = DEFAULT_SHARD_FRAMES
+    while any(first // width != last // width for first, last in stored.spans):
+        width *= 2
+    return width
 
 
 def _with_run(

@@ -111,11 +111,12 @@ def _damaged_manifest(folder: Path) -> DatasetError | None:
             read_manifest(folder, COPY_NAME)
         except DatasetError as about_copy:
             both = f"{error.message}\n{about_copy.message}" if (folder / COPY_NAME).exists() else error.message
-            if (folder / MANIFEST_NAME).is_file():
-                if any(_is_newer(folder / name) for name in (MANIFEST_NAME, COPY_NAME)):
-                    raise error
-            elif not has_lost_manifest(folder):
-                raise error
+            if not _may_be_replaced(folder / COPY_NAME):
+                raise about_copy from error
+            if not _may_be_replaced(folder / MANIFEST_NAME):
+                raise error from None
+            if not (folder / MANIFEST_NAME).exists() and not has_lost_manifest(folder):
+                raise error from None
             if not run_files(folder):
                 raise DatasetError(both, hint=_LOST_HINT) from error
             return DatasetError(both, hint=_LOST_HINT)
@@ -126,13 +127,15 @@ def _damaged_manifest(folder: Path) -> DatasetError | None:
 _LOST_HINT = f"there is no {COPY_NAME} and no run to restore it from: restore one of both from a backup of yours"
 
 
-def _is_newer(path: Path) -> bool:
-    """Return whether a newer vrekit wrote this manifest, so that it is not damaged."""
+def _may_be_replaced(path: Path) -> bool:
+    """Return whether a manifest is lost or damaged; not when it may not be read, or a newer vrekit wrote it."""
     try:
         version = read_document(path).fields.raw().get("format_version")
-    except (OSError, DatasetError):
+    except (FileNotFoundError, DatasetError):
+        return True
+    except OSError:
         return False
-    return isinstance(version, int) and version > FORMAT_VERSION
+    return not (isinstance(version, int) and version > FORMAT_VERSION)
 
 
 def _find_manifest(folder: Path, done: DatasetRepair, trust_code: bool) -> Manifest:
