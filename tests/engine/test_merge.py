@@ -479,7 +479,7 @@ def test_runs_go_on_in_the_result(make_request: MakeRequest, tmp_path: Path) -> 
         run.run_id for folder in (a.dataset, b.dataset) for run in read_runs(folder)
     }
     assert len(list(out.glob("runs/*.log"))) == 2
-    assert [request.shard_frames for request in recorded_requests(out)] == [None, None]
+    assert [request.shard_frames for request in recorded_requests(out)] == [30, 30]
     resume(out)
     assert members_of(out) == members_of(whole.dataset)
     assert is_clean(out)

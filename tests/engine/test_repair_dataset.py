@@ -42,7 +42,7 @@ def test_the_manifest_is_restored(make_request: MakeRequest, how: str) -> None:
     for command in (lambda: read_manifest(folder), lambda: resume(folder), lambda: export(make_request())):
         with pytest.raises(DatasetError) as caught:
             command()
-        assert caught.value.hint == "`vrekit repair DATASET` restores it from dataset.json.bak"
+        assert str(caught.value.hint).startswith("`vrekit repair DATASET` restores it")
     damaged = file_hashes(folder)
     dry = repair_dataset(folder, dry_run=True)
     assert (dry.restored, dry.validation, file_hashes(folder)) == ([MANIFEST_NAME], None, damaged)
@@ -87,12 +87,19 @@ def test_neither_can_be_read(tmp_path: Path) -> None:
     folder = make_dataset(tmp_path / "d", {"car": range(8)})
     lose(folder / MANIFEST_NAME, "half")
     lose(folder / COPY_NAME, "lost")
+    before = file_hashes(folder)
+    with pytest.raises(DatasetError, match=r"cannot be rebuilt from the runs:\n  no run's record says") as caught:
+        repair_dataset(folder)
+    assert caught.value.hint == "restore dataset.json or dataset.json.bak from a backup of yours"
+    for path in run_files(folder):
+        path.unlink()
     with pytest.raises(DatasetError, match=r"dataset\.json is damaged") as caught:
         repair_dataset(folder)
     assert (
-        caught.value.hint
-        == "there is no dataset.json.bak to restore it from: restore one of both from a backup of yours"
+        caught.value.hint == "there is no dataset.json.bak and no run to restore it from: "
+        "restore one of both from a backup of yours"
     )
+    assert {name for name in before if "runs/" not in name} == set(file_hashes(folder)) - {".lock"}
 
 
 def test_damaged_run_records_are_set_aside(make_request: MakeRequest) -> None:

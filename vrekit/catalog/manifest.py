@@ -388,9 +388,23 @@ def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:
     return Manifest.from_json(fields)
 
 
+def has_lost_manifest(folder: Path) -> bool:
+    """Return whether a folder without `dataset.json` was a dataset: its copy is there, or run records and samples."""
+    if (folder / COPY_NAME).exists():
+        return True
+    if not any(folder.glob("runs/*.json")) or not any((folder / name).is_dir() for name in ("shards", "lance")):
+        return False
+    try:
+        return read_document(folder / ORIGIN_NAME).fields.text("finished_at", None) is not None
+    except FileNotFoundError:
+        return True
+    except (OSError, DatasetError):
+        return False
+
+
 def _no_dataset(folder: Path) -> DatasetError:
     """Return the error for a folder without a manifest."""
-    if (folder / COPY_NAME).exists():
+    if has_lost_manifest(folder):
         return DatasetError(f"{folder} has lost its {MANIFEST_NAME}", hint="`vrekit repair DATASET` restores it")
     try:
         origin = read_document(folder / ORIGIN_NAME).fields

@@ -19,6 +19,7 @@ from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import check_folder, make_folder, storage_errors, write_atomic
 from vrekit.core.names import MAX_REPRESENTATIONS, check_run_id, check_video_id
+from vrekit.video.base import VideoInfo
 
 logger = logging.getLogger(__name__)
 RUNS_FOLDER = "runs"
@@ -66,6 +67,7 @@ class RunRecord:
         failures: The first failures: video_id, frame_index, representation, error.
         shards: The tar shards that it committed, by path relative to the dataset. Who writes one of them anew takes it
             out (`forget_shards`), and so does a record in another dataset.
+        video: Facts about the video, as `dataset.json` has them; None in records of an older vrekit.
     """
 
     run_id: str
@@ -82,10 +84,13 @@ class RunRecord:
     totals: Mapping[str, RepresentationTotals] = field(default_factory=dict)
     failures: list[dict[str, Any]] = field(default_factory=list)
     shards: Mapping[str, ShardFacts] = field(default_factory=dict)
+    video: VideoInfo | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return asdict(self)
+        """Return a JSON-able dict; `video` is left out where it is not known."""
+        data = asdict(self)
+        del data["video"]
+        return data if self.video is None else {**data, "video": self.video.to_json()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
@@ -115,6 +120,7 @@ class RunRecord:
             shards={name: _shard(facts) for name, facts in fields.each("shards", check_name=_check_shard).items()}
             if "shards" in fields
             else {},
+            video=None if (video := fields.fields("video", None)) is None else VideoInfo.from_json(video),
         )
 
     def finished(self, status: RunStatus, **changes: Any) -> Self:
@@ -162,12 +168,13 @@ def new_run_id() -> str:
     return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
 
 
-def new_run(video_id: str, request: Mapping[str, Any], devices: set[str]) -> RunRecord:
+def new_run(video_id: str, request: Mapping[str, Any], devices: set[str], video: VideoInfo) -> RunRecord:
     """Return the record of a run that starts now in this process."""
     return RunRecord(
         run_id=new_run_id(),
         video_id=video_id,
         request=request,
+        video=video,
         command=[argument.encode(errors="replace").decode() for argument in sys.argv],  # one need not be UTF-8
         started_at=now_iso(),
         versions={"vrekit": __version__, "python": platform.python_version(), **_package_versions()},

@@ -79,6 +79,12 @@ def find_sidecars(folder: Path, video_ids: Sequence[str] | None = None) -> list[
     return [video / entry.name for video in videos for entry in list_files(video, _is_sidecar)]
 
 
+def split_shard_name(stem: str) -> tuple[str, int, int] | None:
+    """Return the group, the first and the last frame in a shard's name without ending; None if it is no such name."""
+    found = _RANGE.search(stem)
+    return None if found is None else (stem[: found.start()], int(found[1]), int(found[2]))
+
+
 def _is_sidecar(name: str) -> bool:
     return name.endswith(".parquet") and name[0] != "."
 

@@ -21,25 +21,32 @@ def repair(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is wrong and would be done; do nothing.")
     ] = False,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="Run code that the dataset records: types that are no installed ones.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Put a damaged dataset right: its dataset.json, run records, shards and Lance tables.
 
-    A lost or damaged dataset.json is restored from its copy, dataset.json.bak. Then every payload is checked; what is
-    damaged is moved to quarantine/, and `vrekit resume` computes it again. Exit code 1 when something is left.
+    A lost or damaged dataset.json is restored from its copy, dataset.json.bak, or if that is lost too, rebuilt from
+    runs/*.json and the stored metadata. Then every payload is checked; what is damaged is moved to quarantine/, and
+    `vrekit resume` computes it again. Exit code 1 when something is left.
+
+    Rebuilding reads the data files that runs/*.json name, and where they are from an older vrekit, the videos: look at
+    those of a stranger first.
 
     Example:
         vrekit repair out --dry-run
     """
-    run_repair(dataset, decode=True, dry_run=dry_run, as_json=as_json)
+    run_repair(dataset, decode=True, dry_run=dry_run, as_json=as_json, trust_code=trust_code)
 
 
-def run_repair(dataset: Path, *, decode: bool, dry_run: bool, as_json: bool) -> None:
+def run_repair(dataset: Path, *, decode: bool, dry_run: bool, as_json: bool, trust_code: bool = False) -> None:
     """Repair a dataset and print what was done; shared with `validate --repair`."""
     from vrekit.engine.repair_dataset import repair_dataset
 
     with goes_on():
-        done = repair_dataset(dataset, decode=decode, dry_run=dry_run)
+        done = repair_dataset(dataset, decode=decode, dry_run=dry_run, trust_code=trust_code)
     if as_json:
         print_json(done.to_json())
     else:
@@ -70,7 +77,12 @@ def print_validation(report: "ValidationReport") -> None:
 
 def _print(done: "DatasetRepair", dataset: Path, dry_run: bool) -> None:
     for name in done.restored:
-        note(f"{'would restore' if dry_run else 'restored'} {name}")
+        if done.rebuilt and name == "dataset.json":
+            note(f"{'would rebuild' if dry_run else 'rebuilt'} {name} from runs/ and the stored metadata")
+        else:
+            note(f"{'would restore' if dry_run else 'restored'} {name}")
+    for line in done.left_out:
+        note(f"not in dataset.json: {line}")
     for name in done.set_aside:
         note(f"{'would move' if dry_run else 'moved'} {name} to quarantine/: it is damaged")
     if done.validation is None:

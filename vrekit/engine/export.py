@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -145,21 +145,12 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
     """
     recorded = read_runs(dataset)
     if not recorded:
+        read_runs(dataset, strict=True)  # raises the error of a damaged one
         raise DatasetError(
             f"{dataset} has no runs to resume: no export came as far as its first frame",
             hint="the same `vrekit export …` command again goes on",
         )
-    runs: list[tuple[RunRecord, ExportRequest]] = []
-    damaged: list[DatasetError] = []
-    for run in recorded:
-        if "representations" not in run.request:  # an import (`convert --from vre`) cannot be computed again
-            continue
-        where = f"{dataset / RUNS_FOLDER / run.run_id}.json: request"
-        try:
-            request = ExportRequest.from_json(Fields(run.request, where, hint=DAMAGED_RUN_HINT), dataset)
-            runs.append((run, request))
-        except DatasetError as error:
-            damaged.append(error)
+    runs, damaged = parse_requests(dataset, recorded)
     # A video that was moved is where a later run found it.
     moved_to = {run.video_id: request.video for run, request in runs if Path(request.video).exists()}
     requests: dict[str, ExportRequest] = {}
@@ -173,16 +164,47 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
         logger.warning("%s; the other runs are resumed", one.message)
     if not requests:
         raise DatasetError(f"{dataset} has no runs to resume", hint="`vrekit export VIDEO -o DATASET` starts one")
+    otherwise = "export with a config of your own, which runs only what that names"
+    check_trusted(dataset, requests.values(), trust_code=trust_code, otherwise=otherwise)
+    return list(requests.values())
+
+
+def parse_requests(
+    dataset: Path, runs: Iterable[RunRecord]
+) -> tuple[list[tuple[RunRecord, ExportRequest]], list[DatasetError]]:
+    """Return the exports among some runs with what they asked for, and what is wrong with those that are damaged."""
+    parsed: list[tuple[RunRecord, ExportRequest]] = []
+    damaged: list[DatasetError] = []
+    for run in runs:
+        if "representations" not in run.request:  # an import (`convert --from vre`) cannot be computed again
+            continue
+        where = f"{dataset / RUNS_FOLDER / run.run_id}.json: request"
+        try:
+            request = ExportRequest.from_json(Fields(run.request, where, hint=DAMAGED_RUN_HINT), dataset)
+            parsed.append((run, request))
+        except DatasetError as error:
+            damaged.append(error)
+    return parsed, damaged
+
+
+def check_trusted(dataset: Path, requests: Iterable[ExportRequest], *, trust_code: bool, otherwise: str) -> None:
+    """Raise DatasetError if recorded requests name code that may not run; nothing has run then.
+
+    Args:
+        dataset: Where they are recorded.
+        requests: What is about to be loaded.
+        trust_code: Allow all of it.
+        otherwise: What else the caller can do, for the hint.
+    """
     refused = [
         spec
-        for request in requests.values()
+        for request in requests
         for spec in RecordedCode(dataset=dataset, folders=request.folders, trust_code=trust_code).refused(
             request.representations
         )
     ]
     if refused:
-        raise untrusted(dataset, refused, otherwise="export with a config of your own, which runs only what that names")
-    return list(requests.values())
+        raise untrusted(dataset, refused, otherwise=otherwise)
 
 
 def _run(prepared: Preparation, listener: ProgressListener, started: float) -> ExportReport:
@@ -207,7 +229,8 @@ def _run(prepared: Preparation, listener: ProgressListener, started: float) -> E
     stored = StoredOutputs.for_plan(request.dataset, prepared.manifest, prepared.graph, plan)
     source = stored.source(plan, prepared.info, prepared.open)  # before the run: what cannot be opened is no run
     devices = {prepared.graph.nodes[name].spec.device for name in prepared.names}
-    record = new_run(prepared.video_id, request.to_json(), devices)
+    facts = prepared.manifest.videos[prepared.video_id]
+    record = new_run(prepared.video_id, request.to_json(), devices, facts)
     write_run(request.dataset, record)
     with run_log(request.dataset, record.run_id):
         return _run_recorded(prepared, source, stored, writer, listener, started, record, report)

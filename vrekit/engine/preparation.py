@@ -19,6 +19,7 @@ from vrekit.catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
     RepresentationRecord,
+    has_lost_manifest,
     manifest_lock,
     read_manifest,
     write_manifest,
@@ -61,7 +62,7 @@ class Preparation:
     def open(self) -> VideoSource:
         """Return the frame source, opening it if that was not needed so far."""
         if self.source is None:
-            self.source = _open(self.request, self.info)
+            self.source = open_video(self.request, self.info)
         return self.source
 
     def close(self) -> None:
@@ -88,40 +89,40 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
     info = _known_info(request, known, video_id, must_exist=not retry_failed)
     is_new = False
     if info is None:
-        source = _open(request)
+        source = open_video(request)
         info = source.info
         is_new = True
     try:
         if request.check_video:
-            source = source or _open(request, info)
+            source = source or open_video(request, info)
             info = _checked(source, info)
         if write and (is_new or request.check_video) and (lost := losses(info)):
             logger.warning("%s: %s", request.video, lost)
-        specs = with_image_specs(_checked_only(request), request.images)
-        graph = _graph(request, info, with_known_codecs(specs, known))
-        names = _names_to_store(request, graph)
+        specs = specs_of(request)
+        graph = graph_of(request, info, with_known_codecs(specs, known))
+        names = names_to_store(request, graph)
         _check_clips(graph, names, info)
         if known is None or video_id not in known.videos or not known.representations.keys() >= set(names):
             _check_containers(graph, names, info)
         choices: dict[str, Mapping[str, Any]] = {}
         if undecided := names_to_measure(graph, names, with_models=write):
             wanted, source = _wanted_frames(request, info, source)
-            source = source or _open(request, info)
+            source = source or open_video(request, info)
             choices = measured_codecs(graph, undecided, source, wanted, request)
-            graph = _graph(request, info, with_codecs(with_known_codecs(specs, known), choices))
-        records = _records(graph, request)
+            graph = graph_of(request, info, with_codecs(with_known_codecs(specs, known), choices))
+        records = records_of(graph, request)
         if write:
             with manifest_lock(request.dataset):
                 fresh = read_manifest(request.dataset) if (request.dataset / MANIFEST_NAME).exists() else None
                 if choices and fresh != known:  # another export may have chosen meanwhile: the first one counts
-                    graph = _graph(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
-                    records = _records(graph, request)
-                manifest = _merged(request, fresh, video_id, info, records)
+                    graph = graph_of(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
+                    records = records_of(graph, request)
+                manifest = merged_manifest(request, fresh, video_id, info, records)
                 has_both = all((request.dataset / name).exists() for name in (CARD_NAME, COPY_NAME))
                 if manifest != fresh or not has_both:
                     _register(request.dataset, manifest, is_new=fresh is None)
         else:
-            manifest = _merged(request, known, video_id, info, records)
+            manifest = merged_manifest(request, known, video_id, info, records)
         wanted, source = _wanted_frames(request, info, source)
         plan = make_plan(
             video_id=video_id,
@@ -147,7 +148,8 @@ def _register(dataset: Path, manifest: Manifest, *, is_new: bool) -> None:
         write_card(dataset, manifest)
 
 
-def _graph(request: ExportRequest, info: VideoInfo, specs: Sequence[RepresentationSpec]) -> Graph:
+def graph_of(request: ExportRequest, info: VideoInfo, specs: Sequence[RepresentationSpec]) -> Graph:
+    """Return the graph of specs for frames of a video."""
     return build_graph(
         specs,
         height=info.height,
@@ -158,8 +160,8 @@ def _graph(request: ExportRequest, info: VideoInfo, specs: Sequence[Representati
     )
 
 
-def _open(request: ExportRequest, known: VideoInfo | None = None) -> VideoSource:
-    """Open the video; one the dataset knows with the stream and the clock it has there."""
+def open_video(request: ExportRequest, known: VideoInfo | None = None) -> VideoSource:
+    """Open the video of a request; one the dataset knows with the stream and the clock it has there."""
     if known is None:
         return open_source(request.video, stream_index=request.stream_index, fps=request.fps)
     if not Path(request.video).exists():
@@ -188,7 +190,7 @@ def _check_target(dataset: Path) -> None:
     foreign = any(entry.name != ".lock" and not is_temporary(entry) for entry in dataset.iterdir())
     # Looked at last: another process may be making this very dataset, and writes its manifest first.
     if foreign and not (dataset / MANIFEST_NAME).exists():
-        if (dataset / COPY_NAME).exists():
+        if has_lost_manifest(dataset):
             read_manifest(dataset)  # raises the error that says what to do
         raise UsageError(
             f"{dataset} is not empty and is no vrekit dataset",
@@ -210,7 +212,12 @@ def _known_info(request: ExportRequest, known: Manifest | None, video_id: str, *
     return info if same_stream and same_clock and fingerprint(Path(request.video)) == info.fingerprint else None
 
 
-def _checked_only(request: ExportRequest) -> Sequence[RepresentationSpec]:
+def specs_of(request: ExportRequest) -> list[RepresentationSpec]:
+    """Return the specs of a request and those of the pictures it asks for.
+
+    Raises:
+        UsageError: If `only` names one that is not there.
+    """
     names = [spec.name for spec in request.representations]
     for name in request.only:
         if name not in names:
@@ -218,10 +225,11 @@ def _checked_only(request: ExportRequest) -> Sequence[RepresentationSpec]:
                 f"the config has no representation {name!r}{did_you_mean(name, names)}",
                 hint=f"it has {', '.join(names)}",
             )
-    return request.representations
+    return with_image_specs(request.representations, request.images)
 
 
-def _names_to_store(request: ExportRequest, graph: Graph) -> list[str]:
+def names_to_store(request: ExportRequest, graph: Graph) -> list[str]:
+    """Return the names of the representations that a request stores."""
     stored = [name for name, node in graph.nodes.items() if node.codec is not None]
     if not request.only:
         return stored
@@ -245,7 +253,8 @@ def _check_containers(graph: Graph, names: Sequence[str], info: VideoInfo) -> No
             check_container(codec, info)
 
 
-def _records(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRecord]:
+def records_of(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRecord]:
+    """Return what the dataset notes of the representations that a request asks for; groups come with the manifest."""
     wanted = set(request.only) or set(graph.nodes)
     return {
         name: RepresentationRecord(
@@ -262,13 +271,19 @@ def _records(graph: Graph, request: ExportRequest) -> dict[str, RepresentationRe
     }
 
 
-def _merged(
+def merged_manifest(
     request: ExportRequest,
     known: Manifest | None,
     video_id: str,
     info: VideoInfo,
     records: Mapping[str, RepresentationRecord],
 ) -> Manifest:
+    """Return the manifest with a video and representations added; a new one when none is known.
+
+    Raises:
+        ConflictError: If it has others of the same name, or the request asks for another layout.
+        UsageError: If a virtual representation would lack a dependency.
+    """
     if known is None:
         known = Manifest(
             writer=request.writer or "webdataset",
@@ -301,7 +316,7 @@ def _wanted_frames(
 ) -> tuple[NDArray[np.int64], VideoSource | None]:
     selection = request.frames
     if source is None and (info.source != "file" or selection.fps is not None):
-        source = _open(request, info)
+        source = open_video(request, info)
     existing = np.arange(info.frame_count, dtype=np.int64) if source is None else source.frame_indices
     pts = source.pts_seconds(existing) if source is not None and selection.fps is not None else None
     return selection.select(existing, pts), source

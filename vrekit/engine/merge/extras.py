@@ -18,7 +18,7 @@ from vrekit.core.spec import IMAGE_SUFFIX
 from vrekit.engine.merge.manifests import Combined
 from vrekit.engine.merge.sources import Source
 
-# What a request asks of the dataset itself: left to the result, or `resume` would find it in conflict with it.
+# What a request asks of the dataset itself: the result's, or `resume` would find it in conflict with it.
 _DATASET_FIELDS = ("writer", "layout", "shard_frames", "shard_size_bytes")
 
 _MAX_LOG_BYTES = 1 << 30
@@ -55,7 +55,7 @@ def _adapted(record: RunRecord, source: Source, combined: Combined) -> RunRecord
     if video_id is None:
         return None
     request = dict(record.request)
-    request.update(dict.fromkeys((name for name in _DATASET_FIELDS if name in request), None))
+    request.update({name: getattr(combined.manifest, name) for name in _DATASET_FIELDS if name in request})
     if video_id != video_id_from_path(str(request.get("video", video_id))):
         request["video_id"] = video_id
     lost = set(source.manifest.representations) - combined.names[source.number]

@@ -115,7 +115,7 @@ def import_vre(request: VreRequest) -> VreReport:
     video = VreVideo.find(folder, parts, path=request.video, video_id=request.video_id)
     report.video_id = video.video_id
     manifest = _register(request, video, records)
-    run = new_run(video.video_id, _described(request), devices=set())
+    run = new_run(video.video_id, _described(request), set(), manifest.videos[video.video_id])
     write_run(request.output, run)
     status = "failed"
     try:
