@@ -12,6 +12,7 @@ from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest, writ
 from vrekit.catalog.samples import find_sidecars, read_samples, read_sidecar
 from vrekit.catalog.validate import validate
 from vrekit.core.schema import SampleRow
+from vrekit.core.spec import Kind, OutputSpec
 from vrekit.engine.merge.manifests import Layout
 from vrekit.engine.merge.run import merge
 from vrekit.engine.repair import repair
@@ -21,6 +22,9 @@ from vrekit.writers.opener import open_writer
 
 def clip_bytes(first: int, last: int, salt: str = "") -> bytes:
     return b"".join(hashlib.sha256(f"{frame}/{salt}".encode()).digest() * 20 for frame in range(first, last + 1))
+
+
+FILM = OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=(4, 4, 3), axes="HWC", value_range=(0, 255))
 
 
 def add_clips(
@@ -39,7 +43,7 @@ def add_clips(
         manifest = Manifest(
             writer="webdataset", layout="sample", shard_frames=shard_frames, shard_size_bytes=1 << 30, created_with="t"
         )
-    film = replace(record("film"), clips=True, suffix="mp4")
+    film = replace(record("film"), memory=FILM, stored=FILM, codec={"id": "video"}, clips=True, suffix="mp4")
     manifest = manifest.with_video("car", video("car")).with_representations({"film": film})
     write_manifest(folder, manifest)
     writer = open_writer(folder, manifest)
