@@ -168,7 +168,7 @@ def new_run_id() -> str:
     return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
 
 
-def new_run(video_id: str, request: Mapping[str, Any], devices: set[str], video: VideoInfo) -> RunRecord:
+def new_run(video_id: str, request: Mapping[str, Any], devices: set[str], video: VideoInfo | None = None) -> RunRecord:
     """Return the record of a run that starts now in this process."""
     return RunRecord(
         run_id=new_run_id(),

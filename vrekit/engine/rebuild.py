@@ -215,8 +215,10 @@ def _with_run(
 
 def _video_facts(run: RunRecord, runs: Sequence[tuple[RunRecord, ExportRequest]]) -> VideoInfo:
     """Return the facts of a run's video: as it, or another run of the same video, says them, else from the video."""
+    if run.video is not None:
+        return run.video
     same = [(one, request) for one, request in runs if one.video_id == run.video_id]
-    for facts in (run.video, *(one.video for one, _ in same)):
+    for facts in (one.video for one, _ in same):
         if facts is not None:
             return facts
     places = [request for _, request in same if Path(request.video).exists()]
