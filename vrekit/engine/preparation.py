@@ -29,6 +29,7 @@ from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ConflictError, UsageError, VideoError
 from vrekit.core.files import is_temporary
 from vrekit.core.names import NOT_UTF8_HINT, check_local, check_video_id, did_you_mean, is_utf8, video_id_from_path
+from vrekit.core.schema import FORMAT_VERSION
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.auto_codec import measured_codecs, names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.clip_checks import check_container
@@ -118,8 +119,11 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
                     graph = graph_of(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
                     records = records_of(graph, request)
                 manifest = merged_manifest(request, fresh, video_id, info, records)
-                has_both = all((request.dataset / name).exists() for name in (CARD_NAME, COPY_NAME))
-                if manifest != fresh or not has_both:
+                # killed between these writes, or the disk was full; a dataset of version 1 has no copy
+                is_cut = manifest.format_version == FORMAT_VERSION and not all(
+                    (request.dataset / name).exists() for name in (CARD_NAME, COPY_NAME)
+                )
+                if manifest != fresh or is_cut:
                     _register(request.dataset, manifest, is_new=fresh is None)
         else:
             manifest = merged_manifest(request, known, video_id, info, records)
