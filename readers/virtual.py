@@ -69,7 +69,7 @@ class VirtualRepresentation:
         ordered = {name: dependencies[name] for name in spec.dependencies}
         try:
             output = self._compute(batch, ordered)
-        except VrekitError:
+        except (VrekitError, MemoryError):
             raise
         except Exception as error:  # its dependencies may be others than it was written for
             raise ComputeError(f"{spec.name} ({spec.type}) failed: {type(error).__name__}: {error}") from error

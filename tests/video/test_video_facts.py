@@ -172,6 +172,7 @@ def test_a_dataset_of_before_takes_the_same_video_again(tmp_path: Path, caplog: 
     video = made(tmp_path / "deep.mkv", "ffv1", "-pix_fmt yuv420p10le")
     export(request(video, out))
     manifest = json.loads((out / "dataset.json").read_text())
+    del manifest["checksum"]
     facts = manifest["videos"]["deep"]
     manifest["videos"]["deep"] = {name: facts[name] for name in list(facts)[: list(facts).index("pixel_format")]}
     (out / "dataset.json").write_text(json.dumps(manifest))

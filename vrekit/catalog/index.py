@@ -94,8 +94,11 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
-    check_folder(folder / INDEX_FOLDER)
     digests = source_digests(folder, manifest)
+    try:
+        check_folder(folder / INDEX_FOLDER)
+    except DatasetError:  # a link or a file in its place: the index is only a cache
+        return _in_memory(folder, manifest, digests)
     samples, frames = (folder / INDEX_FOLDER / f"{name}.parquet" for name in ("samples", "frames"))
     if index_digest(samples) == digests.samples and index_digest(frames) == digests.frames:
         return Index(samples, frames, digests.frames)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vrekit.catalog.arrow_numpy import is_valid, numbers
+from vrekit.catalog.arrow_numpy import codes, is_valid, numbers
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import check_representation_name, check_video_id
 from vrekit.core.schema import MAX_PAYLOAD_BYTES, SAMPLES_SCHEMA
@@ -119,7 +119,7 @@ def _wrong_text(name: str, column: pa.ChunkedArray, check: Callable[[str], objec
         return
     for value in values:
         if value is not None and not check(value):
-            rows = numbers(pc.equal(column, pa.scalar(value)).fill_null(False), np.bool_)
+            rows = _equals(column, value)
             if rows.any():
                 yield rows, f"{name} is {value[:100]!r}"
 
@@ -152,6 +152,11 @@ _TEXT_CHECKS: dict[str, Callable[[str], object]] = {
 }
 
 
+def _equals(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
+    places, values = codes(column)
+    return np.isin(places, [place for place, known in enumerate(values) if known == value])
+
+
 def _is_utf8(column: pa.ChunkedArray) -> bool:
     try:
         column.validate(full=True)
@@ -169,7 +174,9 @@ def _outside(name: str, values: NDArray[np.int64], high: int) -> Iterator[Mistak
 def _without_payload(table: pa.Table) -> Iterator[Mistake]:
     """Yield the stored rows that lack something a payload needs, and the failed ones that have one."""
     lacking = [name for name in _PAYLOAD if name in table.column_names and table[name].null_count]
-    is_ok = numbers(pc.equal(table["status"], pa.scalar("ok")).fill_null(False), np.bool_)
+    if not _is_utf8(table["status"]):
+        return  # that is a mistake of its own
+    is_ok = _equals(table["status"], "ok")
     if "byte_size" in table.column_names and not is_ok.all():
         rows = ~is_ok & is_valid(table["byte_size"])
         if rows.any():
@@ -195,19 +202,15 @@ def _wrong_layout(table: pa.Table) -> Iterator[Mistake]:
     sides, is_array = np.append(sides, 1), count > 0
     elements = np.where(is_array, np.multiply.reduceat(sides, offsets[:-1], dtype=np.float64), 1.0)
     negative = is_array & (np.minimum.reduceat(sides, offsets[:-1]) < 0)
-    dtypes = table["dtype"].cast(pa.string())
-    sizes = {}
-    for name in distinct(dtypes):
-        dtype = None if name is None else stored_dtype(name)
-        if dtype is not None:
-            sizes[name] = np.nan if name == "str" else dtype.itemsize
-    known = pa.array(list(sizes), pa.string())
-    code = numbers(pc.index_in(dtypes, known), np.int64, -1)
-    frame_bytes = elements * np.array([*sizes.values(), np.nan])[code]  # NaN: not known, or text
+    if not _is_utf8(table["dtype"]):
+        return  # that is a mistake of its own
+    places, names = codes(table["dtype"])
+    sizes = [np.nan if name == "str" or (dtype := stored_dtype(name)) is None else dtype.itemsize for name in names]
+    frame_bytes = elements * np.array([*sizes, np.nan])[places]  # NaN: not known, or text
     rows = has_shape & (negative | (elements > MAX_FRAME_BYTES) | (frame_bytes > MAX_FRAME_BYTES))
     if rows.any():
         at = int(np.argmax(rows))
-        yield rows, f"a frame is an array {dtypes[at].as_py()} {shapes[at].as_py()}, which no frame is"
+        yield rows, f"a frame is an array {table['dtype'][at].as_py()} {shapes[at].as_py()}, which no frame is"
     raw = numbers(table["raw_bytes"], np.float64)
     rows = has_shape & ~rows & is_valid(table["raw_bytes"]) & (np.abs(raw - frame_bytes) > 0)
     if rows.any():
