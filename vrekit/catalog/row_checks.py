@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vrekit.catalog.arrow_numpy import is_valid, numbers
+from vrekit.catalog.arrow_numpy import codes, is_valid, numbers
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import check_representation_name, check_video_id
 from vrekit.core.schema import MAX_PAYLOAD_BYTES, SAMPLES_SCHEMA
@@ -169,7 +169,8 @@ def _outside(name: str, values: NDArray[np.int64], high: int) -> Iterator[Mistak
 def _without_payload(table: pa.Table) -> Iterator[Mistake]:
     """Yield the stored rows that lack something a payload needs, and the failed ones that have one."""
     lacking = [name for name in _PAYLOAD if name in table.column_names and table[name].null_count]
-    is_ok = numbers(pc.equal(table["status"], pa.scalar("ok")).fill_null(False), np.bool_)
+    status, statuses = codes(table["status"])
+    is_ok = np.isin(status, [code for code, value in enumerate(statuses) if value == "ok"])
     if "byte_size" in table.column_names and not is_ok.all():
         rows = ~is_ok & is_valid(table["byte_size"])
         if rows.any():
