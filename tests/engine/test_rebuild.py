@@ -194,16 +194,34 @@ def test_version_1(tmp_path: Path, name: str) -> None:
     folder = Path(shutil.copytree(GOLDEN / name, tmp_path / name))
     before = lose_both(folder)
     with pytest.raises(DatasetError, match=r"says no facts about the video, and /videos/clip\.npy does not exist"):
-        repair_dataset(folder)
+        repair_dataset(folder, trust_code=True)
     assert not (folder / MANIFEST_NAME).exists()
     (path,) = run_files(folder)
     with edited(path) as run:
         run["request"]["video"] = str(GOLDEN / "clip.npy")
-    assert repair_dataset(folder).rebuilt
+    assert repair_dataset(folder, trust_code=True).rebuilt
     videos = {"clip": replace(before.videos["clip"], uri=str(GOLDEN / "clip.npy"))}
     assert read_manifest(folder) == replace(before, format_version=2, videos=videos)
     assert len(FrameDataset(folder, ["rgb", "canny", "hsv"])) == 4
     assert validate(folder).problems == []
+
+
+def test_files_that_runs_name_are_read_only_when_allowed(
+    make_request: Callable[..., ExportRequest], tmp_path: Path
+) -> None:
+    (tmp_path / "private.csv").write_text("frame,password\n0,1\n")
+    request = make_request()
+    export(request)
+    (run_file,) = (request.dataset / "runs").glob("*.json")
+    with edited(run_file) as run:
+        params = {"path": str(tmp_path / "private.csv"), "frame_column": "frame"}
+        run["request"]["representations"].append({"name": "leak", "type": "external/table", "params": params})
+    for name in (MANIFEST_NAME, COPY_NAME):
+        (request.dataset / name).unlink()
+    with pytest.raises(DatasetError, match=r"private\.csv") as caught:
+        repair_dataset(request.dataset)
+    assert "--trust-code" in str(caught.value.hint)
+    assert not (request.dataset / MANIFEST_NAME).exists()
 
 
 def test_facts_come_from_another_run_of_the_video(make_request: MakeRequest) -> None:

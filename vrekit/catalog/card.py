@@ -1,5 +1,7 @@
 """The dataset card, `README.md`: what the dataset is, for people and for Hugging Face `datasets`."""
 
+import html
+import re
 from pathlib import Path
 
 from vrekit.catalog.card_features import column_type
@@ -56,11 +58,16 @@ def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _plain(text: str) -> str:
+    """Return text that Markdown shows as it is: a dataset may be a stranger's, and its card is shown on web pages."""
+    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(" ".join(text.split())))
+
+
 def _body(manifest: Manifest) -> str:
     lines = [
         "# Multi-modal video dataset",
         "",
-        f"Made by vrekit {manifest.created_with} (format version {FORMAT_VERSION}).",
+        f"Made by vrekit {_plain(manifest.created_with)} (format version {FORMAT_VERSION}).",
         "",
         "## Videos",
         "",
@@ -69,7 +76,8 @@ def _body(manifest: Manifest) -> str:
     ]
     for video_id, info in manifest.videos.items():
         fps = f"{info.fps:.3f}".rstrip("0").rstrip(".") if info.fps else "–"
-        lines.append(f"| {video_id} | {info.frame_count} | {info.width}×{info.height} | {fps} | {info.codec or '–'} |")
+        codec = _plain(info.codec or "–")
+        lines.append(f"| {video_id} | {info.frame_count} | {info.width}×{info.height} | {fps} | {codec} |")
     lines += [
         "",
         "## Representations",
@@ -84,12 +92,12 @@ def _body(manifest: Manifest) -> str:
 
 
 def _cells(record: RepresentationRecord) -> str:
-    stored = record.stored
+    stored, type_name = record.stored, _plain(record.spec.type)
     shape = "×".join("?" if side is None else str(side) for side in stored.shape) or "scalar"
     if record.is_virtual:
         how = f"computed on read from {', '.join(record.spec.dependencies)}"
-        return f"{record.spec.type} | {stored.kind} | {how} | {stored.dtype} {shape} | –"
-    return f"{record.spec.type} | {stored.kind} | `.{record.suffix}` | {stored.dtype} {shape} | `{record.group}`"
+        return f"{type_name} | {stored.kind} | {how} | {stored.dtype} {shape} | –"
+    return f"{type_name} | {stored.kind} | `.{record.suffix}` | {stored.dtype} {shape} | `{record.group}`"
 
 
 _READING = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vrekit.catalog.index import INDEX_FOLDER
+from vrekit.catalog.index import INDEX_FOLDER, false_files
 from vrekit.catalog.items import ITEMS_FOLDER
 from vrekit.catalog.lance_ledger import check_ledger
 from vrekit.catalog.lance_samples import TABLES_FOLDER, find_tables, open_table
@@ -42,6 +42,16 @@ def file_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         if reason is not None:
             message = f"it is damaged: {reason}; it can be deleted, and made anew"
             yield Problem(code="derived", path=path.relative_to(folder).as_posix(), message=message)
+
+
+def false_indexes(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+    """Yield the files of the index that do not hold what the metadata of the shards says."""
+    try:
+        for path in false_files(folder, manifest):
+            message = "it says other things than the metadata it was made from; it can be deleted, and made anew"
+            yield Problem(code="derived", path=path.relative_to(folder).as_posix(), message=message)
+    except (DatasetError, OSError, pa.ArrowException):
+        return  # metadata that is damaged is reported elsewhere
 
 
 def _derived_files(folder: Path) -> Iterator[Path]:

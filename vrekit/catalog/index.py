@@ -14,10 +14,10 @@ import hashlib
 import logging
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -212,6 +212,38 @@ def _listing(root: Path, folder: Path) -> bytes:
             status = entry.stat()
             lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}\n")
     return f"{root.relative_to(folder).as_posix()}\n{''.join(sorted(lines))}".encode()
+
+
+def false_files(folder: Path, manifest: Manifest) -> Iterator[Path]:
+    """Yield the files of an index that count as fresh, but do not hold what the metadata of the shards says.
+
+    The digest tells names, sizes and times of what an index was made from: a stranger can ship one that lies.
+    """
+    digests = source_digests(folder, manifest)
+    for at, (name, digest) in enumerate([("samples", digests.samples), ("frames", digests.frames)]):
+        path = folder / INDEX_FOLDER / f"{name}.parquet"
+        if index_digest(path) != digest:
+            continue
+        with pq.ParquetFile(path) as file:
+            indexed = (file.read_row_group(number) for number in range(file.num_row_groups))
+            true = (part[at] for part in _parts(folder, manifest, []))
+            if not all(a is not None and a.equals(b) for a, b in zip_longest(_evenly(indexed), _evenly(true))):
+                yield path
+
+
+def _evenly(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the same rows, without metadata, so many at a time that two sources can be compared piece by piece."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table.replace_schema_metadata())
+        count += len(table)
+        while count >= _ROW_GROUP:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, _ROW_GROUP).combine_chunks()
+            waiting, count = [whole.slice(_ROW_GROUP)], count - _ROW_GROUP
+    if count:
+        yield pa.concat_tables(waiting).combine_chunks()
 
 
 def index_digest(path: Path) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vrekit.catalog.file_checks import file_problems, recorded_shards, unprotected_files
+from vrekit.catalog.file_checks import false_indexes, file_problems, recorded_shards, unprotected_files
 from vrekit.catalog.frame_checks import frame_warnings
 from vrekit.catalog.lance_samples import TABLES_FOLDER, find_tables
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -49,6 +49,7 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
         checker.report_duplicates(TABLES_FOLDER if manifest.writer == "lance" else SHARDS_FOLDER)
         report.problems += _other_storage(folder, manifest)
         report.problems += file_problems(folder, manifest)
+        report.problems += false_indexes(folder, manifest)
         report.problems += recorded_shards(folder)
         report.warnings += unprotected_files(folder)
         report.warnings += frame_warnings(folder, manifest)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from vrekit.cli.interrupts import goes_on
-from vrekit.cli.output import command, human_bytes, note, print_json
+from vrekit.cli.output import command, human_bytes, note, print_json, say
 
 
 @command
@@ -35,7 +35,7 @@ def gc(
         print_json(report.to_json())
         return
     for entry in report.removed:
-        typer.echo(f"{entry['path']}: {entry['why']}, {human_bytes(entry['bytes'])}")
+        say(f"{entry['path']}: {entry['why']}, {human_bytes(entry['bytes'])}")
     for kept in report.kept:
         note(f"kept {kept['path']}: {kept['why']}")
     verb = "would free" if dry_run else "freed"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vrekit.cli.output import command, note, print_json
+from vrekit.cli.output import command, note, print_json, say
 
 if TYPE_CHECKING:
     from vrekit.core.spec import RepresentationSpec
@@ -37,7 +37,7 @@ def graph(
     elif as_json:
         print_json([spec.to_json() for spec in specs])
     else:
-        typer.echo(as_text(specs))
+        say(as_text(specs))
 
 
 def _specs(config: str) -> list["RepresentationSpec"]:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, table
+from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, say, table
 
 
 @command
@@ -25,7 +25,7 @@ def info(
         print_json(summary.to_json())
         return
     manifest = summary.manifest
-    typer.echo(
+    say(
         f"{dataset}: {manifest.writer}, format version {manifest.format_version}, {summary.shards} shards, "
         f"{human_bytes(sum(one.stored_bytes for one in summary.representations))} of payloads\n"
     )
@@ -73,9 +73,9 @@ def info(
     for damaged in summary.damaged_runs:
         note(f"warning: {damaged}")
     for tar in summary.damaged_tars:
-        typer.echo(f"damaged: {tar.tar} {tar.problem}; `vrekit validate --repair {dataset}` takes it out")
+        say(f"damaged: {tar.tar} {tar.problem}; `vrekit validate --repair {dataset}` takes it out")
     for failure in summary.failures:
-        typer.echo(
+        say(
             f"failed: {failure['video_id']} frame {failure['frame_index']} "
             f"{failure['representation']}: {failure['error']}"
         )

@@ -22,6 +22,7 @@ R = TypeVar("R")
 
 _state = {"debug": False}
 _MEMORY_HINT = "what is done is kept; try fewer --threads, a smaller --batch-size or --memory, or smaller frames"
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")  # terminals obey some of them
 _UNDECODED = re.compile('[^"\n]*[\ud800-\udfff][^"\n]*')  # a path in an error's text, with bytes that are no UTF-8
 
 
@@ -74,17 +75,31 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def printable(text: str) -> str:
+    """Return text with control characters escaped: text of a dataset must not command the terminal."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
 def print_error(message: str, hint: str | None = None) -> None:
     """Print an error and what to do about it to stderr."""
     for number, line in enumerate(message.splitlines() or [""]):
-        typer.echo(f"error: {line}" if number == 0 else f"       {line}", err=True)
+        typer.echo(f"error: {printable(line)}" if number == 0 else f"       {printable(line)}", err=True)
     if hint:
-        typer.echo(f"hint: {hint}", err=True)
+        typer.echo(f"hint: {printable(hint)}", err=True)
 
 
 def note(message: str) -> None:
     """Print a line for people to stderr."""
-    typer.echo(message, err=True)
+    say(message, err=True)
+
+
+def say(message: str, *, err: bool = False) -> None:
+    """Print text for people, to stdout or stderr; it may have several lines."""
+    typer.echo(_printable_lines(message), err=err)
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def print_json(value: Any) -> None:
@@ -124,6 +139,7 @@ def table(columns: list[str], rows: list[list[str]], *, title: str | None = None
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(
         *columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
@@ -134,7 +150,7 @@ def table(columns: list[str], rows: list[list[str]], *, title: str | None = None
         column.justify = "right" if number and numeric else "left"
         column.overflow = "fold"
     for row in rows:
-        grid.add_row(*(cell.replace("[", "\\[") for cell in row))
+        grid.add_row(*(Text(_printable_lines(cell)) for cell in row))
     console = Console(stderr=stderr)
     if not console.is_terminal:
         console.width = 160  # a pipe has no width; do not fold what a script reads

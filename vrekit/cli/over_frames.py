@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from vrekit.cli.output import note, print_json
+from vrekit.cli.output import note, print_json, say
 
 if TYPE_CHECKING:
     from vrekit.engine.stats import StatsProgress
@@ -55,7 +55,7 @@ def finish(summary: str, failures: Sequence[str], *, as_json: bool, report: Mapp
     else:
         note(summary)
         for failure in failures[:_FAILURES_SHOWN]:
-            typer.echo(f"failed: {failure}")
+            say(f"failed: {failure}")
     if failures:
         note(f"{len(failures)} payloads could not be read")
         raise typer.Exit(1)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrekit.cli.interrupts import goes_on
-from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json
+from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, say
 
 if TYPE_CHECKING:
     from vrekit.catalog.payload_checks import ValidationReport
@@ -22,7 +22,7 @@ def repair(
         bool, typer.Option("--dry-run", help="Say what is wrong and would be done; do nothing.")
     ] = False,
     trust_code: Annotated[
-        bool, typer.Option("--trust-code", help="Run code that the dataset records: types that are no installed ones.")
+        bool, typer.Option("--trust-code", help="Run code that the dataset records, and read files that its runs name.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -32,8 +32,8 @@ def repair(
     runs/*.json and the stored metadata. Then every payload is checked; what is damaged is moved to quarantine/, and
     `vrekit resume` computes it again. Exit code 1 when something is left.
 
-    Rebuilding reads the data files that runs/*.json name, and where they are from an older vrekit, the videos: look at
-    those of a stranger first.
+    Rebuilding may have to read data files that runs/*.json name or, where an older vrekit wrote them, the videos. That
+    needs --trust-code, because a stranger may name any file.
 
     Example:
         vrekit repair out --dry-run
@@ -63,9 +63,9 @@ def run_repair(dataset: Path, *, decode: bool, dry_run: bool, as_json: bool, tru
 def print_validation(report: "ValidationReport") -> None:
     """Print what a check found."""
     for problem in report.problems:
-        typer.echo(str(problem))
+        say(str(problem))
     for warning in report.warnings:
-        typer.echo(f"warning: {warning}")
+        say(f"warning: {warning}")
     found = [
         f"{len(some)} {what}" for some, what in ((report.problems, "problems"), (report.warnings, "warnings")) if some
     ]

@@ -7,7 +7,7 @@ import typer
 
 from vrekit.cli.export import WriterName
 from vrekit.cli.interrupts import goes_on
-from vrekit.cli.output import command, human_bytes, note, print_json, table
+from vrekit.cli.output import command, human_bytes, note, print_json, say, table
 
 if TYPE_CHECKING:
     from vrekit.catalog.subset import Operation
@@ -83,15 +83,15 @@ def info(
     if as_json:
         print_json({"frames": len(read), "videos": dict(videos), "digest": read.digest, **read.metadata})
         return
-    typer.echo(f"{subset}: {len(read)} frames of {len(videos)} videos, digest {read.digest[:16]}")
+    say(f"{subset}: {len(read)} frames of {len(videos)} videos, digest {read.digest[:16]}")
     if dataset := read.metadata.get("dataset"):
-        typer.echo(f"selected from {dataset['name']}")
+        say(f"selected from {dataset['name']}")
     for stage in read.metadata.get("stages", []):
         params = ", ".join(f"{name} {value}" for name, value in stage["params"].items() if value is not None)
         before = "" if stage.get("n_in") is None else f"{stage['n_in']} → "
-        typer.echo(f"  {stage['op']}{f' ({params})' if params else ''}: {before}{stage['n_out']}")
+        say(f"  {stage['op']}{f' ({params})' if params else ''}: {before}{stage['n_out']}")
         for source in stage.get("sources", []):
-            typer.echo(f"    {source['count']} frames, digest {source['digest'][:16]}")
+            say(f"    {source['count']} frames, digest {source['digest'][:16]}")
     shown = [[video_id, str(count)] for video_id, count in videos.most_common(SHOWN)]
     table(["video", "frames"], shown)
     if len(videos) > SHOWN:
@@ -132,7 +132,7 @@ def verify(
         lines = [f"missing: {key}" for key in found.missing]
         lines += [f"incomplete: {key} lacks {', '.join(names)}" for key, names in found.incomplete.items()]
         for line in lines[:SHOWN]:
-            typer.echo(line)
+            say(line)
         if len(lines) > SHOWN:
             note(f"… and {len(lines) - SHOWN} more: --json lists all")
         note(f"{found.count} frames: " + ("all there" if found.is_good else f"{len(lines)} not as the subset says"))

@@ -25,6 +25,7 @@ from vrekit.engine.export import check_trusted, parse_requests
 from vrekit.engine.preparation import graph_of, merged_manifest, names_to_store, open_video, records_of, specs_of
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, ExportRequest
 from vrekit.graph.build import Graph, Node
+from vrekit.representations.registry import REPRESENTATIONS, representation_type
 from vrekit.video.base import VideoInfo
 
 _COLUMNS = ("video_id", "representation", "config_hash")
@@ -71,7 +72,8 @@ def rebuild_manifest(folder: Path, *, trust_code: bool = False) -> Rebuilt:
 
     Args:
         folder: The dataset.
-        trust_code: Allow types that are code recorded in the dataset (`module:Class`, `path/file.py:Class`).
+        trust_code: Allow types that are code recorded in the dataset (`module:Class`, `path/file.py:Class`), and read
+            the files and videos that its runs name.
 
     Raises:
         DatasetError: If something that is stored cannot be explained, or a run needs `trust_code`.
@@ -81,6 +83,8 @@ def rebuild_manifest(folder: Path, *, trust_code: bool = False) -> Rebuilt:
     runs, damaged = parse_requests(folder, records)
     check_trusted(folder, [request for _, request in runs], trust_code=trust_code, otherwise=_BACKUP)
     problems = [error.message for error in (*unreadable, *damaged)] + stored.damaged
+    if not trust_code:
+        _check_files(folder, runs)
     runs = _with_settings(runs, stored)
     manifest: Manifest | None = None
     for run, request in runs:
@@ -211,6 +215,23 @@ def _with_run(
         graph = graph_of(request, info, with_codecs(specs, choices))
     records = _without(records_of(graph, request), graph, set(undecided) - choices.keys())
     return merged_manifest(request, manifest, run.video_id, info, records)
+
+
+def _check_files(folder: Path, runs: Sequence[tuple[RunRecord, ExportRequest]]) -> None:
+    """Raise DatasetError if rebuilding has to read a file that a run names: a stranger may name any file."""
+    known = {run.video_id for run, _ in runs if run.video is not None}
+    for run, request in runs:
+        named = [request.video] if run.video_id not in known else []
+        for spec in request.representations:
+            if spec.type in REPRESENTATIONS:
+                cls = representation_type(spec.type)
+                named += [str(spec.params[name]) for name in cls.path_parameters if name in spec.params]
+        if named:
+            raise DatasetError(
+                f"{folder}: to rebuild {MANIFEST_NAME}, files that run {run.run_id} names have to be read: "
+                f"{', '.join(named[:3])}",
+                hint="if you trust who made the dataset, allow it with --trust-code; or " + _BACKUP,
+            )
 
 
 def _video_facts(run: RunRecord, runs: Sequence[tuple[RunRecord, ExportRequest]]) -> VideoInfo:
