@@ -1,7 +1,6 @@
 """Metadata against bytes: is every payload where its row says, unchanged, and of the shape it promises?"""
 
 import os
-import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from vrekit.catalog.places import foreign_places
 from vrekit.catalog.row_checks import row_mistakes
 from vrekit.catalog.runs import RUNS_FOLDER, scan_runs
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, place_mistakes, read_unchecked_sidecar, short_tars
+from vrekit.catalog.tar_members import read_members
 from vrekit.catalog.trust import is_code
 from vrekit.catalog.validate_lance import check_tables
 from vrekit.core.errors import DatasetError
@@ -91,9 +91,6 @@ def _other_storage(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         yield Problem(code="storage", path=others[0], message=message)
 
 
-_END_OF_ARCHIVE = bytes(1024)
-
-
 def check_shards(folder: Path, checker: PayloadChecker) -> None:
     """Check every row and payload of a dataset's tars, and report what belongs to nobody."""
     for sidecar in find_sidecars(folder):
@@ -122,7 +119,14 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     except OSError as error:
         problems.append(Problem(code="unreadable", path=name, message=f"it cannot be read: {error.strerror}"))
         return
-    members, broken = _members(tar)
+    try:
+        found, broken = read_members(descriptor)
+    except OSError as error:
+        found, broken = [], f"it cannot be read: {error.strerror}"
+    members = {member.name: (member.offset, member.size) for member in found if member.is_plain}
+    special = [
+        f"member {member.name} of type {member.type!r} is no plain file" for member in found if not member.is_plain
+    ]
     if not broken and (short := short_tars(folder, good)):
         broken = f"it {short[0].problem}"
     if broken:
@@ -159,28 +163,9 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
         return
     finally:
         os.close(descriptor)
-    if len(good) == len(table):  # else, it is not known whose they are
-        problems += [
-            Problem(code="orphan", path=name, message=f"member {member} has no metadata row") for member in members
-        ]
-
-
-def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], str]:
-    """Return name → (payload offset, size) of every member up to the first damage, and what the damage is."""
-    members: dict[str, tuple[int, int]] = {}
-    try:
-        with os.fdopen(open_regular(tar), "rb") as file:
-            with tarfile.open(fileobj=file, mode="r:") as archive:
-                for member in archive:
-                    name = member.name.encode(errors="backslashreplace").decode()  # bytes that are not UTF-8
-                    members[name] = (member.offset_data, member.size)
-            # tarfile does not mind, others warn or refuse
-            file.seek(-min(len(_END_OF_ARCHIVE), os.fstat(file.fileno()).st_size), os.SEEK_END)
-            if file.read() != _END_OF_ARCHIVE:
-                return members, "it has no end-of-archive blocks"
-    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:
-        return members, str(error)
-    return members, ""
+    # With a bad row, it is not known whose members are left.
+    left = [f"member {member} has no metadata row" for member in members] if len(good) == len(table) else []
+    problems += [Problem(code="orphan", path=name, message=message) for message in left + special]
 
 
 def _orphans(folder: Path) -> Iterator[Problem]:

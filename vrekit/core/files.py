@@ -8,7 +8,7 @@ person who keeps shards of a dataset elsewhere behind links sets VREKIT_FOLLOW_L
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -54,14 +54,19 @@ def is_temporary(path: Path) -> bool:
     return path.name.startswith(".") and path.name.endswith(".tmp")
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a mixture; durable on return."""
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Write a file so that a reader sees the old content or the new, never a mixture; durable on return.
+
+    Args:
+        path: The file.
+        data: Its content, or the pieces of it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
         try:
             temporary.unlink(missing_ok=True)
             with os.fdopen(open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

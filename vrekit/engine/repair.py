@@ -9,8 +9,7 @@ quarantine/<time>/lance/…                fragments, versions and tables that c
 import json
 import os
 import re
-import tarfile
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from vrekit.catalog.places import check_places
 from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.catalog.runs import forget_shards
 from vrekit.catalog.samples import find_sidecars, read_sidecar
+from vrekit.catalog.tar_members import TarMember, read_members
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import open_regular, storage_errors, write_atomic
@@ -242,18 +242,15 @@ class _Repair:
         if not orphans:
             return
         known = {problem.message.removeprefix("member ").removesuffix(" has no metadata row") for problem in orphans}
-        try:
-            with os.fdopen(open_regular(tar), "rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
-                for member in archive:
-                    content = archive.extractfile(member) if member.isreg() and member.name in known else None
-                    if content is not None:
-                        name = re.sub(r"[^A-Za-z0-9_.()+-]", "_", PurePosixPath(member.name).name).lstrip(".")
-                        target = self.quarantine / tar.parent.name / (name[-200:] or "member")
-                        with storage_errors(target):
-                            target.parent.mkdir(parents=True, exist_ok=True)
-                        write_atomic(target, content.read())
-        except (tarfile.TarError, EOFError, ValueError, OverflowError):
-            return  # what lies behind the damage belongs to nobody
+        with os.fdopen(open_regular(tar), "rb") as file:
+            members, _ = read_members(file.fileno())  # what lies behind a damage belongs to nobody
+            for member in members:
+                if member.is_plain and member.name in known:
+                    name = re.sub(r"[^A-Za-z0-9_.()+-]", "_", PurePosixPath(member.name).name).lstrip(".")
+                    target = self.quarantine / tar.parent.name / (name[-200:] or "member")
+                    with storage_errors(target):
+                        target.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomic(target, _pieces(file.fileno(), member))
 
     # -- Lance tables ----------------------------------------------------------------------------------------------
 
@@ -328,6 +325,13 @@ class _Repair:
         for video_id, some in _by_video(frames).items():
             listed = ", ".join(map(str, some))
             dataset.delete(f"video_id = {quoted(video_id)} AND frame_index IN ({listed})")
+
+
+def _pieces(descriptor: int, member: TarMember) -> Iterator[bytes]:
+    """Yield the payload of a member in pieces of 1 MiB: it may be larger than the memory."""
+    end = member.offset + member.size
+    for start in range(member.offset, end, 1 << 20):
+        yield os.pread(descriptor, min(1 << 20, end - start), start)
 
 
 def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
