@@ -1,6 +1,7 @@
 """merge, convert, validate --repair and gc: what they print, and their exit codes."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,12 +144,13 @@ def test_validate_prints_warnings(run: Run, tmp_path: Path) -> None:
 
 def test_gc(run: Run, tmp_path: Path) -> None:
     folder = make_dataset(tmp_path / "d", {"car": range(8)}, ["rgb"])
-    orphan = folder / "shards/car/all-00000008-00000015.tar"
-    orphan.write_bytes(bytes(5000))
+    partial = folder / "shards/car/.all-00000008.tar.partial"
+    partial.write_bytes(bytes(5000))
+    os.utime(partial, (1, 1))
     dry = run("gc", folder, "--dry-run")
-    assert "all-00000008-00000015.tar: a tar that was never committed, 5.0 kB" in dry.stdout
+    assert ".all-00000008.tar.partial: an interrupted export that nobody resumed, 5.0 kB" in dry.stdout
     assert "would free 5.0 kB in 1 places" in dry.stderr
-    assert orphan.exists()
+    assert partial.exists()
     result = run("gc", folder, "--json", "--older-than", "0.5")
     assert json.loads(result.stdout)["freed_bytes"] == 5000
-    assert not orphan.exists()
+    assert not partial.exists()

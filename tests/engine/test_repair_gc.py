@@ -17,6 +17,7 @@ from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume
 from vrekit.engine.gc import GcReport, collect_garbage
 from vrekit.engine.pipeline import Pipeline
+from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
 from vrekit.writers.lance_writer import LanceWriter
 
@@ -43,18 +44,41 @@ def test_a_clean_dataset_stays_as_it_is(tmp_path: Path) -> None:
     assert file_hashes(folder) == before
 
 
-def test_uncommitted_tars_go(tmp_path: Path) -> None:
-    folder = make_dataset(tmp_path / "d", {"car": range(8)}, ["rgb"])
+def test_a_tar_that_lost_its_sidecar_stays(tmp_path: Path) -> None:
+    """It may be the only copy: of a merge or an import no run can compute it again."""
+    folder = make_dataset(tmp_path / "d", {"car": range(16)}, ["rgb"])
     orphan = folder / "shards/car/all-00000008-00000015.tar"
-    orphan.write_bytes(bytes(5000))
-    dry = collect_garbage(folder, dry_run=True)
-    assert orphan.exists()
-    assert (dry.removed, dry.freed_bytes) == (
-        [{"path": "shards/car/all-00000008-00000015.tar", "bytes": 5000, "why": "a tar that was never committed"}],
-        5000,
-    )
-    assert collect_garbage(folder) == dry
-    assert not orphan.exists()
+    content = orphan.read_bytes()
+    orphan.with_suffix(".parquet").unlink()
+    report = collect_garbage(folder, older_than=NOW)
+    assert report.removed == []
+    why = "it has no sidecar; `vrekit repair` moves it to quarantine"
+    assert report.kept == [{"path": "shards/car/all-00000008-00000015.tar", "why": why}]
+    assert orphan.read_bytes() == content
+    assert repair(folder, validate(folder).problems).left == []
+    (aside,) = folder.glob("quarantine/*/shards/car/*.tar")
+    assert aside.read_bytes() == content
+    assert not validate(folder).problems
+
+
+def test_a_tar_of_an_interrupted_commit_goes_with_its_open_shard(tmp_path: Path) -> None:
+    folder = make_dataset(tmp_path / "d", {"car": range(8)}, ["rgb"])
+    home = folder / "shards/car"
+    partial = home / ".all-00000008.tar.partial"
+    partial.write_bytes(bytes(5000))
+    (home / ".all-00000008.journal").write_bytes(b"")
+    (home / "all-00000008-00000015.tar").hardlink_to(partial)
+    dry = collect_garbage(folder, older_than=NOW, dry_run=True)
+    assert {entry["path"].rpartition("/")[2] for entry in dry.removed} == {
+        "all-00000008-00000015.tar",
+        partial.name,
+        ".all-00000008.journal",
+    }
+    collect_garbage(folder, older_than=NOW)
+    assert sorted(path.name for path in home.iterdir()) == [
+        "all-00000000-00000007.parquet",
+        "all-00000000-00000007.tar",
+    ]
     assert not validate(folder).problems
 
 

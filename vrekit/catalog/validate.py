@@ -168,6 +168,11 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     problems += [Problem(code="orphan", path=name, message=message) for message in left + special]
 
 
+_NO_SIDECAR = (
+    "a tar without a sidecar: the sidecar was lost, or its commit was interrupted; `vrekit resume` computes it"
+)
+
+
 def _orphans(folder: Path) -> Iterator[Problem]:
     root = folder / SHARDS_FOLDER
     for path in sorted(root.rglob("*")) if root.is_dir() else ():
@@ -176,4 +181,4 @@ def _orphans(folder: Path) -> Iterator[Problem]:
             message = "an unfinished shard: `vrekit resume` goes on with it"
             yield Problem(code="unfinished", path=relative, message=message)
         elif path.suffix == ".tar" and not path.with_suffix(".parquet").exists():
-            yield Problem(code="orphan", path=relative, message="a tar without a sidecar: it was never committed")
+            yield Problem(code="orphan", path=relative, message=_NO_SIDECAR)

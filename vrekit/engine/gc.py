@@ -59,7 +59,7 @@ class GcReport:
 def collect_garbage(folder: Path, *, older_than: timedelta = DEFAULT_AGE, dry_run: bool = False) -> GcReport:
     """Remove the leftovers of a dataset.
 
-    Those are: tars that were never committed; open shards of dead processes that nobody resumed for `older_than`
+    Those are: open shards of dead processes that nobody resumed for `older_than`
     (what they hold is computed again when it is wanted); temporary files as old; metadata rows that a better row
     hides, with their payloads; an index that is stale; old versions of Lance tables. A reader that has the dataset
     open must be opened again afterwards.
@@ -111,11 +111,11 @@ class _Collector:
                 elif any(path.stat().st_mtime > self.before for path in there):
                     self._keep(there[0], "an interrupted export that `vrekit resume` can go on with")
                 else:
-                    for path in there:
+                    for path in [*_linked_tars(there), *there]:
                         self._remove(path, "an interrupted export that nobody resumed")
 
     def uncommitted_tars(self) -> None:
-        """Remove tars without a sidecar, unless they may still be made part of the dataset."""
+        """Name tars without a sidecar; they stay, because a tar whose sidecar was lost may be the only copy."""
         for tar in sorted((self.folder / SHARDS_FOLDER).glob("*/*.tar")):
             if tar.with_suffix(".parquet").exists() or tar.name.startswith("."):
                 continue
@@ -127,13 +127,12 @@ class _Collector:
             cell = first // self.manifest.shard_frames * self.manifest.shard_frames
             stem = tar.with_name(f".{group}-{cell:08d}")
             with self._owned(stem.with_name(f"{stem.name}.lock")) as is_mine:
-                journal = stem.with_name(f"{stem.name}.journal")
                 if not is_mine:
                     self._keep(tar, "a process is writing its cell")
-                elif journal.exists() and not stem.with_name(f"{stem.name}.tar.partial").exists():
+                elif any(stem.with_name(f"{stem.name}.{ending}").exists() for ending in ("journal", "tar.partial")):
                     self._keep(tar, "an interrupted export that `vrekit resume` can go on with")
                 elif not tar.with_suffix(".parquet").exists():  # not even now that the cell is ours
-                    self._remove(tar, "a tar that was never committed")
+                    self._keep(tar, "it has no sidecar; `vrekit repair` moves it to quarantine")
 
     def superseded_rows(self) -> None:
         """Drop rows that another row of the same frame and representation hides, and the payloads they have."""
@@ -244,6 +243,17 @@ class _Collector:
 
     def _keep(self, path: Path, why: str) -> None:
         self.report.kept.append({"path": path.relative_to(self.folder).as_posix(), "why": why})
+
+
+def _linked_tars(files: Sequence[Path]) -> list[Path]:
+    """Return the tars that an interrupted commit had linked to an open shard, without a sidecar yet."""
+    return [
+        tar
+        for file in files
+        if file.name.endswith(".tar.partial") and file.stat().st_nlink > 1
+        for tar in sorted(file.parent.glob("*.tar"))
+        if tar.samefile(file) and not tar.with_suffix(".parquet").exists()
+    ]
 
 
 def _best_rows(tables: Sequence[pa.Table]) -> list[NDArray[np.bool_]]:

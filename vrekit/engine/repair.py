@@ -95,7 +95,7 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
     by_file: dict[str, list[Problem]] = {}
     left: list[Problem] = []
     for problem in problems:
-        if problem.code in REPAIRED and not work.is_loose_tar(problem):
+        if problem.code in REPAIRED:
             by_file.setdefault(problem.path, []).append(problem)
         else:
             left.append(problem)
@@ -111,6 +111,8 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
                 work.repair_derived(path)
             elif path.endswith(".lance"):
                 work.repair_table(path, some)
+            elif work.is_loose_tar(some[0]):
+                work.set_tar_aside(folder / path)
             else:
                 work.repair_shard(folder / path, some)
         except LockedError as error:
@@ -126,7 +128,6 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
 _HINTS = {
     "duplicate": "`vrekit gc` removes what is stored twice",
     "codec": "install what it needs, or restore dataset.json from a backup",
-    "orphan": "`vrekit gc` removes it",
     "storage": "`vrekit merge` of this dataset into a new one leaves it out",
     "unreadable": "check its permissions",
     "unfinished": "`vrekit resume` goes on with it",
@@ -143,7 +144,7 @@ class _Repair:
         self._dropped: set[Key] = set()  # of a shard, because another one has them too
 
     def is_loose_tar(self, problem: Problem) -> bool:
-        """Return whether a problem is a tar that was never committed."""
+        """Return whether a problem is a tar without a sidecar."""
         return problem.code == "orphan" and not (self.folder / problem.path).with_suffix(".parquet").exists()
 
     def has_settled(self, problem: Problem) -> bool:
@@ -151,6 +152,20 @@ class _Repair:
         if problem.code == "orphan":
             return not self.is_loose_tar(problem)
         return problem.code == "duplicate" and _key(problem) in self._dropped
+
+    def set_tar_aside(self, tar: Path) -> None:
+        """Move a tar without a sidecar to quarantine, unless `resume` goes on with it."""
+        lock = own_cell(tar.with_suffix(".parquet"), self.manifest)
+        try:
+            stem = lock.path.name.removesuffix(".lock")
+            if any(tar.with_name(f"{stem}.{ending}").exists() for ending in ("journal", "tar.partial")):
+                name = tar.relative_to(self.folder).as_posix()
+                self.report.left.append(f"{name}: orphan ({_HINTS['unfinished']})")
+            else:
+                self._move_aside(tar)
+                self.report.shards.append(tar.relative_to(self.folder).as_posix())
+        finally:
+            lock.release()
 
     def write_problems(self, problems: Sequence[Problem]) -> None:
         """Make the quarantine folder and note in it what was wrong."""
