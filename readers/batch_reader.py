@@ -1,6 +1,6 @@
 """Any rows of an index as a batch: stored representations, and virtual ones computed from them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from vrekit.readers.pages import PagePool
 from vrekit.readers.payloads import PayloadReader
 from vrekit.readers.stored_reader import OnError, StoredReader
 from vrekit.readers.subset import Missing
-from vrekit.readers.virtual import VirtualRepresentation, computing_order, leaves
+from vrekit.readers.virtual import VirtualRepresentation, computing_order
 
 Batch = dict[str, Any]
 # Names of a batch that are no representations.
@@ -65,22 +65,24 @@ class BatchReader:
         records = manifest.representations
         self._specs = {name: records[name].stored for name in (*self._stored, *virtual)}
         self._virtual = {name: VirtualRepresentation(records[name], device, code) for name in virtual}
-        self._leaves = {name: leaves(manifest, name) for name in (*self._stored, *virtual)}
-        self._stacked = {name: self._is_stacked(name) for name in (*self._stored, *virtual)}
+        uniform = {name: self._is_uniform(name) for name in self._stored}
+        for name in virtual:  # dependencies come first
+            uniform[name] = all(uniform[dependency] for dependency in records[name].spec.dependencies)
+        self._stacked = {
+            name: uniform[name] and not spec.is_ragged and spec.dtype != "str" for name, spec in self._specs.items()
+        }
 
     @property
     def skipped(self) -> int:
         """Number of damaged frames left out so far, in this process."""
         return self._reader.skipped
 
-    def _is_stacked(self, name: str) -> bool:
-        spec = self._specs[name]
-        columns = [self.index.columns[leaf] for leaf in self._leaves[name]]
-        if spec.is_ragged or spec.dtype == "str":
+    def _is_uniform(self, name: str) -> bool:
+        """Return whether every frame holds the stored `name`, in one shape and dtype."""
+        column = self.index.columns[name]
+        if self._missing is Missing.NONE and not column.present.all():
             return False
-        if self._missing is Missing.NONE and not all(column.present.all() for column in columns):
-            return False
-        return all(len(column.layout) == 0 or (column.layout == column.layout[0]).all() for column in columns)
+        return len(column.layout) == 0 or bool((column.layout == column.layout[0]).all())
 
     def is_stacked(self, name: str) -> bool:
         """Return whether a batch holds `name` as one tensor (N, ...); otherwise it holds a list of N."""
@@ -143,9 +145,13 @@ class BatchReader:
         outputs: dict[str, tuple[Arrays, NDArray[np.bool_]]] = {}
         for name in self._stored:
             outputs[name] = (batch.arrays[name], self.index.columns[name].valid[rows])
-        for name, representation in self._virtual.items():
+        present: dict[str, NDArray[np.bool_]] = {}  # whether each row has what a representation is computed from
+        if self._virtual:
+            present = {name: self.index.columns[name].present[rows] for name in self._stored}
+        for name, representation in self._virtual.items():  # dependencies come first
             try:
-                outputs[name] = self._compute(representation, rows, outputs)
+                present[name] = _all_present(present, representation.record.spec.dependencies, len(rows))
+                outputs[name] = self._compute(representation, rows, outputs, present[name])
             except MemoryError as error:
                 raise DatasetError(
                     f"{name!r} of {len(rows)} frames, computed on read, needs more memory than there is: {error}",
@@ -169,23 +175,20 @@ class BatchReader:
         representation: VirtualRepresentation,
         rows: NDArray[np.int64],
         outputs: Mapping[str, tuple[Arrays, NDArray[np.bool_]]],
+        present: NDArray[np.bool_],
     ) -> tuple[Arrays, NDArray[np.bool_]]:
         name = representation.record.spec.name
         spec = self._specs[name]
-        present = np.ones(len(rows), np.bool_)
-        for leaf in self._leaves[name]:
-            present &= self.index.columns[leaf].present[rows]
         computed: list[NDArray[Any] | None] = [None] * len(rows)
         valid = np.zeros(len(rows), np.bool_)
         # compute gets frames of one video at a time
         video = self.index.video[rows]
         for code in np.unique(video[present]).tolist():
             positions = np.flatnonzero(present & (video == code))
-            dependencies = {
-                dependency: Output(data=_select(arrays, positions), valid=dependency_valid[positions])
-                for dependency, (arrays, dependency_valid) in outputs.items()
-                if dependency in representation.record.spec.dependencies
-            }
+            dependencies = {}
+            for dependency in representation.record.spec.dependencies:
+                arrays, dependency_valid = outputs[dependency]
+                dependencies[dependency] = Output(data=_select(arrays, positions), valid=dependency_valid[positions])
             chosen = rows[positions]
             output = representation.compute(
                 self.index.frame_index[chosen], self.index.pts_seconds[chosen], dependencies
@@ -203,6 +206,16 @@ class BatchReader:
             for position in np.flatnonzero(~present).tolist():
                 computed[position] = np.full(layout.shape, fill_value(spec, layout.dtype), layout.dtype)
         return (np.stack(computed) if self._stacked[name] and len(rows) else computed), valid  # type: ignore[arg-type]  # stacked: no None
+
+
+def _all_present(
+    present: Mapping[str, NDArray[np.bool_]], dependencies: Iterable[str], count: int
+) -> NDArray[np.bool_]:
+    """Return which of `count` rows have all of `dependencies`."""
+    result = np.ones(count, np.bool_)
+    for dependency in dependencies:
+        result &= present[dependency]
+    return result
 
 
 def _select(arrays: Arrays, positions: NDArray[np.int64]) -> Any:

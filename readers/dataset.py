@@ -4,7 +4,6 @@ import logging
 import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, SupportsIndex, get_args, overload
@@ -16,7 +15,7 @@ from torch.utils.data import Dataset
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import config_folders
 from vrekit.catalog.trust import RecordedCode, untrusted
-from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import OutputSpec, image_owner
 from vrekit.readers.batch_reader import Batch, BatchReader
@@ -26,7 +25,7 @@ from vrekit.readers.open_batch import OpenBatch, fallback_layout
 from vrekit.readers.payloads import open_payloads
 from vrekit.readers.stored_reader import OnError
 from vrekit.readers.subset import Missing, Subset, rows_with, subset_rows
-from vrekit.readers.virtual import computing_order
+from vrekit.readers.virtual import computing_order, not_computed_from
 
 logger = logging.getLogger(__name__)
 
@@ -136,12 +135,8 @@ class FrameDataset(Dataset[Sample]):
 
     def _without(self, names: set[str]) -> list[str]:
         """Return those that are read by default and not computed from any of `names`."""
-        left = []
-        for name in self._checked_names(None):
-            with suppress(DatasetError):  # one that cannot be computed at all
-                if names.isdisjoint(computing_order(self.manifest, [name])[1]):
-                    left.append(name)
-        return left
+        left = not_computed_from(self.manifest, names)
+        return [name for name in self._checked_names(None) if name in left]
 
     def _checked_names(self, names: Sequence[str] | None) -> tuple[str, ...]:
         known = self.manifest.representations

@@ -12,7 +12,7 @@ from vrekit.core.errors import ComputeError, DatasetError, UsageError, VrekitErr
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import RepresentationSpec
 from vrekit.readers.locks import ForkSafeLock
-from vrekit.representations.base import LearnedRepresentation, Representation
+from vrekit.representations.base import LearnedRepresentation, Representation, input_count_problem
 from vrekit.representations.registry import representation_type
 
 _MOST_NAMED = 10  # representations in a message
@@ -27,7 +27,8 @@ class VirtualRepresentation:
         code: Which code of the dataset may run; checked here again in each worker.
 
     Raises:
-        DatasetError: If its type is code recorded in the dataset that may not run, or it would read files.
+        DatasetError: If its type is code recorded in the dataset that may not run, would read files, or takes another
+            number of dependencies.
         UsageError: If its type cannot be loaded, or needs the video's pixels.
     """
 
@@ -48,6 +49,11 @@ class VirtualRepresentation:
                 f"{record.spec.name!r} ({record.spec.type}) is virtual but needs the video's pixels, "
                 "which a dataset reader does not have",
                 hint="leave it out with representations=[…], or export it with store: true",
+            )
+        if problem := input_count_problem(cls, record.spec):
+            raise DatasetError(
+                f"{code.dataset}: {record.spec.name!r} is virtual and cannot be computed: {problem}",
+                hint="leave it out with representations=[…]",
             )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -138,6 +144,17 @@ def computing_order(manifest: Manifest, names: Iterable[str]) -> tuple[list[str]
     return list(stored), list(virtual)
 
 
-def leaves(manifest: Manifest, name: str) -> list[str]:
-    """Return the stored representations that `name` is read or computed from."""
-    return computing_order(manifest, [name])[0]
+def not_computed_from(manifest: Manifest, names: Iterable[str]) -> set[str]:
+    """Return the representations that can be read without any of the virtual `names`."""
+    users: dict[str, list[str]] = {}
+    for name, record in manifest.representations.items():
+        for dependency in record.spec.dependencies if record.is_virtual else ():
+            users.setdefault(dependency, []).append(name)
+    left = {*manifest.representations}
+    unreadable = [*names, *manifest.dependency_problems()]
+    while unreadable:
+        name = unreadable.pop()
+        if name in left:
+            left.remove(name)
+            unreadable += users.get(name, ())
+    return left

@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.core.frames import FrameBatch, Output
-from vrekit.core.spec import Kind, OutputSpec
+from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 
 __all__ = ["FrameBatch", "Kind", "LearnedRepresentation", "Output", "OutputSpec", "Representation"]
+_MOST_NAMED = 8  # dependencies in a message
 
 
 class Representation(ABC):
@@ -97,3 +98,16 @@ class LearnedRepresentation(Representation):
 
     def unload_weights(self) -> None:
         """Free the model; called after the last `compute`."""
+
+
+def input_count_problem(cls: type[Representation], spec: RepresentationSpec) -> str | None:
+    """Return what is wrong with the number of dependencies of `spec`, None if its type takes as many."""
+    if cls.inputs is None or len(spec.dependencies) == len(cls.inputs):
+        return None
+    wanted = ", ".join("|".join(kinds) for kinds in cls.inputs) or "none"
+    shown = ", ".join(map(repr, spec.dependencies[:_MOST_NAMED])) or "none"
+    more = ", …" if len(spec.dependencies) > _MOST_NAMED else ""
+    return (
+        f"{spec.type} takes {len(cls.inputs)} dependencies ({wanted}), got {len(spec.dependencies)}: "
+        f"{f'[{shown}{more}]' if spec.dependencies else 'none'}"
+    )

@@ -370,6 +370,14 @@ class TestVeryLargeConfigs:
         text = "representations:\n" + "".join(f"  r{at}: {{type: x}}\n" for at in range(4097))
         assert mistakes(text) == ["c.yaml:1: representations: 4097 representations; a config has at most 4096"]
 
+    def test_there_is_an_end_to_dependencies(self) -> None:
+        names = [f"r{at}" for at in range(257)]
+        lines = [f"  {name}: {{type: color/rgb}}\n" for name in names]
+        text = f"representations:\n{''.join(lines)}  x: {{type: color/hsv, deps: [{', '.join(names)}]}}\n"
+        assert mistakes(text) == [
+            "c.yaml:259: representations.x.deps: 257 dependencies; a representation has at most 256"
+        ]
+
     def test_there_is_an_end_to_values(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(document, "MAX_VALUES", 1000)
         assert mistakes(f"a: [{'1, ' * 1000}]") == ["c.yaml:1: more than 1000 values; a config has at most that many"]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vrekit.core.errors import UsageError
+from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec, canonical_json, digest
 
 words = st.text("abcdefgh-_ é", max_size=6)
@@ -111,3 +111,13 @@ def test_how_it_is_run_does_not_count() -> None:
     same = spec.with_options(batch_size=3, device="cuda:1", images="jpg")
     assert spec.identity() == same.identity()
     assert spec.identity() != spec.with_options(params={"a": 2}).identity()
+
+
+def test_the_number_of_dependencies_is_bounded() -> None:
+    names = tuple(f"r{at}" for at in range(257))
+    spec = RepresentationSpec(name="x", type="t", dependencies=names[1:])
+    assert RepresentationSpec.from_json(spec.to_json()) == spec
+    with pytest.raises(UsageError, match="x: 257 dependencies, expected at most 256"):
+        RepresentationSpec(name="x", type="t", dependencies=names)
+    with pytest.raises(DatasetError, match=r"'dependencies' .*at most 256"):
+        RepresentationSpec.from_json(spec.to_json() | {"dependencies": names})

@@ -167,3 +167,16 @@ class Inverted(Representation):
         self.calls.append((name, batch.indices.tolist(), batch.pts_seconds.tolist()))
         data = np.float32(self.offset) - np.asarray(depth.data, np.float32)
         return Output(data=data, valid=batch.indices % 4 != 3)
+
+
+class FirstOfAll(Representation):
+    """Its first dependency, of any number."""
+
+    inputs: ClassVar[tuple[tuple[Kind, ...], ...] | None] = None
+    uses_frames: ClassVar[bool] = False
+
+    def output_spec(self, height: int, width: int, dependencies: Mapping[str, OutputSpec]) -> OutputSpec:
+        return next(iter(dependencies.values()))
+
+    def compute(self, batch: FrameBatch, dependencies: Mapping[str, Output]) -> Output:
+        return next(iter(dependencies.values()))

@@ -2,7 +2,9 @@
 
 import os
 import pickle
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from tests.metadata_files import edited
 from tests.readers.reader_dataset import BOXES, DEPTH, LABEL, RGB, DatasetBuilder, Inverted, make_array, record, virtual
+from vrekit.catalog.manifest import RepresentationRecord, read_manifest
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError, UsageError
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import Kind, OutputSpec
@@ -254,6 +257,67 @@ def test_virtual_that_cannot_be_computed_is_refused(tmp_path: Path) -> None:
         FrameDataset(tmp_path, ["edges"])
     with pytest.raises(DatasetError, match="orphan → gone: not in the dataset"):
         FrameDataset(tmp_path, ["orphan"])
+
+
+def test_each_virtual_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find what each is computed from anew takes seconds at 700 of them, and a stranger says how many there are."""
+    looked: list[str] = []
+
+    class Records(dict[str, RepresentationRecord]):
+        def __getitem__(self, name: str) -> RepresentationRecord:
+            looked.append(name)
+            return super().__getitem__(name)
+
+        def get(self, name: str, default: Any = None) -> Any:
+            looked.append(name)
+            return super().get(name, default)
+
+    names = ["depth"]
+    records = {"depth": record("depth", DEPTH)}
+    for at in range(60):
+        records[f"v{at}"] = virtual(f"v{at}", INVERTED, "tests.readers.reader_dataset:FirstOfAll", *reversed(names))
+        names.append(f"v{at}")
+    builder = DatasetBuilder(tmp_path, records)
+    builder.add("car", [0, 1])
+    builder.write()
+    manifest = read_manifest(tmp_path)
+    counted = replace(manifest, representations=Records(manifest.representations))
+    monkeypatch.setattr("vrekit.readers.dataset.read_manifest", lambda folder: counted)
+    batch = FrameDataset(tmp_path, trust_code=True)[:]
+    assert torch.equal(batch["v59"], batch["depth"])
+    assert max(Counter(looked).values()) < 10
+
+
+def test_virtual_with_a_wrong_number_of_dependencies_is_refused(tmp_path: Path) -> None:
+    records = {name: record(name, RGB) for name in (f"r{at}" for at in range(9))}
+    builder = DatasetBuilder(tmp_path, records | {"hsv": virtual("hsv", HSV_SPEC, "color/hsv", *records)})
+    builder.add("car", [0])
+    builder.write()
+    expected = (
+        r"'hsv' is virtual and cannot be computed: color/hsv takes 1 dependencies \(color\), got 9: \['r0', .*, …\]"
+    )
+    with pytest.raises(DatasetError, match=expected):
+        FrameDataset(tmp_path)
+    assert len(FrameDataset(tmp_path, ["r0"])) == 1
+
+
+def test_what_is_left_without_refused_code(tmp_path: Path) -> None:
+    records = {
+        "rgb": record("rgb", RGB),
+        "after": virtual("after", HSV_SPEC, "color/hsv", "code"),
+        "code": virtual("code", RGB, "tests.readers.reader_dataset:FirstOfAll", "rgb"),
+        "hsv": virtual("hsv", HSV_SPEC, "color/hsv", "rgb"),
+        "orphan": virtual("orphan", HSV_SPEC, "color/hsv", "gone"),
+        "after_orphan": virtual("after_orphan", HSV_SPEC, "color/hsv", "orphan"),
+        "round": virtual("round", HSV_SPEC, "color/hsv", "round"),
+    }
+    builder = DatasetBuilder(tmp_path, records)
+    builder.add("car", [0])
+    builder.write()
+    with pytest.raises(DatasetError) as caught:
+        FrameDataset(tmp_path, ["after", "hsv"])
+    assert caught.value.hint is not None
+    assert caught.value.hint.endswith("or leave it out: representations=['rgb', 'hsv']")
 
 
 def test_ragged_and_boolean_data(tmp_path: Path) -> None:

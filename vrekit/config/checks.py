@@ -12,7 +12,7 @@ from typing import Any
 from vrekit.config.settings import ENTRY_KEYS, UPSTREAM_TYPES, find, our_type
 from vrekit.config.source import KeyPath, Mistake
 from vrekit.core.errors import UsageError
-from vrekit.core.names import MAX_SUGGESTIONS, check_representation_name, did_you_mean
+from vrekit.core.names import MAX_DEPENDENCIES, MAX_SUGGESTIONS, check_representation_name, did_you_mean
 
 _MOST_CYCLES = 20
 _CLASS_ELSEWHERE = re.compile(r"([A-Za-z_][\w.]*|.+\.py):[A-Za-z_]\w*")
@@ -65,6 +65,9 @@ def _dependencies(
     mistakes: list[Mistake] = []
     for keys in ENTRY_KEYS["dependencies"]:
         setting = find(entry, keys)
+        if setting and isinstance(setting.value, list) and len(setting.value) > MAX_DEPENDENCIES:
+            text = f"{len(setting.value)} dependencies; a representation has at most {MAX_DEPENDENCIES}"
+            mistakes.append(Mistake(("representations", name, *keys), text))
         for index, dependency in enumerate(setting.value if setting and isinstance(setting.value, list) else ()):
             path: KeyPath = ("representations", name, *keys, index)
             if not isinstance(dependency, str):

@@ -22,6 +22,7 @@ RESERVED_NAMES = ("frame_index", "key", "pts_seconds", "run_id", "video_id")
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):/+")
 MAX_NAME_LENGTH = 100  # a tar header's name field holds 100 bytes; longer ones need extension records
 MAX_REPRESENTATIONS = 4096  # of a config or a dataset
+MAX_DEPENDENCIES = 256  # of a representation
 MAX_SUGGESTIONS = 20  # how many mistakes of one kind get a "did you mean": each looks at all names
 
 

@@ -14,7 +14,8 @@ from enum import StrEnum
 from typing import Any, Self
 
 from vrekit.core.documents import Fields
-from vrekit.core.names import MAX_NAME_LENGTH, MAX_REPRESENTATIONS, check_representation_name
+from vrekit.core.errors import UsageError
+from vrekit.core.names import MAX_DEPENDENCIES, MAX_NAME_LENGTH, check_representation_name
 
 # `canny.image`: the exported jpg pictures of `canny`, `canny.image_png`: its png ones; no user's name has a dot.
 IMAGE_SUFFIX = ".image"
@@ -246,6 +247,8 @@ class RepresentationSpec:
 
     def __post_init__(self) -> None:
         check_output_name(self.name)
+        if len(self.dependencies) > MAX_DEPENDENCIES:
+            raise UsageError(f"{self.name}: {len(self.dependencies)} dependencies, expected at most {MAX_DEPENDENCIES}")
 
     def identity(self) -> dict[str, Any]:
         """Return what decides the computed values: how it is run (batch size, device, images) is left out."""
@@ -272,7 +275,7 @@ class RepresentationSpec:
             DatasetError: If it is none.
         """
         fields = Fields.of(data, "a representation")
-        dependencies = tuple(fields.items("dependencies", (), kind=str, max_count=MAX_REPRESENTATIONS))
+        dependencies = tuple(fields.items("dependencies", (), kind=str, max_count=MAX_DEPENDENCIES))
         with fields.checking():
             for name in dependencies:
                 check_output_name(name)

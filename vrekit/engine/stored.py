@@ -148,7 +148,7 @@ def _is_exact(name: str, manifest: Manifest, graph: Graph) -> bool:
     if record is None or record.codec is None or clip_codec(record.codec) is not None:
         return False  # a clip takes as long to decode as the video
     computed = {key: value for key, value in record.identity.items() if key not in _STORAGE_KEYS}
-    if digest(computed) != digest(node.compute_identity) or any(computed.get(key) for key in _NOT_EXACT_KEYS):
+    if digest(computed) != node.compute_digest or any(computed.get(key) for key in _NOT_EXACT_KEYS):
         return False
     return stored_codec(name, record.codec).is_exact
 

@@ -17,7 +17,7 @@ from vrekit.core.errors import ConfigError, UsageError, VrekitError
 from vrekit.core.names import MAX_SUGGESTIONS, did_you_mean
 from vrekit.core.spec import IMAGE_TYPE, OutputSpec, RepresentationSpec, digest, image_name
 from vrekit.graph.images import Images
-from vrekit.representations.base import Representation
+from vrekit.representations.base import Representation, input_count_problem
 from vrekit.representations.parameters import build
 from vrekit.representations.registry import representation_type
 from vrekit.representations.resize import resized_spec
@@ -35,6 +35,7 @@ class Node:
         stored: What decoding gives back.
         codec: How it is stored; None for a virtual representation.
         compute_identity: What decides the values in memory.
+        compute_digest: Digest of `compute_identity`; many may depend on the node, and each needs it.
         frame_size: (height, width) of a decoded frame, pixels.
     """
 
@@ -45,6 +46,7 @@ class Node:
     stored: OutputSpec
     codec: Codec | ClipCodec | None
     compute_identity: Mapping[str, Any]
+    compute_digest: str
     frame_size: tuple[int, int]
 
     @property
@@ -191,6 +193,16 @@ def _build_node(
     memory = _output_spec(spec, instance, height, width, seen)
     resized = resized_spec(memory, spec.output_size, spec.output_dtype, frame_size=(height, width))
     codec = _codec(spec, instance, resized, profile) if spec.store else None
+    identity = {
+        "type": spec.type,
+        "version": instance.version,
+        **_digests(spec, instance),
+        "params": _all_parameters(instance, spec),
+        "compute_dtype": spec.compute_dtype,
+        "output_size": list(spec.output_size) if spec.output_size else None,
+        "output_dtype": spec.output_dtype,
+        "dependencies": {parent.name: parent.compute_digest for parent in parents},
+    }
     return Node(
         spec=spec,
         instance=instance,
@@ -199,16 +211,8 @@ def _build_node(
         stored=codec.decoded_spec(resized) if isinstance(codec, Codec) else resized,
         codec=codec,
         frame_size=(height, width),
-        compute_identity={
-            "type": spec.type,
-            "version": instance.version,
-            **_digests(spec, instance),
-            "params": _all_parameters(instance, spec),
-            "compute_dtype": spec.compute_dtype,
-            "output_size": list(spec.output_size) if spec.output_size else None,
-            "output_dtype": spec.output_dtype,
-            "dependencies": {parent.name: digest(parent.compute_identity) for parent in parents},
-        },
+        compute_identity=identity,
+        compute_digest=digest(identity),
     )
 
 
@@ -279,15 +283,11 @@ def _with_paths_found(
 
 
 def _check_inputs(spec: RepresentationSpec, instance: Representation, parents: Sequence[Node]) -> None:
+    if problem := input_count_problem(type(instance), spec):
+        raise UsageError(problem)
     accepted = type(instance).inputs
     if accepted is None:
         return
-    if len(parents) != len(accepted):
-        wanted = ", ".join("|".join(kinds) for kinds in accepted) or "none"
-        raise UsageError(
-            f"{spec.type} takes {len(accepted)} dependencies ({wanted}), got {len(parents)}: "
-            f"{list(spec.dependencies) or 'none'}"
-        )
     for parent, kinds in zip(parents, accepted, strict=True):
         if parent.memory.kind not in kinds:
             raise UsageError(
