@@ -376,6 +376,7 @@ class Life(RuleBasedStateMachine):
         self.check(model)
 
 
+@pytest.mark.timeout(1200)  # hundreds of commands, several minutes on a busy machine
 @pytest.mark.slow
 def test_any_sequence_of_commands() -> None:
     machine = settings(max_examples=30, stateful_step_count=12, deadline=None, suppress_health_check=CHECKS)
