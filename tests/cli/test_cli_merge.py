@@ -127,10 +127,10 @@ def test_validate_and_repair(run: Run, tmp_path: Path) -> None:
     assert f"`vrekit resume {folder}` computes what is missing" in result.stderr
     clean = run("validate", folder, "--repair", "--json")
     assert json.loads(clean.stdout)["ok"]
-    tar.write_bytes(b"")
+    (tar.parent / ".all-00000016.tar.partial").write_bytes(b"")
     left = run("validate", folder, "--repair", "--json")
     assert left.exit_code == 1
-    assert "orphan" in json.loads(left.stdout)["repair"]["left"][0]
+    assert "unfinished" in json.loads(left.stdout)["repair"]["left"][0]
 
 
 def test_validate_prints_warnings(run: Run, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_an_installed_type_reads_no_files_that_a_dataset_names(evil: Path, tmp_p
     for frame in range(30):
         np.save(tmp_path / f"{frame}.npy", np.zeros((2, 2), np.float32))
     params = {"path": str(tmp_path / "{frame}.npy"), "kind": "depth"}
-    changed(evil, {"type": "external/files", "params": params})
+    changed(evil, {"type": "external/files", "params": params, "dependencies": []})
     with pytest.raises(
         DatasetError, match=r"'hsv' \(external/files\) is virtual and would read .*npy, which is no part"
     ):

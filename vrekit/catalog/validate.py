@@ -170,9 +170,7 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     problems += [Problem(code="orphan", path=name, message=message) for message in left + special]
 
 
-_NO_SIDECAR = (
-    "a tar without a sidecar: the sidecar was lost, or its commit was interrupted; `vrekit resume` computes it"
-)
+_NO_SIDECAR = "a tar without a sidecar: that was lost, or the commit was interrupted; `vrekit repair` moves it aside"
 
 
 def _orphans(folder: Path) -> Iterator[Problem]:
