@@ -60,14 +60,14 @@ def _has_rows(dataset: "lance.LanceDataset", path: Path, run_id: str) -> bool:
     return len(read_rows(dataset, path, ["frame_index"], f"run_id = {quoted(run_id)}")) > 0
 
 
-def mend_indexes(dataset: "lance.LanceDataset", *, everything: bool = False) -> None:
+def mend_indexes(dataset: "lance.LanceDataset", known: Collection[str] = ()) -> None:
     """Make indexes anew whose files are lost or damaged; call it with the lock held.
 
     Args:
         dataset: The table.
-        everything: Make all of them anew.
+        known: Damaged files, relative to the table.
     """
-    for index in dataset.describe_indices() if everything else damaged_indexes(dataset):
+    for index in damaged_indexes(dataset, known):
         logger.warning("%s: the index %s is damaged, so it is made anew", dataset.uri, index.name)
         dataset.drop_index(index.name)
         (column,) = index.field_names

@@ -205,6 +205,8 @@ def look_at(folder: Path, expected: list[Any]) -> tuple[str, list[int]]:
     except VrekitError:
         seen_by_validate = True
     errors, differs = 0, []
+    if seen_by_validate and (folder / "lance").exists():
+        return "validate", []  # Lance asks for more memory than there is for some of these
     for at, (look, value) in enumerate(zip(LOOKS, expected, strict=True)):
         try:
             if look(folder) != value:

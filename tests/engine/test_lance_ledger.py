@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.merge_datasets import members_of, rows_of
 from vrekit.catalog.lance_ledger import check_ledger, ledger_path, read_ledger, record_files
+from vrekit.catalog.lance_probe import harmful_fragments
 from vrekit.catalog.lance_samples import find_tables, open_table
 from vrekit.catalog.validate import validate
 from vrekit.core.checksum import crc32
@@ -126,3 +127,39 @@ def test_a_torn_line_costs_no_other(request_: ExportRequest) -> None:
     record_files(table, [str(table / last)])
     assert list(read_ledger(table)) == [*whole, last]
     assert check_ledger(open_table(table)).unlisted == []
+
+
+def test_damage_that_lance_fails_on_is_not_read(request_: ExportRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = request_.dataset
+    rows, members = rows_of(folder), members_of(folder)
+    path = change_time(folder, next(row["pts_seconds"] for key, row in rows.items() if key[1] == 3))
+    tried = []
+
+    def dies(table: Path, version: int, fragment: int) -> bool:
+        tried.append(fragment)
+        return False
+
+    monkeypatch.setattr("vrekit.catalog.lance_probe._survives", dies)
+    report = validate(folder)
+    assert [(one.code, one.path) for one in report.problems] == [("fragment", "lance/all.lance")]
+    assert path.name in report.problems[0].message
+    assert "Lance fails on its damage" in report.problems[0].message
+    assert report.payloads == sum(key[1] >= 8 for key in rows)
+    assert repair(folder, report.problems).left == []
+    assert len(tried) == 2
+    resume(folder)
+    assert validate(folder).problems == []
+    assert members_of(folder) == members
+
+
+def test_the_probe_tells_death_from_damage(request_: ExportRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = open_table(table_of(request_.dataset))
+    files = [f"data/{file.path}" for fragment in table.get_fragments() for file in fragment.data_files()]
+    for file in files[:1]:
+        (table_of(request_.dataset) / file).write_bytes(b"nothing")
+    assert harmful_fragments(table, []) == set()
+    assert harmful_fragments(table, files[:2]) == set()
+    monkeypatch.setattr("vrekit.catalog.lance_probe.sys.executable", str(request_.dataset / "dies"))
+    (request_.dataset / "dies").write_text("#!/bin/sh\nkill -ABRT $$\n")
+    (request_.dataset / "dies").chmod(0o755)
+    assert len(harmful_fragments(table, files[:2])) == 2

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from vrekit.catalog.index import INDEX_FOLDER, false_files
 from vrekit.catalog.items import ITEMS_FOLDER
-from vrekit.catalog.lance_ledger import check_ledger
+from vrekit.catalog.lance_ledger import listed_files
 from vrekit.catalog.lance_samples import TABLES_FOLDER, find_tables, open_table
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.parquet_files import check_parquet, checksum_of
@@ -111,12 +111,12 @@ def unprotected_files(folder: Path) -> Iterator[Problem]:
             continue
     for table in find_tables(folder):
         try:
-            known = check_ledger(open_table(table))
+            listed, unlisted = listed_files(open_table(table))
         except (DatasetError, OSError):
             continue
-        counts[TABLES_FOLDER] += len(known.damaged) + len(known.unlisted) + known.checked
-        if known.unlisted:
-            unprotected.setdefault(TABLES_FOLDER, []).extend(table / path for path in known.unlisted)
+        counts[TABLES_FOLDER] += len(listed) + len(unlisted)
+        if unlisted:
+            unprotected.setdefault(TABLES_FOLDER, []).extend(table / path for path in unlisted)
     for kind, paths in unprotected.items():
         message = (
             f"{len(paths)} of {counts[kind]} such files have no checksum, so changed bytes in them may go unseen: "

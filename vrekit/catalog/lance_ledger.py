@@ -143,16 +143,28 @@ def _files_in_use(dataset: "lance.LanceDataset", table: Path) -> set[str]:
     return {path for path in found if _LISTED.fullmatch(path) and ".." not in path.split("/")}
 
 
-def data_files_of(dataset: "lance.LanceDataset", frames: Collection[tuple[str, int]]) -> set[str]:
+def listed_files(dataset: "lance.LanceDataset") -> tuple[list[str], list[str]]:
+    """Return the metadata files of a table's version that its ledger has, and those that it lacks; none is read."""
+    table = Path(dataset.uri)
+    files, listed = sorted(_files_in_use(dataset, table)), read_ledger(table)
+    return [file for file in files if file in listed], [file for file in files if file not in listed]
+
+
+def data_files_of(
+    dataset: "lance.LanceDataset", frames: Collection[tuple[str, int]], *, without: Collection[int] = ()
+) -> set[str]:
     """Return the data files, relative to the table, of the fragments that hold some of these frames.
 
     Args:
         dataset: The table.
         frames: Video and frame number.
+        without: Fragments that are not read.
     """
     found = set()
     wanted = set(frames)
     for fragment in dataset.get_fragments() if wanted else ():
+        if fragment.fragment_id in without:
+            continue
         try:
             with reading_lance(dataset.uri):
                 rows = fragment.to_table(columns=["video_id", "frame_index"])

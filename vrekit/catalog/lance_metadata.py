@@ -1,5 +1,6 @@
 """What Lance keeps about a table besides its rows, and which of it is damaged: tags and indexes."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,10 +42,19 @@ def tag_is_whole(dataset: "lance.LanceDataset", name: str) -> bool:
     return version in version_files(Path(dataset.uri))
 
 
-def damaged_indexes(dataset: "lance.LanceDataset") -> "list[IndexDescription]":
-    """Return the indexes whose files are lost or damaged."""
+def damaged_indexes(dataset: "lance.LanceDataset", known: Collection[str] = ()) -> "list[IndexDescription]":
+    """Return the indexes whose files are lost or damaged.
+
+    Args:
+        dataset: The table.
+        known: Damaged files, relative to the table; an index with one of them is not opened.
+    """
     damaged = []
     for index in dataset.describe_indices():
+        folders = {f"_indices/{segment.uuid}/" for segment in index.segments}
+        if any(file.startswith(tuple(folders)) for file in known):
+            damaged.append(index)
+            continue
         try:
             with reading_lance(Path(dataset.uri)):
                 dataset.stats.index_stats(index.name)

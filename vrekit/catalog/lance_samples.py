@@ -20,7 +20,7 @@ failed and were stored later has several rows; a representation that a row is no
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -182,6 +182,7 @@ def lance_samples(
     table: Path | None = None,
     lost: list[LostFragment] | None = None,
     checked: bool = True,
+    without: Collection[int] = (),
 ) -> pa.Table:
     """Return the metadata rows of a dataset's tables: SAMPLES_SCHEMA, or the columns asked for.
 
@@ -194,6 +195,7 @@ def lance_samples(
         table: Only this table.
         lost: Fragments that cannot be read are added to it; their rows are left out.
         checked: Whether to check the rows; without, they may say anything.
+        without: Fragments that count as lost without being read; with `table` only.
 
     Raises:
         DatasetError: If a table is damaged; the message names it. With `lost`, only if nothing of it can be read.
@@ -201,7 +203,7 @@ def lance_samples(
     names = list(SAMPLES_SCHEMA.names if columns is None else columns)
     where = None if video_ids is None else " OR ".join(["false", *(f"video_id = {quoted(name)}" for name in video_ids)])
     tables = find_tables(folder) if table is None else [table]
-    parts = [part for path in tables for part in _read_table(folder, path, names, where, lost)]
+    parts = [part for path in tables for part in _read_table(folder, path, names, where, lost, without)]
     schema = pa.schema([SAMPLES_SCHEMA.field(name) for name in names])
     if not parts:
         return schema.empty_table()
@@ -210,7 +212,12 @@ def lance_samples(
 
 
 def _read_table(
-    folder: Path, path: Path, names: list[str], where: str | None, lost: list[LostFragment] | None
+    folder: Path,
+    path: Path,
+    names: list[str],
+    where: str | None,
+    lost: list[LostFragment] | None,
+    without: Collection[int],
 ) -> list[pa.Table]:
     table = open_table(path)
     representations = representations_of(table.schema)
@@ -221,7 +228,7 @@ def _read_table(
         columns = list(dict.fromkeys([*columns, "video_id"]))
     for representation in representations:
         columns += [column_name(representation, field) for field in sorted(fields)]
-    rows = read_rows(table, path, columns, where, with_row_id="byte_offset" in names, lost=lost)
+    rows = read_rows(table, path, columns, where, with_row_id="byte_offset" in names, lost=lost, without=without)
     shard = path.relative_to(folder).as_posix()
     return [_of_representation(rows, representation, names, shard) for representation in representations]
 
@@ -234,6 +241,7 @@ def read_rows(
     *,
     with_row_id: bool = False,
     lost: list[LostFragment] | None = None,
+    without: Collection[int] = (),
 ) -> pa.Table:
     """Return rows of a table. A damaged index is passed over, as it only is a copy of the rows.
 
@@ -244,18 +252,20 @@ def read_rows(
         where: SQL that the rows fulfil.
         with_row_id: Add the column `_rowid`.
         lost: Fragments that cannot be read are added to it; their rows are left out.
+        without: Fragments that count as lost without being read.
 
     Raises:
         DatasetError: If fragments cannot be read and `lost` is None; the message lists them.
     """
-    try:
-        with reading_lance(path):
-            return table.to_table(columns=columns, filter=where, with_row_id=with_row_id)
-    except DatasetError as error:
-        if not is_damage(error):
-            raise
+    if not without:
+        try:
+            with reading_lance(path):
+                return table.to_table(columns=columns, filter=where, with_row_id=with_row_id)
+        except DatasetError as error:
+            if not is_damage(error):
+                raise
     found = [] if lost is None else lost
-    parts = list(_by_fragment(table, path, columns, where, with_row_id, found))
+    parts = list(_by_fragment(table, path, columns, where, with_row_id, found, without))
     if found and lost is None:
         shown = "; ".join(map(str, found[:3])) + ("; …" if len(found) > 3 else "")
         raise DatasetError(
@@ -272,6 +282,7 @@ def _by_fragment(
     where: str | None,
     with_row_id: bool,
     lost: list[LostFragment],
+    without: Collection[int],
 ) -> Iterator[pa.Table]:
     def rows_of(some: Sequence["lance.LanceFragment"]) -> pa.Table:
         with reading_lance(path):
@@ -281,12 +292,17 @@ def _by_fragment(
 
     yield rows_of([])
     for fragment in table.get_fragments():
+        files = tuple(file.path for file in fragment.data_files())
+        if fragment.fragment_id in without:
+            lost.append(
+                LostFragment(fragment.fragment_id, fragment.metadata.num_rows, files, "Lance fails on its damage")
+            )
+            continue
         try:
             yield rows_of([fragment])
         except DatasetError as error:
             if not is_damage(error):
                 raise
-            files = tuple(file.path for file in fragment.data_files())
             reason = error.message.removeprefix(f"{path} cannot be read: ")
             lost.append(LostFragment(fragment.fragment_id, fragment.metadata.num_rows, files, reason))
 

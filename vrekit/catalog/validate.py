@@ -49,10 +49,12 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
         checker.report_duplicates(TABLES_FOLDER if manifest.writer == "lance" else SHARDS_FOLDER)
         report.problems += _other_storage(folder, manifest)
         report.problems += file_problems(folder, manifest)
-        report.problems += false_indexes(folder, manifest)
         report.problems += recorded_shards(folder)
         report.warnings += unprotected_files(folder)
-        report.warnings += frame_warnings(folder, manifest)
+        if not any(problem.code in ("fragment", "index") for problem in report.problems):
+            # These read all metadata again, and Lance may end the process on damage.
+            report.problems += false_indexes(folder, manifest)
+            report.warnings += frame_warnings(folder, manifest)
     checker.report_values()
     report.warnings += _code_warnings(manifest)
     report.elapsed_seconds = time.perf_counter() - started

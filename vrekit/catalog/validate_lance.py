@@ -12,6 +12,7 @@ from vrekit.catalog.index import indexed_rows
 from vrekit.catalog.lance_ledger import check_ledger, data_files_of
 from vrekit.catalog.lance_metadata import damaged_indexes, damaged_tags
 from vrekit.catalog.lance_places import ForeignFilesError, check_blobs
+from vrekit.catalog.lance_probe import harmful_fragments
 from vrekit.catalog.lance_samples import (
     OPEN_FOLDER,
     PARTIAL_SUFFIX,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 256
-_CODES = {"_versions": "version", "_indices": "index"}  # of a problem with a file in such a folder
 
 
 def check_tables(folder: Path, checker: PayloadChecker) -> None:
@@ -45,13 +45,20 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
         lost: list[LostFragment] = []
         try:
             table = open_table(path)
-            rows = lance_samples(folder, table=path, lost=lost, checked=False)
-            check_blobs(table, path, [column_name(name) for name in representations_of(table.schema)])
+            damaged = check_ledger(table).damaged  # before Lance reads anything of it
+            without = harmful_fragments(table, damaged)
+            rows = lance_samples(folder, table=path, lost=lost, checked=False, without=without)
+            columns = [column_name(name) for name in representations_of(table.schema)]
+            check_blobs(table, path, columns, without=without)
         except DatasetError as error:
             code = "lost-table" if is_damage(error) and not isinstance(error, ForeignFilesError) else "table"
             checker.report.problems.append(Problem(code=code, path=name, message=error.message))
             continue
-        checker.report.problems += _metadata_problems(table, path, name)
+        except OSError as error:
+            message = f"{error.filename} cannot be read: {error.strerror}"
+            checker.report.problems.append(Problem(code="unreadable", path=name, message=message))
+            continue
+        checker.report.problems += _metadata_problems(table, path, name, damaged)
         checker.report.problems += [Problem(code="fragment", path=name, message=str(fragment)) for fragment in lost]
         if lost and (frames := _frames_lost(folder, checker.manifest, name, rows)):
             message = f"the frames lost with its fragments: {frames}"
@@ -66,47 +73,34 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
             for clip in by_clip(in_clips):
                 _check_clip(table, representation, clip, checker)
         others = [problem for problem in checker.report.problems if problem.path == name]
-        checker.report.problems += _ledger_problems(table, name, lost, others)
+        known = {f"data/{file}" for fragment in lost for file in fragment.files}
+        if damaged:
+            places = {(one.video_id or "", one.frame_index or 0) for one in others if one.representation is not None}
+            known |= data_files_of(table, places, without=without)
+        # where no other problem says what is damaged in a file
+        checker.report.problems += [
+            _of_ledger(file, name) for file in damaged if file not in known and not file.startswith("_indices/")
+        ]
     for partial in sorted((folder / TABLES_FOLDER / OPEN_FOLDER).glob(f"*/*.{PARTIAL_SUFFIX}")):
         relative = partial.relative_to(folder).as_posix()
         message = "an unfinished cell: `vrekit resume` goes on with it"
         checker.report.problems.append(Problem(code="unfinished", path=relative, message=message))
 
 
-def _metadata_problems(table: "lance.LanceDataset", path: Path, name: str) -> Iterator[Problem]:
+def _metadata_problems(table: "lance.LanceDataset", path: Path, name: str, damaged: Sequence[str]) -> Iterator[Problem]:
     """Yield what is damaged of what Lance itself keeps about a table."""
     for version, file in version_files(path).items():
         if version > table.version:
             yield Problem(code="version", path=name, message=f"_versions/{file.name}: version {version} is damaged")
     for tag in damaged_tags(table):
         yield Problem(code="tag", path=name, message=f"the tag {tag} is damaged; the next change of the table mends it")
-    for index in damaged_indexes(table):
+    for index in damaged_indexes(table, damaged):
         yield Problem(code="index", path=name, message=f"the index {index.name} is damaged; it is only a copy")
 
 
-def _ledger_problems(
-    table: "lance.LanceDataset", name: str, lost: Sequence[LostFragment], others: Sequence[Problem]
-) -> Iterator[Problem]:
-    """Yield the files that are not what was written, where no other problem says what is damaged in them.
-
-    Args:
-        table: The table.
-        name: Its path, relative to the dataset.
-        lost: Its fragments that cannot be read.
-        others: The problems found in it.
-    """
-    try:
-        damaged = check_ledger(table).damaged
-    except OSError as error:
-        yield Problem(code="unreadable", path=name, message=f"{error.filename} cannot be read: {error.strerror}")
-        return
-    known = {f"data/{file}" for fragment in lost for file in fragment.files}
-    frames = {(one.video_id or "", one.frame_index or 0) for one in others if one.representation is not None}
-    known |= data_files_of(table, frames) if damaged else set()
-    for relative in damaged:
-        if relative not in known:
-            code = _CODES.get(relative.split("/")[0], "fragment")
-            yield Problem(code=code, path=name, message=f"{relative} is damaged: its bytes do not give its checksum")
+def _of_ledger(file: str, name: str) -> Problem:
+    code = "version" if file.startswith("_versions/") else "fragment"
+    return Problem(code=code, path=name, message=f"{file} is damaged: its bytes do not give its checksum")
 
 
 def _frames_lost(folder: Path, manifest: Manifest, name: str, rows: pa.Table) -> str:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from vrekit.catalog.lance_ledger import check_ledger, data_files_of, record_files
 from vrekit.catalog.lance_places import data_file
+from vrekit.catalog.lance_probe import harmful_fragments
 from vrekit.catalog.lance_samples import LostFragment, column_name, lance_samples, open_table, quoted
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.payload_checks import Problem
@@ -283,40 +284,40 @@ class _Repair:
             table = LanceTable(self.folder, table_file.stem, names, quarantine=self.quarantine)
             with table.locked() as dataset:  # which puts versions and tags right
                 known = table.files()
-                damaged = {table.path / file for file in check_ledger(dataset).damaged}
-                if versions := [file for file in damaged if file.parent.name == "_versions"]:
-                    self._move_aside(*versions)
+                damaged = set(check_ledger(dataset).damaged)
+                if versions := [file for file in damaged if file.startswith("_versions/")]:
+                    self._move_aside(*(table.path / file for file in versions))
                     dataset = open_table(table.path)
                     repair_tags(dataset)
                 bad = [problem for problem in problems if problem.code not in _OF_TABLES]
-                files = data_files_of(dataset, {_key(problem)[:2] for problem in bad})
-                held = {table.path / file for file in files} & damaged
+                without = harmful_fragments(dataset, damaged)
+                held = data_files_of(dataset, {_key(problem)[:2] for problem in bad}, without=without) & damaged
                 if "fragment" in codes:
-                    dataset = self._drop_fragments(table, dataset, damaged - held)
-                mend_indexes(dataset, everything="index" in codes)
+                    dataset = self._drop_fragments(table, dataset, damaged - held, without)
+                mend_indexes(dataset, damaged)
                 if bad:
                     self._drop_frames(table, dataset, bad)
                 table.sync(known)
                 # The damage of a data file is that of the frames that went.
-                record_files(table.path, map(str, held))
+                record_files(table.path, [str(table.path / file) for file in held])
         self.report.shards.append(path)
 
     def _drop_fragments(
-        self, table: LanceTable, dataset: "lance.LanceDataset", damaged: Collection[Path]
+        self, table: LanceTable, dataset: "lance.LanceDataset", damaged: Collection[str], without: Collection[int]
     ) -> "lance.LanceDataset":
         from lance import LanceDataset, LanceOperation
 
         lost: list[LostFragment] = []
-        lance_samples(self.folder, table=table.path, lost=lost, checked=False)
+        lance_samples(self.folder, table=table.path, lost=lost, checked=False, without=without)
         for fragment in dataset.get_fragments():
             files = tuple(file.path for file in fragment.data_files())
-            if any(data_file(table.path, name) in damaged for name in files):
+            if any(f"data/{name}" in damaged for name in files):
                 lost.append(LostFragment(fragment.fragment_id, fragment.metadata.num_rows, files, "its bytes changed"))
         numbers = sorted({fragment.fragment_id for fragment in lost})
         if numbers:
             operation = LanceOperation.Delete([], numbers, "true")
             dataset = LanceDataset.commit(str(table.path), operation, read_version=dataset.version)
-        for file in (table.path / "data" / name for fragment in lost for name in fragment.files):
+        for file in (data_file(table.path, name) for fragment in lost for name in fragment.files):
             self._move_aside(file, file.with_suffix(""))  # and the folder of its blobs
         return dataset
 
