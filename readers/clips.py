@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.codecs.base import ClipCodec, ClipDecoder
-from vrekit.readers.locks import ForkSafeLock
+from vrekit.core.fork_lock import ForkSafeLock
 
 MAX_CACHE_BYTES = 256 << 20  # clips and decoders of one reader in one process; the clip in use may exceed it
 _MAX_IDLE = 4  # decoders of one clip

@@ -27,11 +27,11 @@ class PayloadReader(Protocol):
 def open_payloads(folder: Path, manifest: Manifest, index: FrameIndex) -> PayloadReader:
     """Return the payload reader for what wrote the dataset."""
     if manifest.writer == "webdataset":
-        from vrekit.readers.tar_payloads import TarPayloads
+        from vrekit.writers.webdataset.payloads import TarPayloads
 
         return TarPayloads(folder, index)
     if manifest.writer == "lance":
-        from vrekit.readers.lance_payloads import LancePayloads
+        from vrekit.writers.lance.payloads import LancePayloads
 
         return LancePayloads(folder, index)
     raise DatasetError(f"{folder} was written as {manifest.writer!r}, which this vrekit cannot read")

@@ -12,9 +12,9 @@ from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError
+from vrekit.core.fork_lock import ForkSafeLock
 from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import MISSING, FrameIndex
-from vrekit.readers.locks import ForkSafeLock
 from vrekit.readers.open_batch import OpenBatch, fill_value
 from vrekit.readers.payloads import PayloadReader
 from vrekit.readers.subset import Missing

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.catalog.trust import RecordedCode, is_code
 from vrekit.core.errors import ComputeError, DatasetError, UsageError, VrekitError
+from vrekit.core.fork_lock import ForkSafeLock
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import RepresentationSpec
-from vrekit.readers.locks import ForkSafeLock
 from vrekit.representations.base import LearnedRepresentation, Representation, input_count_problem
 from vrekit.representations.registry import representation_type
 

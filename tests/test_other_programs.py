@@ -15,13 +15,13 @@ from tests.every_type import FRAMES, every_type
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.query import Query, select
-from vrekit.catalog.samples import read_samples
 from vrekit.catalog.subset import Subset
 from vrekit.config.loader import parse_config
 from vrekit.engine.export import export
-from vrekit.engine.materialize import materialize
-from vrekit.engine.merge.run import merge
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.materialize import materialize
+from vrekit.jobs.merge.run import merge
+from vrekit.writers.webdataset.sidecars import read_samples
 
 CONFIG = """
 representations:

@@ -25,10 +25,10 @@ from vrekit.catalog.dataset import Dataset, open_dataset
 from vrekit.catalog.index import INDEX_FOLDER
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, write_manifest
 from vrekit.catalog.query import Query, select
-from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, sidecar_bytes
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.video.base import VideoInfo
+from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, find_sidecars, sidecar_bytes
 
 REPRESENTATIONS = [f"representation_{number:02d}" for number in range(12)]
 FRAMES = 1000

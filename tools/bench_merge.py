@@ -19,16 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
+from vrekit.catalog.cells import Cell, Payload, Sample
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, write_manifest
 from vrekit.cli.units import parse_bytes
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.run import merge
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.run import merge
 from vrekit.video.base import VideoInfo
-from vrekit.writers.base import Cell, Payload, Sample
-from vrekit.writers.webdataset import WebDatasetWriter
+from vrekit.writers.webdataset.writer import WebDatasetWriter
 
 PAYLOAD_BYTES = 200_000  # about a 540p frame as JPEG XL
 SPEC = OutputSpec(kind=Kind.EMBEDDING, dtype="uint8", shape=(PAYLOAD_BYTES,), axes="D")

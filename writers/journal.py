@@ -19,11 +19,11 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import json as arrow_json
 
+from vrekit.catalog.cells import Cell
 from vrekit.core.checksum import crc32_of_range
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular, storage_errors
 from vrekit.core.schema import SAMPLES_SCHEMA
-from vrekit.writers.base import Cell
 from vrekit.writers.journal_lines import MAX_LINE_BYTES, Row, make_line, parse_line
 
 FLUSH_SECONDS = 2.0

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vrekit.catalog.cells import Cell, CellWriter, Clip, Sample
 from vrekit.core.files import storage_errors
 from vrekit.core.locks import OwnedFile
-from vrekit.writers.base import Cell, CellWriter, Clip, Sample
 from vrekit.writers.journal import OpenShard
 from vrekit.writers.journal_lines import Row
 from vrekit.writers.stored_rows import is_among, statuses, stored_only

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from vrekit.catalog.cells import DatasetWriter
 from vrekit.catalog.manifest import WRITERS, Manifest
 from vrekit.core.errors import UsageError
-from vrekit.writers.base import DatasetWriter
-from vrekit.writers.lance_writer import LanceWriter
-from vrekit.writers.webdataset import WebDatasetWriter
+from vrekit.writers.lance.writer import LanceWriter
+from vrekit.writers.webdataset.writer import WebDatasetWriter
 
 
 def open_writer(folder: Path, manifest: Manifest) -> DatasetWriter:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, write_manifest
 from vrekit.catalog.runs import RepresentationTotals, RunRecord, write_run
-from vrekit.catalog.samples import SHARDS_FOLDER, sidecar_bytes
 from vrekit.core.schema import SampleRow, rows_to_table
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.video.base import VideoInfo
+from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, sidecar_bytes
 
 DEPTH = OutputSpec(kind=Kind.DEPTH, dtype="float32", shape=(4, 6), axes="HW", unit="m")
 NAMES = ("canny", "depth", "rgb")

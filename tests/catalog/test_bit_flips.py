@@ -16,23 +16,23 @@ import pyarrow as pa
 import pytest
 
 from tests.catalog.query_dataset import DEPTH
+from vrekit.catalog.cells import Cell, Payload, Sample
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.items import ItemsWriter, items_path, items_schema, items_table, listed_frames
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, read_manifest, write_manifest
 from vrekit.catalog.query import Query, select
 from vrekit.catalog.runs import RunRecord, read_runs, write_run
-from vrekit.catalog.samples import read_samples
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
 from vrekit.catalog.subset import Subset, read_subset
-from vrekit.catalog.validate import validate
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import VrekitError
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
+from vrekit.jobs.validate import validate
 from vrekit.readers import FrameDataset
 from vrekit.video.base import VideoInfo
-from vrekit.writers.base import Cell, Payload, Sample
 from vrekit.writers.opener import open_writer
+from vrekit.writers.webdataset.sidecars import read_samples
 
 BOXES = OutputSpec(kind=Kind.BOXES, dtype="float32", shape=(None, 4), axes="KC", columns=("x1", "y1", "x2", "y2"))
 SPECS = {"depth": (DEPTH, codec_from_config("npy")), "boxes": (BOXES, codec_from_config("npy"))}

@@ -9,8 +9,8 @@ import pytest
 from tests.engine.merge_datasets import make_dataset
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.parquet_files import parquet_writer, seal_file
-from vrekit.catalog.validate import validate
-from vrekit.engine.repair import repair
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
 
 
 @pytest.mark.parametrize("writer", ["webdataset", "lance"])

@@ -24,9 +24,9 @@ from vrekit.config.loader import load_config
 from vrekit.core.errors import DatasetError, StorageError, UsageError
 from vrekit.core.spec import Kind, OutputSpec
 from vrekit.engine.export import export
-from vrekit.engine.items import list_items
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.stats import StatsProgress
+from vrekit.jobs.items import list_items
+from vrekit.jobs.stats import StatsProgress
 from vrekit.video.selection import parse_frames
 
 FRAMES = 70

@@ -22,9 +22,9 @@ from tests.catalog.query_dataset import (
 )
 from vrekit.catalog.dataset import TABLES, open_dataset
 from vrekit.catalog.index import FRAMES_SCHEMA, INDEX_FOLDER, consolidate, frames_of
-from vrekit.catalog.samples import read_samples
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SAMPLES_SCHEMA, SampleRow, rows_to_table
+from vrekit.writers.webdataset.sidecars import read_samples
 
 
 @given(random_rows())

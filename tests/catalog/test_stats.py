@@ -15,9 +15,9 @@ from vrekit.catalog.statistics import read_statistics, statistics_path
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.spec import Kind, OutputSpec
 from vrekit.engine.export import export
-from vrekit.engine.measures import appearance, class_histogram, depth_range, motion, perceptual_hash
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.stats import StatsProgress, compute_statistics
+from vrekit.jobs.measures import appearance, class_histogram, depth_range, motion, perceptual_hash
+from vrekit.jobs.stats import StatsProgress, compute_statistics
 from vrekit.video.selection import parse_frames
 
 INDICES = OutputSpec(
@@ -144,7 +144,7 @@ class Counting(StatsProgress):
 def test_only_what_is_missing_is_measured(
     make_request: Callable[..., ExportRequest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vrekit.engine.stats.WRITE_SECONDS", 0.0)
+    monkeypatch.setattr("vrekit.jobs.stats.WRITE_SECONDS", 0.0)
     folder = Path(make_request().dataset)
     for frames, measured, already in (("0..7", 7, 0), ("0..7", 0, 7), ("0..40", 23, 7), ("0..40", 0, 30)):
         export(make_request(frames=parse_frames(frames)))

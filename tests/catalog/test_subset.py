@@ -17,16 +17,16 @@ from vrekit.catalog.dataset import Dataset, open_dataset
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.query import Query, select
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
 from vrekit.catalog.subset import Subset, combine, read_subset, verify
-from vrekit.catalog.validate import validate
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import ChecksumError, DatasetError, UsageError
 from vrekit.engine.export import export
-from vrekit.engine.materialize import materialize
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.stats import compute_statistics
+from vrekit.jobs.materialize import materialize
+from vrekit.jobs.stats import compute_statistics
+from vrekit.jobs.validate import validate
 from vrekit.readers import FrameDataset
+from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -242,7 +242,7 @@ def test_a_copy_goes_on_where_it_stopped(
     subset = chosen(request.dataset, where="frame_index < 25")
     with open_dataset(request.dataset) as dataset:
         materialize(subset, dataset, tmp_path / "unbroken")
-        from vrekit.engine import materialize as module
+        from vrekit.jobs import materialize as module
 
         original, calls = module._payload, 0
 

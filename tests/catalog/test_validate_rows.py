@@ -16,14 +16,14 @@ import pytest
 from tests.engine.merge_datasets import make_dataset, members_of
 from vrekit.catalog.index import load_index
 from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest
-from vrekit.catalog.samples import find_sidecars, read_sidecar, sidecar_bytes
 from vrekit.catalog.statistics import Statistics, statistics_path, write_statistics
-from vrekit.catalog.validate import validate
 from vrekit.core.errors import VrekitError
 from vrekit.core.files import open_regular
 from vrekit.core.schema import SAMPLES_SCHEMA, rows_to_table
-from vrekit.engine.repair import repair
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
 from vrekit.readers import FrameDataset
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar, sidecar_bytes
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_shards_that_may_not_be_read_are_named_and_the_others_checked(
             raise PermissionError(13, "Permission denied")
         return open_regular(path)
 
-    monkeypatch.setattr("vrekit.catalog.validate.open_regular", refuse)
+    monkeypatch.setattr("vrekit.jobs.validate.open_regular", refuse)
     report = validate(folder)
     assert [(one.code, one.path) for one in report.problems] == [("unreadable", first.relative_to(folder).as_posix())]
     assert report.payloads == 2 * 8

@@ -14,9 +14,9 @@ from typer.testing import Result
 
 from tests.engine.test_export import payloads
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.samples import read_samples
-from vrekit.catalog.validate import validate
 from vrekit.codecs.profiles import TABLE
+from vrekit.jobs.validate import validate
+from vrekit.writers.webdataset.sidecars import read_samples
 
 Run = Callable[..., Result]
 

@@ -15,7 +15,7 @@ from typer.testing import Result
 
 from tests.conftest import QUICK_CONFIG
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
+from vrekit.writers.webdataset.sidecars import read_samples
 
 Run = Callable[..., Result]
 

@@ -15,14 +15,14 @@ from typer.testing import CliRunner, Result
 from tests.engine.merge_datasets import file_hashes, make_dataset
 from tests.engine.test_convert_vre import write_vre
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
 from vrekit.catalog.statistics import read_statistics
-from vrekit.catalog.validate import validate
 from vrekit.cli.app import app
 from vrekit.cli.interrupts import AGAIN
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
-from vrekit.writers.tar_format import BLOCK
+from vrekit.jobs.validate import validate
+from vrekit.writers.webdataset.sidecars import read_samples
+from vrekit.writers.webdataset.tar_format import BLOCK
 
 Run = Callable[..., Result]
 ROOT = Path(__file__).parents[2]
@@ -102,19 +102,17 @@ def materializing(folder: Path) -> list[str | Path]:
 @pytest.mark.parametrize(
     ("make", "place", "number", "signals"),
     [
-        (merging, "vrekit.engine.merge.run:new_shard", 5, [signal.SIGTERM]),
-        pytest.param(
-            merging, "vrekit.engine.merge.run:copy_statistics", 1, [signal.SIGINT] * 3, marks=pytest.mark.slow
-        ),
+        (merging, "vrekit.jobs.merge.run:new_shard", 5, [signal.SIGTERM]),
+        pytest.param(merging, "vrekit.jobs.merge.run:copy_statistics", 1, [signal.SIGINT] * 3, marks=pytest.mark.slow),
         (to_lance, SHARD_APPEND, 14, [signal.SIGTERM]),
         pytest.param(
-            to_lance, "vrekit.writers.lance_table:LanceTable.sync", 4, [signal.SIGINT], marks=pytest.mark.slow
+            to_lance, "vrekit.writers.lance.table:LanceTable.sync", 4, [signal.SIGINT], marks=pytest.mark.slow
         ),
         (to_tars, SHARD_APPEND, 14, [signal.SIGINT, signal.SIGTERM]),
         (from_vre, SHARD_APPEND, 14, [signal.SIGTERM]),
         (transcoding, SHARD_APPEND, 14, [signal.SIGTERM]),
         pytest.param(
-            transcoding, "vrekit.engine.transcode.run:copy_runs", 1, [signal.SIGTERM] * 2, marks=pytest.mark.slow
+            transcoding, "vrekit.jobs.transcode.run:copy_runs", 1, [signal.SIGTERM] * 2, marks=pytest.mark.slow
         ),
         (materializing, SHARD_APPEND, 7, [signal.SIGTERM]),
     ],
@@ -159,7 +157,7 @@ def test_stats(run: Run, tmp_path: Path, make_request: Callable[..., ExportReque
         export(make_request(dataset=tmp_path / name))
     whole, out = tmp_path / "whole", tmp_path / "out"
     assert run("stats", whole).exit_code == 0
-    code, errors = interrupted("vrekit.engine.stats:motion", number, ["stats", out], tmp_path, [signal.SIGTERM])
+    code, errors = interrupted("vrekit.jobs.stats:motion", number, ["stats", out], tmp_path, [signal.SIGTERM])
     assert (code, errors) == (143, f"interrupted: {AGAIN}\n")
     assert read_statistics(out, "square").table.num_rows == number
     assert f"{number} were measured before" in run("stats", out).stderr

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import Result
 
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.validate import validate
 from vrekit.core.errors import DatasetError
+from vrekit.jobs.validate import validate
 from vrekit.readers import FrameDataset
 
 Run = Callable[..., Result]

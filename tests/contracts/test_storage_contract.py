@@ -12,14 +12,14 @@ import pytest
 
 from tests.contracts.writer_cells import WRITERS
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.samples import read_samples
 from vrekit.catalog.summary import summarize
-from vrekit.catalog.validate import validate
 from vrekit.config.loader import parse_config
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.validate import validate
 from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
 from vrekit.readers.payloads import open_payloads
+from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 CONTENT = ("video_id", "frame_index", "pts_seconds", "representation", "kind", "config_hash", "status", "valid")

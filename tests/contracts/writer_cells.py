@@ -15,15 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from vrekit.catalog.cells import Cell, CellWriter, DatasetWriter, Payload, Sample
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
-from vrekit.catalog.samples import read_samples
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
 from vrekit.readers.payloads import open_payloads
 from vrekit.video.base import VideoInfo
-from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
 from vrekit.writers.opener import open_writer
+from vrekit.writers.webdataset.sidecars import read_samples
 
 WRITERS = ("lance", "webdataset")
 NAMES = ("rgb", "a(b)+c-d", "canny.image")
@@ -155,7 +155,10 @@ def _kill_at(point: str) -> None:
     import lance
     import lance.fragment
 
-    from vrekit.writers import journal, lance_table, lance_writer, webdataset
+    from vrekit.writers import journal
+    from vrekit.writers.lance import table as lance_table
+    from vrekit.writers.lance import writer as lance_writer
+    from vrekit.writers.webdataset import writer as webdataset
 
     def at_once(_function: object) -> Callable[..., None]:
         return _kill

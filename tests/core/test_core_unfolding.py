@@ -12,7 +12,7 @@ from PIL import Image
 from vrekit.core.errors import ComputeError, VideoError
 from vrekit.core.spec import Kind
 from vrekit.core.unfolding import check_picture
-from vrekit.engine.vre.payloads import BadFileError, read_array
+from vrekit.jobs.vre.payloads import BadFileError, read_array
 from vrekit.representations.external.files import Files
 from vrekit.video.arrays import load_array
 from vrekit.video.folders import ImageFolderSource

@@ -16,19 +16,18 @@ from tests.engine.test_export import payloads
 from tests.video.video_clips import clip, need_encoder, rotated, run_ffmpeg
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.samples import read_samples
 from vrekit.catalog.subset import Subset
 from vrekit.catalog.summary import summarize
-from vrekit.catalog.validate import validate
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import ChecksumError, ConfigError, ConflictError, UsageError, VideoError
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
-from vrekit.engine.materialize import materialize
 from vrekit.engine.progress import ProgressListener
-from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.stats import compute_statistics
+from vrekit.jobs.materialize import materialize
+from vrekit.jobs.repair import repair
+from vrekit.jobs.stats import compute_statistics
+from vrekit.jobs.validate import validate
 from vrekit.readers.clips import ClipReader
 from vrekit.readers.dataset import FrameDataset
 from vrekit.readers.index import FrameIndex
@@ -37,6 +36,7 @@ from vrekit.video.files import FileSource
 from vrekit.video.opener import open_source
 from vrekit.video.remux import RemuxedClip, Remuxer
 from vrekit.video.selection import parse_frames
+from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 VIDEO = "representations:\n  rgb: {type: color/rgb, codec: CODEC}\n"

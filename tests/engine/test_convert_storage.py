@@ -6,12 +6,12 @@ import lance
 import pytest
 
 from tests.engine.merge_datasets import damage_lance, file_hashes, make_dataset, member, members_of, rows_of
-from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.validate import validate
 from vrekit.core.errors import ChecksumError, ConflictError
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.run import merge
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.validate import validate
+from vrekit.writers.lance.rows import find_tables
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ from PIL import Image
 
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
-from vrekit.catalog.validate import validate
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import ConflictError, DatasetError, UsageError
 from vrekit.core.spec import Kind
 from vrekit.engine.export import recorded_requests
-from vrekit.engine.merge.run import merge
-from vrekit.engine.vre.run import VreRequest, import_vre
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.validate import validate
+from vrekit.jobs.vre.run import VreRequest, import_vre
 from vrekit.readers.dataset import FrameDataset
+from vrekit.writers.webdataset.sidecars import read_samples
 
 FRAMES = 20  # of the video; VRE computed some of them
 RUN = "bmZpmtRcd2"

@@ -13,10 +13,10 @@ import pytest
 
 from tests.engine.test_export import payloads
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
-from vrekit.catalog.validate import validate
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.validate import validate
+from vrekit.writers.webdataset.sidecars import read_samples
 
 SLOW_TYPE = """
 import time
@@ -94,7 +94,8 @@ def test_killed_five_times(tmp_path: Path, slow_config: Path) -> None:
 def test_killed_at_each_step_of_the_commit(
     make_request: Callable[..., ExportRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:
-    from vrekit.writers import journal, webdataset
+    from vrekit.writers import journal
+    from vrekit.writers.webdataset import writer as webdataset
 
     whole = make_request(dataset=tmp_path / "whole")
     export(whole)
@@ -138,7 +139,7 @@ def _drop_locks(dataset: Path) -> None:
 
 
 def test_a_torn_tail_is_cut_off(make_request: Callable[..., ExportRequest], tmp_path: Path) -> None:
-    from vrekit.writers.base import Cell
+    from vrekit.catalog.cells import Cell
     from vrekit.writers.journal import OpenShard
 
     tar, journal = tmp_path / "a.partial", tmp_path / "a.journal"

@@ -8,14 +8,14 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.engine.merge_datasets import members_of
-from vrekit.catalog.samples import find_sidecars, read_samples, short_tars
 from vrekit.catalog.summary import summarize
-from vrekit.catalog.validate import validate
 from vrekit.cli.app import app
 from vrekit.core.errors import DatasetError
 from vrekit.engine.export import export, resume
-from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_samples, short_tars
 
 MakeRequest = Callable[..., ExportRequest]
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.engine.test_export import file_hashes
+from vrekit.compute import resources
+from vrekit.compute.processor import BatchProcessor
+from vrekit.compute.resources import BatchSize
 from vrekit.config.loader import parse_config
-from vrekit.engine import resources
-from vrekit.engine.compute import BatchProcessor
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.resources import BatchSize
 from vrekit.graph.build import Graph, build_graph
 from vrekit.writers import journal
 

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from vrekit.catalog.cells import Cell
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
-from vrekit.catalog.validate import validate
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import (
     ComputeError,
@@ -31,9 +30,10 @@ from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.validate import validate
 from vrekit.video.selection import parse_frames
-from vrekit.writers.base import Cell
 from vrekit.writers.opener import open_writer
+from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 

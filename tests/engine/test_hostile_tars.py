@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.engine.merge_datasets import make_dataset, members_of
-from vrekit.catalog.tar_members import TarMember, read_members
-from vrekit.catalog.validate import validate
-from vrekit.engine.repair import repair
-from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
+from vrekit.writers.webdataset.members import TarMember, read_members
+from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
 
 HUGE = 3 << 30
 

@@ -10,10 +10,10 @@ from tests.engine.test_convert_vre import write_vre
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.subset import Subset
 from vrekit.core.errors import UsageError
-from vrekit.engine.materialize import materialize
-from vrekit.engine.merge.run import merge
-from vrekit.engine.transcode.run import transcode
-from vrekit.engine.vre.run import VreRequest, import_vre
+from vrekit.jobs.materialize import materialize
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.transcode.run import transcode
+from vrekit.jobs.vre.run import VreRequest, import_vre
 
 
 def make(command: str, folder: Path, output: Path) -> None:

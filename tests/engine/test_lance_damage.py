@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 
 from tests.engine.merge_datasets import rows_of
 from vrekit.catalog.dataset import open_dataset
-from vrekit.catalog.lance_samples import version_files
-from vrekit.catalog.validate import validate
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import DatasetError
-from vrekit.core.lance_errors import is_damage, reading_lance
 from vrekit.engine.export import export, resume
-from vrekit.engine.gc import collect_garbage
-from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.gc import collect_garbage
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
+from vrekit.writers.lance.errors import is_damage, reading_lance
+from vrekit.writers.lance.rows import version_files
 
 CONFIG = """
 representations:

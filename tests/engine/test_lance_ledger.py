@@ -10,16 +10,16 @@ import lance
 import pytest
 
 from tests.engine.merge_datasets import members_of, rows_of
-from vrekit.catalog.lance_ledger import check_ledger, ledger_path, read_ledger, record_files
-from vrekit.catalog.lance_probe import harmful_fragments
-from vrekit.catalog.lance_samples import find_tables, open_table
-from vrekit.catalog.validate import validate
 from vrekit.core.checksum import crc32
 from vrekit.engine.export import export, resume
-from vrekit.engine.gc import collect_garbage
-from vrekit.engine.merge.run import merge
-from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.gc import collect_garbage
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
+from vrekit.writers.lance.ledger import check_ledger, ledger_path, read_ledger, record_files
+from vrekit.writers.lance.probe import harmful_fragments
+from vrekit.writers.lance.rows import find_tables, open_table
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -139,7 +139,7 @@ def test_damage_that_lance_fails_on_is_not_read(request_: ExportRequest, monkeyp
         tried.append(fragment)
         return False
 
-    monkeypatch.setattr("vrekit.catalog.lance_probe._survives", dies)
+    monkeypatch.setattr("vrekit.writers.lance.probe._survives", dies)
     report = validate(folder)
     assert [(one.code, one.path) for one in report.problems] == [("fragment", "lance/all.lance")]
     assert path.name in report.problems[0].message
@@ -159,7 +159,7 @@ def test_the_probe_tells_death_from_damage(request_: ExportRequest, monkeypatch:
         (table_of(request_.dataset) / file).write_bytes(b"nothing")
     assert harmful_fragments(table, []) == set()
     assert harmful_fragments(table, files[:2]) == set()
-    monkeypatch.setattr("vrekit.catalog.lance_probe.sys.executable", str(request_.dataset / "dies"))
+    monkeypatch.setattr("vrekit.writers.lance.probe.sys.executable", str(request_.dataset / "dies"))
     (request_.dataset / "dies").write_text("#!/bin/sh\nkill -ABRT $$\n")
     (request_.dataset / "dies").chmod(0o755)
     assert len(harmful_fragments(table, files[:2])) == 2

@@ -19,23 +19,23 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.catalog.subset import Subset
-from vrekit.catalog.validate import validate
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import ConflictError
 from vrekit.engine.export import export, resume
-from vrekit.engine.gc import collect_garbage
-from vrekit.engine.materialize import materialize
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.run import merge
-from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.stats import compute_statistics
-from vrekit.engine.transcode.run import transcode
+from vrekit.jobs.gc import collect_garbage
+from vrekit.jobs.materialize import materialize
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.repair import repair
+from vrekit.jobs.stats import compute_statistics
+from vrekit.jobs.transcode.run import transcode
+from vrekit.jobs.validate import validate
 from vrekit.readers import FrameDataset
 from vrekit.video.selection import FrameSelection
 from vrekit.writers.journal import OpenShard
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar
 
 VIDEOS = {"ann": 13, "bob": 9}
 NAMES = ("rgb", "hsv", "canny", "flaky")

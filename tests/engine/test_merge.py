@@ -17,21 +17,21 @@ from tests.engine.merge_datasets import COUNT, file_hashes, make_dataset, member
 from vrekit.catalog.card import CARD_NAME
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
-from vrekit.catalog.validate import validate
 from vrekit.core.errors import ChecksumError, ConflictError, DatasetError, LockedError, UsageError
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, recorded_requests, resume
-from vrekit.engine.merge import copying
-from vrekit.engine.merge import run as merge_run
-from vrekit.engine.merge.copying import copy_range
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.origin import LOCK_NAME
-from vrekit.engine.merge.report import MergeListener
-from vrekit.engine.merge.run import merge
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.merge import run as merge_run
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.origin import LOCK_NAME
+from vrekit.jobs.merge.report import MergeListener
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.validate import validate
 from vrekit.video.selection import parse_frames
+from vrekit.writers.webdataset import copying
+from vrekit.writers.webdataset.copying import copy_range
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar
 
 
 def is_clean(folder: Path) -> bool:

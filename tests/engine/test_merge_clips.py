@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.engine.merge_datasets import COUNT, file_hashes, make_dataset, member, members_of, record, video
+from vrekit.catalog.cells import Cell, Clip
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
-from vrekit.catalog.samples import find_sidecars, read_samples, read_sidecar
-from vrekit.catalog.validate import validate
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import Kind, OutputSpec
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.run import merge
-from vrekit.engine.repair import repair
-from vrekit.writers.base import Cell, Clip
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
 from vrekit.writers.opener import open_writer
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_samples, read_sidecar
 
 
 def clip_bytes(first: int, last: int, salt: str = "") -> bytes:

@@ -17,14 +17,16 @@ import pytest
 
 from tests.engine.merge_datasets import file_hashes, make_dataset, rows_of
 from vrekit.catalog.manifest import MANIFEST_NAME
-from vrekit.catalog.validate import validate
-from vrekit.engine.merge import lance_target, tar_target
-from vrekit.engine.merge import origin as merge_origin
-from vrekit.engine.merge import run as merge_run
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.run import merge
-from vrekit.writers import journal, lance_table
-from vrekit.writers.lance_table import LanceTable
+from vrekit.jobs.merge import origin as merge_origin
+from vrekit.jobs.merge import run as merge_run
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.validate import validate
+from vrekit.writers import journal
+from vrekit.writers.lance import copying as lance_target
+from vrekit.writers.lance import table as lance_table
+from vrekit.writers.lance.table import LanceTable
+from vrekit.writers.webdataset import new_shard as tar_target
 
 POINTS = 20
 

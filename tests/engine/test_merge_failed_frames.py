@@ -9,13 +9,13 @@ import pytest
 from tests.engine.merge_datasets import file_hashes, make_dataset, rows_of
 from tests.engine.test_merge_clips import add_clips
 from tests.engine.test_merge_crash import Killed, killed_at
-from vrekit.catalog.validate import validate
-from vrekit.engine.merge import run as merge_run
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.run import merge
-from vrekit.writers import webdataset
+from vrekit.jobs.merge import run as merge_run
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.validate import validate
 from vrekit.writers.journal import OpenShard
-from vrekit.writers.lance_table import LanceTable
+from vrekit.writers.lance.table import LanceTable
+from vrekit.writers.webdataset import writer as webdataset
 
 FAILED = [("car", frame, name) for frame, name in [(0, "rgb"), (3, "rgb"), (3, "depth"), (7, "depth"), (8, "rgb")]]
 CALLS: list[tuple[Any, str]] = [

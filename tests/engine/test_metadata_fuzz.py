@@ -21,13 +21,13 @@ from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
 from vrekit.catalog.summary import summarize
-from vrekit.catalog.validate import validate
 from vrekit.config.loader import parse_config
 from vrekit.core.documents import CHECKSUM_KEY
 from vrekit.core.errors import VrekitError
 from vrekit.engine.export import export, recorded_requests
-from vrekit.engine.merge.run import merge
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 
 COUNT = int(os.environ.get("VREKIT_FUZZ_COUNT", "3000" if os.environ.get("VREKIT_EXHAUSTIVE") else "60"))

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from tests.engine.test_export import decoded, payloads
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
-from vrekit.catalog.validate import validate
 from vrekit.core.errors import ComputeError, ConfigError, ConflictError, UsageError, VideoError
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, recorded_requests, resume
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.validate import validate
 from vrekit.video.arrays import ArraySource
 from vrekit.video.base import DecodedFrames
 from vrekit.video.selection import parse_frames
+from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 

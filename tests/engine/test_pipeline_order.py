@@ -9,12 +9,12 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.engine.test_export import file_hashes, payloads
-from vrekit.catalog.validate import validate
-from vrekit.engine.compute import BatchProcessor
+from vrekit.compute.processor import BatchProcessor
 from vrekit.engine.export import export, resume
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.plan import runs_of_equal_work
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.validate import validate
 from vrekit.video.selection import parse_frames
 
 MakeRequest = Callable[..., ExportRequest]

@@ -20,19 +20,19 @@ from tests.metadata_files import edited
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.subset import Subset
 from vrekit.catalog.summary import summarize
-from vrekit.catalog.validate import validate
 from vrekit.cli.app import app
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import DatasetError, VrekitError
 from vrekit.engine.export import export, resume
-from vrekit.engine.gc import collect_garbage
-from vrekit.engine.materialize import materialize
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.run import merge
-from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.stats import compute_statistics
-from vrekit.engine.transcode.run import transcode
+from vrekit.jobs.gc import collect_garbage
+from vrekit.jobs.materialize import materialize
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.repair import repair
+from vrekit.jobs.stats import compute_statistics
+from vrekit.jobs.transcode.run import transcode
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 from vrekit.video.selection import parse_frames
 

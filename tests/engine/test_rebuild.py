@@ -15,15 +15,15 @@ from tests.engine.merge_datasets import file_hashes, make_dataset
 from tests.metadata_files import edited
 from vrekit.catalog.manifest import COPY_NAME, MANIFEST_NAME, Manifest, read_manifest
 from vrekit.catalog.runs import read_runs, run_files
-from vrekit.catalog.validate import validate
 from vrekit.cli.app import app
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.engine.export import export, resume
-from vrekit.engine.merge.run import merge
-from vrekit.engine.repair_dataset import repair_dataset
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.transcode.run import transcode
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.repair_dataset import repair_dataset
+from vrekit.jobs.transcode.run import transcode
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 from vrekit.video.selection import parse_frames
 

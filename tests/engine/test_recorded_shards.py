@@ -10,13 +10,13 @@ from tests.engine.merge_datasets import make_dataset, members_of
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.parquet_files import checksum_of
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import find_sidecars, read_sidecar, sidecar_bytes
-from vrekit.catalog.validate import validate
 from vrekit.engine.export import export, resume
-from vrekit.engine.gc import collect_garbage
-from vrekit.engine.merge.run import merge
-from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.gc import collect_garbage
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar, sidecar_bytes
 
 MakeRequest = Callable[..., ExportRequest]
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.engine.merge_datasets import damage_lance, make_dataset, member, members_of, rows_of
-from vrekit.catalog.samples import find_sidecars, read_sidecar, sidecar_bytes
-from vrekit.catalog.validate import validate
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume
-from vrekit.engine.gc import collect_garbage
-from vrekit.engine.merge.tar_target import NewShard
-from vrekit.engine.repair import RepairReport, repair
 from vrekit.engine.request import ExportRequest
-from vrekit.writers.tar_format import BLOCK
+from vrekit.jobs.gc import collect_garbage
+from vrekit.jobs.repair import RepairReport, repair
+from vrekit.jobs.validate import validate
+from vrekit.writers.webdataset.new_shard import NewShard
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar, sidecar_bytes
+from vrekit.writers.webdataset.tar_format import BLOCK
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -88,7 +88,7 @@ def test_repair_and_resume_give_back_what_was_there(make_request: MakeRequest, d
 
 
 def _add_member(tar: Path) -> None:
-    from vrekit.writers.tar_format import END_OF_ARCHIVE, header, padding
+    from vrekit.writers.webdataset.tar_format import END_OF_ARCHIVE, header, padding
 
     content = tar.read_bytes().removesuffix(END_OF_ARCHIVE)
     tar.write_bytes(content + header("square/00000099.rgb.png", 5) + b"stray" + padding(5) + END_OF_ARCHIVE)

@@ -14,9 +14,9 @@ from vrekit.catalog.runs import run_files
 from vrekit.cli.app import app
 from vrekit.core.errors import DatasetError
 from vrekit.engine.export import export, resume
-from vrekit.engine.merge.run import merge
-from vrekit.engine.repair_dataset import repair_dataset
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.repair_dataset import repair_dataset
 
 MakeRequest = Callable[..., ExportRequest]
 

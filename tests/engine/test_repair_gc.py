@@ -9,17 +9,17 @@ import pytest
 
 from tests.engine.merge_datasets import file_hashes, make_dataset, member, members_of, rows_of
 from vrekit.catalog.dataset import open_dataset
-from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics
-from vrekit.catalog.validate import validate
 from vrekit.core.errors import DatasetError
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume
-from vrekit.engine.gc import GcReport, collect_garbage
 from vrekit.engine.pipeline import Pipeline
-from vrekit.engine.repair import repair
 from vrekit.engine.request import ExportRequest
-from vrekit.writers.lance_writer import LanceWriter
+from vrekit.jobs.gc import GcReport, collect_garbage
+from vrekit.jobs.repair import repair
+from vrekit.jobs.validate import validate
+from vrekit.writers.lance.writer import LanceWriter
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar
 
 MakeRequest = Callable[..., ExportRequest]
 NOW = timedelta(0)

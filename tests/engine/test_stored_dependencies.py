@@ -8,14 +8,14 @@ import pytest
 
 from tests.engine.test_export import file_hashes
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.samples import read_samples
-from vrekit.catalog.validate import validate
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.validate import validate
 from vrekit.representations.color.rgb import RGB
 from vrekit.video.base import VideoSource
 from vrekit.video.opener import open_source
 from vrekit.video.selection import parse_frames
+from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 

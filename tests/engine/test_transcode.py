@@ -15,20 +15,20 @@ from tests.engine.test_export import decoded, file_hashes, payloads
 from tests.video.video_clips import clip
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import find_sidecars, read_samples, read_sidecar, sidecar_bytes
-from vrekit.catalog.validate import validate
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, CodecError, ConflictError, LockedError, UsageError
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume
-from vrekit.engine.merge.origin import LOCK_NAME
-from vrekit.engine.merge.report import MergeListener
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.transcode.changes import HISTORY_KEY, Loss
-from vrekit.engine.transcode.run import transcode
+from vrekit.jobs.merge.origin import LOCK_NAME
+from vrekit.jobs.merge.report import MergeListener
+from vrekit.jobs.transcode.changes import HISTORY_KEY, Loss
+from vrekit.jobs.transcode.run import transcode
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 from vrekit.video.selection import parse_frames
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_samples, read_sidecar, sidecar_bytes
 
 MakeRequest = Callable[..., ExportRequest]
 

@@ -18,28 +18,28 @@ from tests.metadata_files import edited
 from tests.video.video_clips import clip
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import Manifest, read_manifest
-from vrekit.catalog.samples import read_samples
 from vrekit.catalog.subset import Subset
-from vrekit.catalog.validate import validate
 from vrekit.codecs.base import ClipDecoder
 from vrekit.codecs.video import Video
 from vrekit.core.errors import CodecError, ConflictError, MissingDependencyError, UsageError
 from vrekit.engine.clip_checks import frames_at_once
 from vrekit.engine.export import export, resume
-from vrekit.engine.materialize import materialize
-from vrekit.engine.merge.manifests import Layout
-from vrekit.engine.merge.origin import LOCK_NAME
-from vrekit.engine.merge.report import MergeListener
-from vrekit.engine.merge.run import merge
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.transcode import run as transcode_run
-from vrekit.engine.transcode.changes import HISTORY_KEY, Loss
-from vrekit.engine.transcode.run import transcode
+from vrekit.jobs.materialize import materialize
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.origin import LOCK_NAME
+from vrekit.jobs.merge.report import MergeListener
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.transcode import run as transcode_run
+from vrekit.jobs.transcode.changes import HISTORY_KEY, Loss
+from vrekit.jobs.transcode.run import transcode
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 from vrekit.video.selection import parse_frames
 from vrekit.writers import journal, journaled
-from vrekit.writers import webdataset as tars
-from vrekit.writers.lance_table import LanceTable
+from vrekit.writers.lance.table import LanceTable
+from vrekit.writers.webdataset import writer as tars
+from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 

@@ -11,12 +11,12 @@ from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
 from vrekit.catalog.summary import summarize
-from vrekit.catalog.validate import validate
 from vrekit.config.loader import load_config
 from vrekit.core.documents import read_document
 from vrekit.engine.export import export, resume
-from vrekit.engine.merge.run import merge
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 from vrekit.video.selection import parse_frames
 

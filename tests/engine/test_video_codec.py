@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 
 from tests.conftest import QUICK_CONFIG
 from tests.engine.test_export import payloads
-from vrekit.catalog.samples import read_samples
-from vrekit.catalog.validate import validate
 from vrekit.core.errors import ConfigError
 from vrekit.engine.export import export, resume
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 from vrekit.readers.loader import FrameLoader, make_loader
 from vrekit.video.opener import open_source
 from vrekit.video.selection import parse_frames
+from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 REMUX = QUICK_CONFIG.replace("{type: color/rgb, codec: png}", "{type: color/rgb, codec: video}")

@@ -41,18 +41,6 @@ def _import_everything() -> None:
     import lance.fragment
     import lance.optimize  # noqa: F401
 
-    import vrekit.catalog.validate
-    import vrekit.cli.app
-    import vrekit.cli.progress
-    import vrekit.engine.export
-    import vrekit.engine.gc
-    import vrekit.readers.dataset
-    import vrekit.readers.lance_payloads
-    import vrekit.readers.tar_payloads
-    import vrekit.representations.color.rgb
-    import vrekit.representations.edges.canny
-    import vrekit.writers.opener  # noqa: F401
-
 
 def _run(request: dict[str, Any], library: ctypes.CDLL, writing: int) -> int:
     from vrekit.cli.app import app
@@ -92,11 +80,11 @@ def state_of(folder: Path) -> dict[str, Any]:
     import numpy as np
 
     from vrekit.catalog.manifest import read_manifest
-    from vrekit.catalog.samples import read_samples
-    from vrekit.catalog.validate import validate
     from vrekit.core.checksum import crc32
+    from vrekit.jobs.validate import validate
     from vrekit.readers.index import read_index
     from vrekit.readers.payloads import open_payloads
+    from vrekit.writers.webdataset.sidecars import read_samples
 
     manifest = read_manifest(folder)
     rows = sorted(

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, write_manifest
-from vrekit.catalog.samples import sidecar_bytes
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.checksum import crc32
 from vrekit.core.names import sample_key
@@ -19,6 +18,7 @@ from vrekit.core.schema import SampleRow, rows_to_table
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.representations.base import FrameBatch, Output, Representation
 from vrekit.video.base import VideoInfo
+from vrekit.writers.webdataset.sidecars import sidecar_bytes
 
 RGB = OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=(6, 8, 3), axes="HWC", value_range=(0, 255))
 DEPTH = OutputSpec(kind=Kind.DEPTH, dtype="float32", shape=(6, 8), axes="HW", unit="m", invalid_value="nan")

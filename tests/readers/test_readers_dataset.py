@@ -17,10 +17,10 @@ from tests.metadata_files import edited
 from tests.readers.reader_dataset import BOXES, DEPTH, LABEL, RGB, DatasetBuilder, Inverted, make_array, record, virtual
 from vrekit.catalog.manifest import RepresentationRecord, read_manifest
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError, UsageError
+from vrekit.core.fork_lock import ForkSafeLock
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import Kind, OutputSpec
 from vrekit.readers import FrameDataset, collate_samples
-from vrekit.readers.locks import ForkSafeLock
 from vrekit.representations.color.hsv import HSV
 
 HSV_SPEC = OutputSpec(kind=Kind.COLOR, dtype="float32", shape=(6, 8, 3), axes="HWC", value_range=(0, 1))

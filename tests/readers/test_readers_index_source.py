@@ -30,17 +30,17 @@ from tests.contracts.test_clip_contract import make_clip
 from tests.contracts.writer_cells import WRITERS, make_manifest, make_sample
 from tests.readers.reader_dataset import RGB, DatasetBuilder, record
 from vrekit.catalog import index as catalog_index
+from vrekit.catalog.cells import Cell
 from vrekit.catalog.index import INDEX_FOLDER, consolidated_rows, indexed_rows, load_index
 from vrekit.catalog.manifest import read_manifest, write_manifest
 from vrekit.catalog.parquet_files import table_bytes
-from vrekit.catalog.samples import read_samples
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SampleRow
 from vrekit.readers import FrameDataset
 from vrekit.readers.index import INDEX_COLUMNS, MISSING, FrameIndex, StoredColumn, read_index
-from vrekit.writers.base import Cell
 from vrekit.writers.opener import open_writer
+from vrekit.writers.webdataset.sidecars import read_samples
 
 
 def assert_same(found: FrameIndex, expected: FrameIndex) -> None:

@@ -10,8 +10,9 @@ import pytest
 from tests.metadata_files import edited
 from tests.readers.reader_dataset import RGB, DatasetBuilder, record
 from vrekit.core.errors import DatasetError
-from vrekit.readers import FrameDataset, tar_payloads
-from vrekit.readers.tar_payloads import TarPayloads
+from vrekit.readers import FrameDataset
+from vrekit.writers.webdataset import payloads as tar_payloads
+from vrekit.writers.webdataset.payloads import TarPayloads
 
 
 class Reads:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from tests.metadata_files import edited
 from vrekit.catalog.dataset import open_dataset
-from vrekit.catalog.validate import validate
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 from vrekit.readers.loader import make_loader
 
@@ -153,9 +153,9 @@ def test_a_type_that_is_no_text_is_damage(evil: Path, spec: dict[str, Any]) -> N
 
 
 def test_everything_else_works_and_runs_nothing(evil: Path, tmp_path: Path) -> None:
-    from vrekit.engine.gc import collect_garbage
-    from vrekit.engine.merge.run import merge
-    from vrekit.engine.transcode.run import transcode
+    from vrekit.jobs.gc import collect_garbage
+    from vrekit.jobs.merge.run import merge
+    from vrekit.jobs.transcode.run import transcode
 
     changed(evil, {"type": "./evil/evil.py:X"})
     with open_dataset(evil) as dataset:

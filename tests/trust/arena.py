@@ -14,12 +14,12 @@ from typing import Any
 import pyarrow.parquet as pq
 from typer.testing import CliRunner
 
-from vrekit.catalog.samples import sidecar_bytes
 from vrekit.cli.app import app
 from vrekit.core.documents import CHECKSUM_KEY, document_bytes
 from vrekit.core.errors import VrekitError
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.readers import FrameDataset, make_loader
+from vrekit.writers.webdataset.sidecars import sidecar_bytes
 
 CONFIG = """
 representations:

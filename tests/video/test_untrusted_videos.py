@@ -16,7 +16,7 @@ from vrekit.codecs.video import Video
 from vrekit.core.errors import CodecError, UsageError, VideoError
 from vrekit.core.ffmpeg import SAFE_INPUT, is_clip_head
 from vrekit.core.names import check_local
-from vrekit.engine.merge.run import merge
+from vrekit.jobs.merge.run import merge
 from vrekit.readers import FrameDataset
 from vrekit.video.opener import open_source
 

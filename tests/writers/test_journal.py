@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from vrekit.catalog.samples import sidecar_bytes
+from vrekit.catalog.cells import Cell
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import StorageError
 from vrekit.core.schema import SAMPLES_SCHEMA, rows_to_table
 from vrekit.writers import journal
-from vrekit.writers.base import Cell
 from vrekit.writers.journal import OpenShard
+from vrekit.writers.webdataset.sidecars import sidecar_bytes
 
 CELL = Cell("car", "all", 0, 1 << 20)
 ROW = {

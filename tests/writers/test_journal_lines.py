@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tests.contracts.writer_cells import CELL, WRITERS, expected_payloads, make_writer, stored_payloads, write_missing
+from vrekit.catalog.cells import Cell
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers import journal, journal_lines
-from vrekit.writers.base import Cell
 from vrekit.writers.journal import OpenShard
 from vrekit.writers.journal_lines import make_line, parse_line
 

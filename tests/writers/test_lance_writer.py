@@ -24,14 +24,15 @@ from tests.contracts.writer_cells import (
     stored_payloads,
     write_missing,
 )
-from vrekit.catalog.lance_samples import FIELDS, lance_samples, open_table, table_path, version_files
-from vrekit.catalog.samples import read_samples
+from vrekit.catalog.cells import Cell
 from vrekit.core.errors import DatasetError, StorageError, UsageError
 from vrekit.core.schema import rows_to_table
-from vrekit.writers import lance_table, lance_writer
-from vrekit.writers.base import Cell
-from vrekit.writers.lance_table import LanceTable
-from vrekit.writers.lance_upkeep import MERGE_FROM, create_index
+from vrekit.writers.lance import table as lance_table
+from vrekit.writers.lance import writer as lance_writer
+from vrekit.writers.lance.maintenance import MERGE_FROM, create_index
+from vrekit.writers.lance.rows import FIELDS, lance_samples, open_table, table_path, version_files
+from vrekit.writers.lance.table import LanceTable
+from vrekit.writers.webdataset.sidecars import read_samples
 
 
 def write_cells(

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contracts.writer_cells import make_sample, make_writer, write_missing
-from vrekit.catalog.samples import read_samples
-from vrekit.writers.base import Cell
-from vrekit.writers.webdataset import _common_digits
+from vrekit.catalog.cells import Cell
+from vrekit.writers.webdataset.sidecars import read_samples
+from vrekit.writers.webdataset.writer import _common_digits
 
 
 @given(st.integers(0, 2 * 10**9), st.integers(0, 10**6), st.data())

@@ -17,8 +17,8 @@ from tests.contracts.writer_cells import (
     stored_payloads,
     write_missing,
 )
-from vrekit.catalog.samples import read_samples
-from vrekit.writers.tar_format import END_OF_ARCHIVE
+from vrekit.writers.webdataset.sidecars import read_samples
+from vrekit.writers.webdataset.tar_format import END_OF_ARCHIVE
 
 ROOT = Path(__file__).parents[2]
 

@@ -27,15 +27,15 @@ from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
 from vrekit.catalog.arrow_numpy import codes, numbers, take
-from vrekit.catalog.lance_samples import LostFragment, find_tables, lance_samples
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
 from vrekit.catalog.row_checks import check_rows
-from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_sidecars
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder, list_folders, make_folder
 from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.writers.lance.rows import LostFragment, find_tables, lance_samples
+from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, byte_shares, find_sidecars, read_sidecars
 
 logger = logging.getLogger(__name__)
 

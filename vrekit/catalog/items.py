@@ -3,7 +3,7 @@
     items/<video_id>/<representation>-<config_hash>.parquet    one row a frame: video_id, frame_index, items
 
 `items` is a list of structs, one for each row of the frame's array: a box, a point; a frame of sensor values or a
-caption has one. `vrekit items` writes the files (see `vrekit.engine.items`); they only repeat what payloads hold.
+caption has one. `vrekit items` writes the files (see `vrekit.jobs.items`); they only repeat what payloads hold.
 """
 
 import os

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from vrekit.catalog.index import INDEX_FOLDER
 from vrekit.catalog.items import ITEMS_FOLDER
-from vrekit.catalog.lance_samples import TABLES_FOLDER
 from vrekit.catalog.quarantine import QUARANTINE_FOLDER
 from vrekit.catalog.runs import RUNS_FOLDER
-from vrekit.catalog.samples import SHARDS_FOLDER
 from vrekit.catalog.statistics import STATISTICS_FOLDER
 from vrekit.core.files import check_tree, foreign_entries
+from vrekit.writers.lance.rows import TABLES_FOLDER
+from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER
 
 # Those that vrekit writes to and deletes from; `subsets` is a person's own.
 FOLDERS = (

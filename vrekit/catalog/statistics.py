@@ -1,6 +1,6 @@
 """Per-frame statistics, `stats/<video_id>.parquet`: optional columns that queries over frames can use.
 
-`vrekit stats` writes them (see `vrekit.engine.stats`); the catalog's index joins them to the frames.
+`vrekit stats` writes them (see `vrekit.jobs.stats`); the catalog's index joins them to the frames.
 """
 
 import json

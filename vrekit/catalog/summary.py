@@ -8,10 +8,17 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.lance_samples import find_tables
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.runs import RunRecord, scan_runs
-from vrekit.catalog.samples import SHARE_COLUMNS, ShortTar, byte_shares, find_sidecars, read_samples, short_tars
+from vrekit.writers.lance.rows import find_tables
+from vrekit.writers.webdataset.sidecars import (
+    SHARE_COLUMNS,
+    ShortTar,
+    byte_shares,
+    find_sidecars,
+    read_samples,
+    short_tars,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from vrekit.engine.merge.report import MergeListener
+from vrekit.jobs.merge.report import MergeListener
 
 
 class ByteProgress(MergeListener):

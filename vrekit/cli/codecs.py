@@ -7,7 +7,7 @@ import typer
 from vrekit.cli.output import command, human_bytes, note, print_json, table
 
 if TYPE_CHECKING:
-    from vrekit.engine.bench_codecs import CodecBench
+    from vrekit.jobs.bench_codecs import CodecBench
 
 app = typer.Typer(invoke_without_command=True)
 
@@ -88,7 +88,7 @@ def bench(
     from pathlib import Path
 
     from vrekit.config.loader import load_config
-    from vrekit.engine.bench_codecs import bench_codecs
+    from vrekit.jobs.bench_codecs import bench_codecs
 
     loaded = load_config(config)
     found = bench_codecs(

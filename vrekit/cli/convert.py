@@ -82,7 +82,7 @@ def convert(
     if config or video or video_id or kind:
         raise UsageError("--config, --video, --video-id and --kind describe the output of VRE", hint="add --from vre")
     from vrekit.catalog.manifest import read_manifest
-    from vrekit.engine.merge.manifests import Layout
+    from vrekit.jobs.merge.manifests import Layout
 
     if writer is None:
         writer = Storage.WEBDATASET if read_manifest(source).writer == "lance" else Storage.LANCE
@@ -105,7 +105,7 @@ def _pairs(texts: list[str]) -> dict[str, str]:
 def _import_vre(source: Path, output: Path, *, as_json: bool, **options: object) -> None:
     import time
 
-    from vrekit.engine.vre.run import VreRequest, import_vre
+    from vrekit.jobs.vre.run import VreRequest, import_vre
 
     started = time.perf_counter()
     with goes_on():

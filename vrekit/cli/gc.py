@@ -27,7 +27,7 @@ def gc(
     """
     from datetime import timedelta
 
-    from vrekit.engine.gc import collect_garbage
+    from vrekit.jobs.gc import collect_garbage
 
     with goes_on():
         report = collect_garbage(dataset, older_than=timedelta(hours=older_than), dry_run=dry_run)

@@ -30,7 +30,7 @@ def items(
         vrekit items out && vrekit query out "key IN (SELECT key FROM items WHERE class = 2 AND score > 0.5)"
     """
     from vrekit.catalog.dataset import open_dataset
-    from vrekit.engine.items import list_items
+    from vrekit.jobs.items import list_items
 
     with (
         goes_on(),

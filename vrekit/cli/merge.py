@@ -11,7 +11,7 @@ from vrekit.cli.output import command, human_bytes, human_seconds, note, print_j
 from vrekit.cli.units import parse_bytes
 
 if TYPE_CHECKING:
-    from vrekit.engine.merge.report import MergeReport
+    from vrekit.jobs.merge.report import MergeReport
 
 
 class OnConflict(StrEnum):
@@ -69,7 +69,7 @@ def merge(
     Example:
         vrekit merge machine-a machine-b -o all
     """
-    from vrekit.engine.merge.manifests import Layout
+    from vrekit.jobs.merge.manifests import Layout
 
     layout = Layout(
         writer=writer.value if writer else None,
@@ -92,7 +92,7 @@ def merge(
 
 def run_merge(sources: list[Path], output: Path, *, as_json: bool, no_progress: bool, **options: Any) -> None:
     """Merge with a live display where it makes sense, and print the report; exit 1 when a dry run finds conflicts."""
-    from vrekit.engine.merge.run import merge as do_merge
+    from vrekit.jobs.merge.run import merge as do_merge
 
     with goes_on(), byte_listener(no_progress) as listener:
         report = do_merge(sources, output, listener=listener, **options)
@@ -113,7 +113,7 @@ def byte_listener(no_progress: bool, doing: str = "copying") -> Any:
     """
     from contextlib import nullcontext
 
-    from vrekit.engine.merge.report import MergeListener
+    from vrekit.jobs.merge.report import MergeListener
 
     if not wants_progress(no_progress):
         return nullcontext(MergeListener())

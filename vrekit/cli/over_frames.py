@@ -9,7 +9,7 @@ import typer
 from vrekit.cli.output import note, print_json, say
 
 if TYPE_CHECKING:
-    from vrekit.engine.stats import StatsProgress
+    from vrekit.jobs.stats import StatsProgress
 
 _FAILURES_SHOWN = 20
 
@@ -17,7 +17,7 @@ _FAILURES_SHOWN = 20
 @contextmanager
 def frames_bar(label: str, *, show: bool) -> Iterator["StatsProgress"]:
     """Show a bar with rate and remaining time while the block runs; give what is to be told about the progress."""
-    from vrekit.engine.stats import StatsProgress
+    from vrekit.jobs.stats import StatsProgress
 
     if not show:
         yield StatsProgress()

@@ -10,7 +10,7 @@ from vrekit.cli.output import command, human_bytes, human_seconds, note, print_j
 
 if TYPE_CHECKING:
     from vrekit.catalog.payload_checks import ValidationReport
-    from vrekit.engine.repair_dataset import DatasetRepair
+    from vrekit.jobs.repair_dataset import DatasetRepair
 
 SHOWN = 20
 
@@ -43,7 +43,7 @@ def repair(
 
 def run_repair(dataset: Path, *, decode: bool, dry_run: bool, as_json: bool, trust_code: bool = False) -> None:
     """Repair a dataset and print what was done; shared with `validate --repair`."""
-    from vrekit.engine.repair_dataset import repair_dataset
+    from vrekit.jobs.repair_dataset import repair_dataset
 
     with goes_on():
         done = repair_dataset(dataset, decode=decode, dry_run=dry_run, trust_code=trust_code)

@@ -33,7 +33,7 @@ def stats(
         vrekit stats out && vrekit query out "luma_mean < 0.1 OR sharpness < 0.001"
     """
     from vrekit.catalog.dataset import open_dataset
-    from vrekit.engine.stats import compute_statistics
+    from vrekit.jobs.stats import compute_statistics
 
     asked = {"color": color, "depth": depth, "indices": indices}
     sources = {kind: name for kind, name in asked.items() if name is not None}

@@ -162,7 +162,7 @@ def materialize(
 
     from vrekit.catalog.dataset import open_dataset
     from vrekit.catalog.subset import read_subset
-    from vrekit.engine.materialize import materialize as run_materialize
+    from vrekit.jobs.materialize import materialize as run_materialize
 
     read = read_subset(subset)
     with goes_on(), open_dataset(dataset) as opened:

@@ -12,7 +12,7 @@ from vrekit.cli.output import command, human_bytes, human_seconds, note, print_j
 from vrekit.cli.units import parse_memory
 
 if TYPE_CHECKING:
-    from vrekit.engine.transcode.report import TranscodeReport
+    from vrekit.jobs.transcode.report import TranscodeReport
 
 
 @command
@@ -51,8 +51,8 @@ def transcode(
         vrekit transcode out --profile training -o out-training
     """
     from vrekit.catalog.manifest import read_manifest
-    from vrekit.engine.transcode.changes import Loss, plan_changes
-    from vrekit.engine.transcode.run import transcode as run_transcode
+    from vrekit.jobs.transcode.changes import Loss, plan_changes
+    from vrekit.jobs.transcode.run import transcode as run_transcode
 
     names = [name.strip() for part in representations or () for name in part.split(",") if name.strip()]
     options: dict[str, Any] = {

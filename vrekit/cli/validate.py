@@ -28,7 +28,7 @@ def validate(
     Example:
         vrekit validate out
     """
-    from vrekit.catalog.validate import validate as run_validate
+    from vrekit.jobs.validate import validate as run_validate
 
     if repair:
         run_repair(dataset, decode=decode, dry_run=False, as_json=as_json)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
 from vrekit.codecs.profiles import is_auto
+from vrekit.compute.resources import spec_bytes
+from vrekit.compute.sample import sample_arrays
 from vrekit.core.spec import RepresentationSpec
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.resources import spec_bytes
-from vrekit.engine.sample import sample_arrays
 from vrekit.graph.build import Graph
 from vrekit.representations.base import LearnedRepresentation
 from vrekit.video.base import VideoSource

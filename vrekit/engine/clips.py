@@ -14,6 +14,7 @@ from itertools import groupby
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.catalog.cells import Clip
 from vrekit.codecs.base import ClipCodec, ClipEncoder
 from vrekit.core.errors import CodecError, MissingDependencyError, VideoError
 from vrekit.engine.clip_checks import ClipFrame, Difference, check_container, first_difference
@@ -21,7 +22,6 @@ from vrekit.engine.uncut import LEAD_INS, UncutFrame, encode_uncut
 from vrekit.video.base import VideoInfo
 from vrekit.video.files import FileSource
 from vrekit.video.remux import RemuxedClip, Remuxer
-from vrekit.writers.base import Clip
 
 logger = logging.getLogger(__name__)
 

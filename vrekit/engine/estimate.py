@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.compute.feeder import Feeder
+from vrekit.compute.processor import BatchProcessor
+from vrekit.compute.resources import spec_bytes
 from vrekit.core.schema import SampleRow
 from vrekit.engine.clips import ClipBuilder, ClipMaker
-from vrekit.engine.compute import BatchProcessor
-from vrekit.engine.feeder import Feeder
 from vrekit.engine.preparation import Preparation, prepare
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.resources import spec_bytes
 from vrekit.representations.base import LearnedRepresentation
 
 SAMPLED_FRAMES = 4

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vrekit.catalog.cells import DatasetWriter
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import (
     DAMAGED_RUN_HINT,
@@ -18,8 +19,8 @@ from vrekit.catalog.runs import (
     read_runs,
     write_run,
 )
-from vrekit.catalog.samples import read_progress
 from vrekit.catalog.trust import RecordedCode, untrusted
+from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, LockedError
 from vrekit.engine.pipeline import Pipeline
@@ -27,12 +28,11 @@ from vrekit.engine.plan import Plan
 from vrekit.engine.preparation import Preparation, prepare
 from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import ExportRequest
-from vrekit.engine.resources import usable_cpus
 from vrekit.engine.runlog import run_log
 from vrekit.engine.stored import StoredOutputs
 from vrekit.video.base import VideoSource
-from vrekit.writers.base import DatasetWriter
 from vrekit.writers.opener import open_writer
+from vrekit.writers.webdataset.sidecars import read_progress
 
 logger = logging.getLogger(__name__)
 

@@ -18,21 +18,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.catalog.cells import Cell, CellWriter, DatasetWriter, Payload, Sample
 from vrekit.codecs.base import ClipCodec
+from vrekit.compute.feeder import FedBatch, Feeder, ahead
+from vrekit.compute.processor import BatchProcessor, Computed
+from vrekit.compute.resources import BatchSize
 from vrekit.core.errors import ComputeError, LockedError
 from vrekit.core.schema import SampleRow
 from vrekit.engine.clip_checks import ClipFrame
 from vrekit.engine.clips import ClipBuilder, ClipMaker, FinishedClip
-from vrekit.engine.compute import BatchProcessor, Computed
-from vrekit.engine.feeder import FedBatch, Feeder, ahead
 from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
 from vrekit.engine.progress import ProgressListener
-from vrekit.engine.resources import BatchSize
 from vrekit.engine.stored import StoredOutputs
 from vrekit.engine.tally import Tally
 from vrekit.graph.build import Graph
 from vrekit.video.base import VideoSource
-from vrekit.writers.base import Cell, CellWriter, DatasetWriter, Payload, Sample
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,6 @@ from vrekit.catalog.manifest import (
     read_manifest,
     write_manifest,
 )
-from vrekit.catalog.samples import read_progress
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ConflictError, UsageError, VideoError
 from vrekit.core.files import is_temporary
@@ -41,6 +40,7 @@ from vrekit.video.facts import losses, ranges
 from vrekit.video.files import FileSource
 from vrekit.video.fingerprint import fingerprint
 from vrekit.video.opener import check_video_name, open_source
+from vrekit.writers.webdataset.sidecars import read_progress
 
 logger = logging.getLogger(__name__)
 

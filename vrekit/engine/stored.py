@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
-from vrekit.catalog.samples import read_samples
 from vrekit.codecs.base import Codec
 from vrekit.codecs.registry import clip_codec, stored_codec
+from vrekit.compute.processor import Computed
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import CodecError, DatasetError
 from vrekit.core.spec import digest
-from vrekit.engine.compute import Computed
 from vrekit.engine.plan import Plan, runs_of_equal_work
 from vrekit.graph.build import Graph
 from vrekit.readers.index import INDEX_COLUMNS, MISSING, FrameIndex
 from vrekit.readers.payloads import open_payloads
 from vrekit.video.base import DecodedFrames, VideoInfo, VideoSource
+from vrekit.writers.webdataset.sidecars import read_samples
 
 # Not part of what decides the values in memory, see `Node.identity`.
 _STORAGE_KEYS = ("store_as", "codec")

@@ -1,0 +1,44 @@
+"""A few frames of some representations, computed in memory."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vrekit.compute.feeder import Feeder
+from vrekit.compute.processor import BatchProcessor
+from vrekit.graph.build import Graph
+from vrekit.video.base import VideoSource
+
+
+def sample_arrays(
+    graph: Graph, source: VideoSource, names: Sequence[str], frames: Iterable[int]
+) -> dict[str, dict[int, NDArray[Any]]]:
+    """Return what would go into the codecs of some representations, by frame; frames that fail are left out.
+
+    Args:
+        graph: Where the representations are.
+        source: The video; frames are read one at a time.
+        names: Representations.
+        frames: Frame numbers.
+    """
+    order = graph.closure(names)
+    nodes = [graph.nodes[name] for name in order]
+    context = (
+        max((node.instance.context[0] for node in nodes), default=0),
+        max((node.instance.context[1] for node in nodes), default=0),
+    )
+    decode = any(type(node.instance).uses_frames for node in nodes)
+    processor = BatchProcessor(graph)
+    found: dict[str, dict[int, NDArray[Any]]] = {name: {} for name in names}
+    try:
+        for frame in frames:
+            fed = Feeder(source, context=context).read(np.array([frame], np.int64), decode=decode)
+            computed = processor.compute(fed.batch, order, {}, fed.failures)
+            for name in names:
+                if frame in computed[name].arrays:
+                    found[name][frame] = processor.stored_form(name, computed[name], frame)
+    finally:
+        processor.close()
+    return found

@@ -1,0 +1,1 @@
+"""From dataset to dataset, and what keeps a dataset well: merge, transcode, validate, repair, collect garbage."""

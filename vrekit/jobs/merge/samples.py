@@ -1,0 +1,191 @@
+"""Samples of the result, payload by payload through the writers: between storages, and where Lance rows are parted."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vrekit.catalog.cells import Cell, Clip, DatasetWriter, Payload, Sample
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import ChecksumError
+from vrekit.core.names import sample_key
+from vrekit.core.schema import SampleRow
+from vrekit.jobs.merge.manifests import Combined
+from vrekit.jobs.merge.rows import SOURCE, VideoRows, numbers_of, payload_numbers
+from vrekit.jobs.merge.sources import Source
+from vrekit.readers.index import FrameIndex
+from vrekit.readers.payloads import PayloadReader, open_payloads
+from vrekit.writers.webdataset.copying import Advance
+from vrekit.writers.webdataset.packing import stretches
+from vrekit.writers.webdataset.sidecars import Progress
+
+_CHUNK_BYTES = 32 << 20
+_CHUNK_FRAMES = 256
+_STATUS = ["frame_index", "representation", "status"]
+_PLACE = ("shard", "byte_offset", "byte_size", "checksum", SOURCE)  # what the writer fills in
+
+
+class SourcePayloads:
+    """Reads the payloads of one source's rows."""
+
+    def __init__(self, source: Source, table: pa.Table, names: Sequence[str]) -> None:
+        self.source = source
+        self.index = FrameIndex.from_table(table, names)
+        self.reader: PayloadReader = open_payloads(source.folder, source.manifest, self.index)
+
+    def read(self, video_id: str, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], bytes]:
+        """Return the payloads of rows by (frame, representation).
+
+        Raises:
+            ChecksumError: If one changed since it was written.
+        """
+        payloads: dict[tuple[int, str], bytes] = {}
+        for name in dict.fromkeys(row["representation"] for row in rows):
+            mine = [row for row in rows if row["representation"] == name]
+            frames = np.array([row["frame_index"] for row in mine], np.int64)
+            found = self.reader.read(self.index.find([video_id] * len(mine), frames), [name])[name]
+            for row, payload in zip(mine, found, strict=True):
+                if payload is None or len(payload) != row["byte_size"] or crc32(payload) != row["checksum"]:
+                    raise ChecksumError(
+                        f"{self.source.folder}: the payload of {sample_key(video_id, row['frame_index'])}.{name} does "
+                        "not have the CRC-32 its metadata says",
+                        hint=f"`vrekit validate {self.source.folder} --repair` moves damaged samples aside",
+                    )
+                payloads[row["frame_index"], name] = bytes(payload)
+        return payloads
+
+
+def write_samples(
+    rows: VideoRows, video_id: str, combined: Combined, writer: DatasetWriter, done: Progress, advance: Advance
+) -> None:
+    """Append the rows of a video that the result does not have yet.
+
+    Args:
+        rows: All columns of the video's rows.
+        video_id: Name of the video in the result.
+        combined: The merged manifest.
+        writer: Of the result.
+        done: What the result has of the video already.
+        advance: Called with the payload bytes appended since the last call.
+    """
+    manifest = combined.manifest
+    left = ~_is_done(rows.table, done, list(manifest.representations))
+    table = rows.table.filter(pa.array(left))
+    group = rows.group[left]
+    payloads = {
+        source.number: SourcePayloads(source, mine, manifest.stored_names)
+        for source in combined.order
+        if len(mine := table.filter(pc.equal(table[SOURCE], source.number)))
+    }
+    cell = table["frame_index"].to_numpy() // manifest.shard_frames
+    for start, stop in stretches(cell, group):
+        first = int(cell[start]) * manifest.shard_frames
+        place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
+        with writer.open_cell(place) as open_cell:
+            recovered = open_cell.recovered
+            inside = table.slice(start, stop - start)
+            if inside["payload_index"].null_count < len(inside):
+                for clip in clips_of_cell(inside, recovered, payloads, combined):
+                    open_cell.append_clip(clip)
+                    advance(len(clip.data or b""))
+                continue
+            for chunk in frame_chunks(inside):
+                new = [row for row in chunk if not _is_recovered(row, recovered)]
+                for sample in _samples(new, video_id, payloads, combined):
+                    open_cell.append(sample)
+                    del sample  # or its payloads would be in memory beside the next ones
+                advance(sum(row["byte_size"] or 0 for row in chunk))
+
+
+def _is_recovered(row: Mapping[str, Any], recovered: Mapping[int, Mapping[str, str]]) -> bool:
+    return recovered.get(row["frame_index"], {}).get(row["representation"]) in ("ok", row["status"])
+
+
+def clips_of_cell(
+    table: pa.Table,
+    recovered: Mapping[int, Mapping[str, str]],
+    payloads: Mapping[int, SourcePayloads],
+    combined: Combined,
+) -> Iterator[Clip]:
+    """Yield the clips of one cell; a frame that failed goes with the clip before it, or with the first one."""
+    keep = pa.array([not _is_recovered(row, recovered) for row in _plain(table.select(_STATUS))], pa.bool_())
+    table = table.filter(keep)
+    numbers = payload_numbers(table)
+    rows = table.to_pylist()
+    clips: dict[int, list[dict[str, Any]]] = {}
+    current = next((number for number in numbers.tolist() if number >= 0), -1)
+    for row, number in zip(rows, numbers.tolist(), strict=True):
+        current = number if number >= 0 else current
+        clips.setdefault(current, []).append(row)
+    for members in clips.values():
+        data = None
+        first = next((row for row in members if row["status"] == "ok"), None)
+        if first is not None:
+            ((_, data),) = payloads[first[SOURCE]].read(first["video_id"], [first]).items()
+        suffix = combined.manifest.representations[members[0]["representation"]].suffix or ""
+        yield Clip(tuple(sample_row(row) for row in members), suffix, data)
+
+
+def _is_done(table: pa.Table, done: Progress, names: Sequence[str]) -> NDArray[np.bool_]:
+    """Return which rows the result has: stored ones, and failures that are on record there."""
+    frame, name = table["frame_index"].to_numpy(), numbers_of(table["representation"], names)
+    is_stored = pc.equal(table["status"], "ok").to_numpy()
+    is_done = np.zeros(len(frame), np.bool_)
+    for at, one in enumerate(names):
+        for status, known in ((is_stored, done.done_frames(one)), (~is_stored, done.failed_frames(one))):
+            mine = status & (name == at)
+            is_done[mine] = np.isin(frame[mine], known)
+    return is_done
+
+
+def frame_chunks(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of whole frames, few enough to hold their payloads in memory."""
+    chunk: list[dict[str, Any]] = []
+    size = frames = 0
+    for _, of_frame in groupby(_plain(table), key=lambda row: row["frame_index"]):
+        mine = list(of_frame)
+        chunk += mine
+        size += sum(row["byte_size"] or 0 for row in mine)
+        frames += 1
+        if size >= _CHUNK_BYTES or frames >= _CHUNK_FRAMES:
+            yield chunk
+            chunk, size, frames = [], 0, 0
+    if chunk:
+        yield chunk
+
+
+def _plain(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
+
+
+def _samples(
+    rows: Sequence[dict[str, Any]], video_id: str, payloads: Mapping[int, SourcePayloads], combined: Combined
+) -> Iterator[Sample]:
+    data: dict[tuple[int, str], bytes] = {}
+    for number, reader in payloads.items():
+        stored = [row for row in rows if row[SOURCE] == number and row["status"] == "ok"]
+        data |= reader.read(video_id, stored)
+    records = combined.manifest.representations
+    for frame, of_frame in groupby(rows, key=lambda row: row["frame_index"]):
+        parts = []
+        for row in of_frame:
+            payload = data.pop((frame, row["representation"])) if row["status"] == "ok" else None
+            parts.append(Payload(sample_row(row), records[row["representation"]].suffix or "", payload))
+            del payload
+        if combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together
+            parts.sort(key=lambda part: part.row.run_id)
+        sample = Sample(video_id, frame, tuple(parts))
+        del parts
+        yield sample
+        del sample
+
+
+def sample_row(row: Mapping[str, Any]) -> SampleRow:
+    """Return a row without its place, which the writer fills in."""
+    fields = {name: value for name, value in row.items() if name not in _PLACE}
+    return SampleRow(**{**fields, "shape": None if row["shape"] is None else tuple(row["shape"])})

@@ -1,0 +1,158 @@
+"""Lance tables of the result: fragments that are kept whole are copied as files and committed, none of them twice."""
+
+import json
+import os
+from collections.abc import Collection, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from vrekit.catalog.cells import Cell
+from vrekit.core.files import storage_errors
+from vrekit.jobs.merge.manifests import Combined
+from vrekit.jobs.merge.sources import Source
+from vrekit.writers.lance.maintenance import tidy
+from vrekit.writers.lance.places import check_blobs, data_file
+from vrekit.writers.lance.rows import column_name, find_tables, open_table
+from vrekit.writers.lance.table import STORAGE_VERSION, LanceTable
+from vrekit.writers.webdataset.copying import Advance, copy_range
+
+if TYPE_CHECKING:
+    import lance
+
+# rows of the sources that are not part of the result: (source, video, frame, run)
+LeftOut: TypeAlias = Collection[tuple[int, str, int, str]]
+
+_COMMIT_BYTES = 1 << 30  # fragments are committed together up to this size: many versions make a table slow
+_STEP = 64 << 20
+
+
+def copy_fragments(output: Path, combined: Combined, left_out: LeftOut, advance: Advance) -> int:
+    """Copy the fragments of which every row is part of the result, and return how many were copied now.
+
+    The files are copied, given to the table of the result and committed under its lock; fragments that an interrupted
+    merge committed already are left alone.
+
+    Args:
+        output: The result.
+        combined: The merged manifest.
+        left_out: Rows of the sources that are not part of the result.
+        advance: Called with the bytes copied since the last call.
+    """
+    count = 0
+    for group, names in combined.manifest.groups.items():
+        table = LanceTable(output, group, names)
+        for source in combined.order:
+            if source.manifest.writer != "lance" or not set(names) <= combined.names[source.number]:
+                continue
+            for path in find_tables(source.folder):
+                if source.manifest.groups.get(path.stem) == names:
+                    count += _copy_table(source, path, table, combined, left_out, advance)
+    return count
+
+
+def finish_tables(output: Path, combined: Combined, run_ids: Sequence[str]) -> None:
+    """Merge small fragments, make the indexes, tag the runs and drop the versions that the merge went through."""
+    manifest = combined.manifest
+    for group, names in manifest.groups.items():
+        table = LanceTable(output, group, names)
+        if table.exists:
+            tidy(table, run_ids, rows=manifest.shard_frames, size_bytes=manifest.shard_size_bytes)
+            with table.locked() as dataset:
+                table.clean_up(dataset, timedelta(0))
+
+
+def _copy_table(
+    source: Source, path: Path, table: LanceTable, combined: Combined, left_out: LeftOut, advance: Advance
+) -> int:
+    there = open_table(path)
+    check_blobs(there, path, [column_name(name) for name in table.representations])
+    with table.locked() as here:
+        if _layout(there) != _layout(here):
+            return 0
+    count = 0
+    chosen: list[lance.LanceFragment] = []
+    size = 0
+    for fragment in _whole_fragments(source, there, combined, left_out):
+        chosen.append(fragment)
+        size += sum(file.stat().st_size for file in _files(path, fragment))
+        if size >= _COMMIT_BYTES:
+            count += _commit(path, table, chosen, advance)
+            chosen, size = [], 0
+    return count + (_commit(path, table, chosen, advance) if chosen else 0)
+
+
+def _layout(dataset: "lance.LanceDataset") -> list[tuple[str, int]]:
+    return [(field.name(), field.id()) for field in dataset.lance_schema.fields()]
+
+
+def _whole_fragments(
+    source: Source, dataset: "lance.LanceDataset", combined: Combined, left_out: LeftOut
+) -> Iterator["lance.LanceFragment"]:
+    names = combined.video_names[source.number]
+    for fragment in dataset.get_fragments():
+        if fragment.metadata.deletion_file is not None or len(fragment.data_files()) != 1:
+            continue
+        if (
+            f"{fragment.data_files()[0].file_major_version}.{fragment.data_files()[0].file_minor_version}"
+            != STORAGE_VERSION
+        ):
+            continue
+        rows = fragment.to_table(columns=["video_id", "frame_index", "run_id"]).to_pylist()
+        if all(
+            names.get(row["video_id"]) == row["video_id"]
+            and (source.number, row["video_id"], row["frame_index"], row["run_id"]) not in left_out
+            for row in rows
+        ):
+            yield fragment
+
+
+def _files(table: Path, fragment: "lance.LanceFragment") -> list[Path]:
+    """Return the data file of a fragment and the blob files that belong to it."""
+    data = data_file(table, fragment.data_files()[0].path)
+    blobs = data.with_suffix("")
+    return [data, *(sorted(blobs.iterdir()) if blobs.is_dir() else ())]
+
+
+def _commit(path: Path, table: LanceTable, fragments: Sequence["lance.LanceFragment"], advance: Advance) -> int:
+    from lance import LanceDataset, LanceOperation
+    from lance.fragment import FragmentMetadata
+
+    with table.locked() as dataset:
+        known = table.files()
+        new = [fragment for fragment in fragments if not _is_stored(table, fragment)]
+        described = []
+        for fragment in new:
+            for file in _files(path, fragment):
+                _copy_file(file, table.path / "data" / file.relative_to(path / "data"), advance)
+            # Lance gives the rows their ids and versions in this table when they are committed.
+            plain = fragment.metadata.to_json() | {
+                "id": 0,
+                "row_id_meta": None,
+                "created_at_version_meta": None,
+                "last_updated_at_version_meta": None,
+            }
+            described.append(FragmentMetadata.from_json(json.dumps(plain)))
+        if described:
+            known = table.sync(known)
+            LanceDataset.commit(str(table.path), LanceOperation.Append(described), read_version=dataset.version)
+            table.sync(known)
+        return len(described)
+
+
+def _is_stored(table: LanceTable, fragment: "lance.LanceFragment") -> bool:
+    """Return whether the table has the rows of a fragment: it was committed before, whole, or merged into another."""
+    (first,) = fragment.to_table(columns=["video_id", "frame_index", "run_id"], limit=1).to_pylist()
+    cell = Cell(first["video_id"], "", first["frame_index"], first["frame_index"])
+    return first["run_id"] in table.stored(cell)["run_id"].to_pylist()
+
+
+def _copy_file(source: Path, target: Path, advance: Advance) -> None:
+    with storage_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as reader, target.open("wb") as writer:
+            size = os.fstat(reader.fileno()).st_size
+            for at in range(0, size, _STEP):
+                step = min(_STEP, size - at)
+                copy_range(reader.fileno(), at, step, writer.fileno(), at)
+                advance(step)

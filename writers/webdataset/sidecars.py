@@ -1,0 +1,328 @@
+"""The columnar metadata of a dataset, read from the Parquet sidecars of its shards or from its Lance tables.
+
+A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without one is not part of the dataset.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vrekit.catalog.arrow_numpy import codes, numbers
+from vrekit.catalog.parquet_files import open_parquet, parquet_writer, seal
+from vrekit.catalog.row_checks import DAMAGE_HINT, MAX_FRAME_INDEX, Mistake, check_rows
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import check_folder, list_files, list_folders
+from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
+from vrekit.writers.lance.rows import TABLES_FOLDER, lance_samples
+
+SHARDS_FOLDER = "shards"
+FORMAT_KEY = b"vrekit.format_version"
+_ROW_GROUP = 128 * 1024  # rows
+_RANGE = re.compile(r"-([0-9]{8,})-([0-9]{8,})(-[0-9]+)?\Z")  # at the end of a shard's name
+_MANY = 16  # sidecars from which on they are read side by side, instead of the columns of each
+
+_TAR_BLOCK, _TAR_END = 512, 1024  # bytes that payloads are padded to, and of the blocks behind the last one
+
+_DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index")
+_SPLIT = ("pts_seconds", "compute_seconds", "encode_seconds")
+
+
+def sidecar_bytes(rows: pa.Table | Iterable[pa.Table]) -> bytes:
+    """Return a sidecar: zstd Parquet, DELTA_BINARY_PACKED integers, BYTE_STREAM_SPLIT floats (40 % smaller).
+
+    Rows that come in several tables need not be in memory at once.
+    """
+    tables = iter([rows] if isinstance(rows, pa.Table) else rows)
+    first = next(tables)
+    sink = pa.BufferOutputStream()
+    encodings = dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED") | dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT")
+    dictionary = [name for name in SAMPLES_SCHEMA.names if name not in encodings and name not in ("checksum", "shape")]
+    schema = first.schema.with_metadata({FORMAT_KEY: str(FORMAT_VERSION).encode()})
+    with parquet_writer(sink, schema, use_dictionary=dictionary, column_encoding=encodings) as writer:
+        for group in _row_groups(chain([first], tables)):
+            writer.write_table(group, row_group_size=_ROW_GROUP)
+    return seal(sink.getvalue())
+
+
+def _row_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """Yield the same rows in tables of a row group each; the last one may have fewer."""
+    waiting: list[pa.Table] = []
+    count = 0
+    for table in tables:
+        waiting.append(table)
+        count += len(table)
+        while count > _ROW_GROUP:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, _ROW_GROUP).combine_chunks()
+            waiting, count = [whole.slice(_ROW_GROUP)], count - _ROW_GROUP
+    yield pa.concat_tables(waiting).combine_chunks()
+
+
+def find_sidecars(folder: Path, video_ids: Sequence[str] | None = None) -> list[Path]:
+    """Return the sidecars of all committed shards, sorted by path; optionally of some videos only.
+
+    Raises:
+        DatasetError: If one of them, or a folder of them, is a link or no regular file.
+    """
+    root = folder / SHARDS_FOLDER
+    if video_ids is None:
+        videos = list_folders(root)
+    else:
+        videos = [root / video_id for video_id in video_ids] if check_folder(root) else []
+    return [video / entry.name for video in videos for entry in list_files(video, _is_sidecar)]
+
+
+def split_shard_name(stem: str) -> tuple[str, int, int] | None:
+    """Return the group, the first and the last frame in a shard's name without ending; None if it is no such name."""
+    found = _RANGE.search(stem)
+    return None if found is None else (stem[: found.start()], int(found[1]), int(found[2]))
+
+
+def _is_sidecar(name: str) -> bool:
+    return name.endswith(".parquet") and name[0] != "."
+
+
+def read_samples(
+    folder: Path, *, columns: Sequence[str] | None = None, video_ids: Sequence[str] | None = None
+) -> pa.Table:
+    """Return the metadata rows of a dataset, in shard order.
+
+    Args:
+        folder: The dataset.
+        columns: Columns of SAMPLES_SCHEMA to read; None reads all.
+        video_ids: Videos to read; None reads all.
+
+    Raises:
+        DatasetError: If a sidecar or table is damaged, or is a link; the message names it.
+    """
+    if check_folder(folder / TABLES_FOLDER):
+        return lance_samples(folder, columns, video_ids)
+    return read_sidecars(find_sidecars(folder, video_ids), columns)
+
+
+def read_sidecars(
+    paths: Sequence[Path], columns: Sequence[str] | None = None, *, dictionaries: bool = False
+) -> pa.Table:
+    """Return the rows of some shards, in that order, after checking them; arguments and errors as in `read_samples`.
+
+    With `dictionaries`, text comes as Arrow dictionaries, in half the time.
+    """
+    schema = _schema(columns, dictionaries)
+    if len(paths) < _MANY:
+        tables = [_read_file(path, schema) for path in paths]
+    else:  # pyarrow's dataset takes a third more CPU for the same, most of it for setting up each scan
+        with ThreadPoolExecutor(pa.cpu_count()) as pool:
+            tables = list(pool.map(lambda path: _read_file(path, schema, use_threads=False), paths))
+    if not tables:
+        return schema.empty_table()
+    table, counts = pa.concat_tables(tables).combine_chunks(), [len(one) for one in tables]
+
+    def locate(row: int) -> str:
+        number = int(np.searchsorted(np.cumsum(counts), row, side="right"))
+        return f"{paths[number]}: row {row - sum(counts[:number])}"
+
+    return check_rows(table, locate, place_mistakes(table, paths, counts))
+
+
+def read_sidecar(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of one shard; arguments and errors as in `read_samples`."""
+    return read_sidecars([path], columns)
+
+
+def read_unchecked_sidecar(path: Path) -> pa.Table:
+    """Return the rows of one shard, which may say anything, for those who look for what is wrong with them.
+
+    Raises:
+        DatasetError: If the file is damaged.
+    """
+    return _read_file(path, _schema(None))
+
+
+def _read_file(path: Path, schema: pa.Schema, *, use_threads: bool = True) -> pa.Table:
+    try:
+        file = open_parquet(path, read_dictionary=_dictionaries(schema))
+        table = file.read(columns=schema.names, use_threads=use_threads).select(schema.names).replace_schema_metadata()
+        return table if table.schema == schema else table.cast(schema)  # a cast that changes nothing takes time too
+    except DatasetError as error:
+        raise DatasetError(error.message, hint=error.hint or DAMAGE_HINT) from None
+    except PermissionError as error:
+        raise DatasetError(f"{path} may not be read", hint="check its permissions") from error
+    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+        raise DatasetError(f"{path} is damaged: {error}", hint=DAMAGE_HINT) from error
+
+
+def place_mistakes(table: pa.Table, paths: Sequence[Path], counts: Sequence[int]) -> Iterator[Mistake]:
+    """Yield which rows say that they are of another video, shard or range of frames than their sidecar is, and how.
+
+    Args:
+        table: Rows of some sidecars, as far as their columns are there.
+        paths: The sidecars.
+        counts: Number of rows of each.
+    """
+    videos = [path.parent.name for path in paths]
+    shards = [f"{SHARDS_FOLDER}/{path.parent.name}/{path.stem}.tar" for path in paths]
+    for name, expected in (("video_id", videos), ("shard", shards)):
+        if name in table.column_names:
+            numbers_here, values = codes(table[name])
+            places = {value: number for number, value in enumerate(values)}
+            right = np.repeat([places.get(value, len(values)) for value in expected], counts)
+            rows = (numbers_here != right) & (numbers_here >= 0)
+            if rows.any():
+                yield rows, f"{name} is another one than that of the file"
+    if "frame_index" in table.column_names:
+        frames = numbers(table["frame_index"], np.int64)
+        ranges = [_RANGE.search(path.stem) for path in paths]
+        first = np.repeat([int(match[1]) if match else 0 for match in ranges], counts)
+        last = np.repeat([int(match[2]) if match else MAX_FRAME_INDEX for match in ranges], counts)
+        rows = (frames < first) | (frames > last)
+        if rows.any():
+            yield rows, "frame_index is outside of the range in the file's name"
+
+
+def _schema(columns: Sequence[str] | None, dictionaries: bool = False) -> pa.Schema:
+    fields = [SAMPLES_SCHEMA.field(name) for name in (SAMPLES_SCHEMA.names if columns is None else columns)]
+    if dictionaries:
+        text = pa.dictionary(pa.int32(), pa.string())
+        fields = [field.with_type(text) if pa.types.is_string(field.type) else field for field in fields]
+    return pa.schema(fields)
+
+
+def _dictionaries(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if pa.types.is_dictionary(field.type)]
+
+
+SHARE_COLUMNS = ("representation", "shard", "byte_offset", "byte_size", "payload_index")  # what `byte_shares` looks at
+
+
+def byte_shares(table: pa.Table) -> NDArray[np.int64]:
+    """Return how many bytes of payload each row stands for, so that they add up: a clip is divided among its frames.
+
+    Args:
+        table: Rows with (at least) SHARE_COLUMNS, all of those that share a payload.
+    """
+    shares = np.array(table["byte_size"].fill_null(0).to_numpy(), np.int64)
+    rows = np.flatnonzero(table["payload_index"].is_valid().to_numpy())
+    if not len(rows):
+        return shares
+    shared = table.select(["representation", "shard", "byte_offset"]).take(pa.array(rows))
+    names = (_codes(shared[name].combine_chunks().dictionary_encode()) for name in ("representation", "shard"))
+    places = np.stack([*names, shared["byte_offset"].to_numpy()], axis=1).astype(np.int64)
+    _, first, clip, frames = np.unique(places, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    sizes = shares[rows[first]]
+    shares[rows] = (sizes // frames)[clip.reshape(-1)]
+    shares[rows[first]] += sizes % frames
+    return shares
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Which frames of one video are done: frame numbers by representation name, rising, without repeats."""
+
+    done: dict[str, NDArray[np.int64]]
+    failed: dict[str, NDArray[np.int64]]
+
+    def done_frames(self, name: str) -> NDArray[np.int64]:
+        """Return the frames of representation `name` that are stored."""
+        return self.done.get(name, _NO_FRAMES)
+
+    def failed_frames(self, name: str) -> NDArray[np.int64]:
+        """Return the frames of representation `name` that failed and are not stored."""
+        return self.failed.get(name, _NO_FRAMES)
+
+
+_NO_FRAMES: NDArray[np.int64] = np.empty(0, np.int64)
+
+
+def read_progress(folder: Path, video_id: str) -> Progress:
+    """Return which frames of a video are stored or failed, according to the committed shards.
+
+    Raises:
+        DatasetError: If metadata is damaged, or a tar is missing or too short; the message names it.
+    """
+    columns = ("frame_index", "representation", "status", *TAR_COLUMNS)
+    table = read_samples(folder, columns=columns, video_ids=[video_id])
+    short = short_tars(folder, table)
+    if short:
+        more = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
+        raise DatasetError(
+            f"{folder / short[0].tar} {short[0].problem}{more}",
+            hint=f"`vrekit validate --repair {folder}` takes out what is damaged; then `vrekit resume {folder}` "
+            "computes it again",
+        )
+    return progress_of(table)
+
+
+@dataclass(frozen=True, slots=True)
+class ShortTar:
+    """A committed tar that is not whole: its path relative to the dataset, and what is wrong with it."""
+
+    tar: str
+    problem: str
+
+
+TAR_COLUMNS = ("byte_offset", "byte_size", "shard")  # what `short_tars` looks at
+
+
+def short_tars(folder: Path, table: pa.Table) -> list[ShortTar]:
+    """Return the tars that are missing or end before their payloads do: one `stat` a tar, nothing is read.
+
+    Args:
+        folder: The dataset.
+        table: Rows with (at least) TAR_COLUMNS.
+    """
+    shard, names = codes(table["shard"])
+    ends = np.zeros(len(names), np.int64)
+    last = numbers(table["byte_offset"], np.int64) + numbers(table["byte_size"], np.int64)
+    np.maximum.at(ends, shard[shard >= 0], last[shard >= 0])
+    found = []
+    for name, end in zip(names, ends.tolist(), strict=True):
+        if name.endswith(".tar"):
+            expected = -(-end // _TAR_BLOCK) * _TAR_BLOCK + _TAR_END
+            try:
+                size = (folder / name).stat().st_size
+            except FileNotFoundError:
+                found.append(ShortTar(name, "is missing, but its metadata is there"))
+                continue
+            if size < expected:
+                found.append(ShortTar(name, f"has {size} bytes, but its metadata says {expected}"))
+    return found
+
+
+def progress_of(table: pa.Table) -> Progress:
+    """Return the progress that rows of one video describe; a frame that failed and was stored later is done."""
+    frames = table["frame_index"].to_numpy()
+    names = table["representation"].combine_chunks().dictionary_encode()
+    codes = _codes(names)
+    is_ok = _equals(table["status"], "ok")
+    done, failed = {}, {}
+    for code, name in enumerate(_dictionary(names)):
+        here = codes == code
+        done[name] = np.unique(frames[here & is_ok])
+        failed[name] = np.setdiff1d(frames[here & ~is_ok], done[name])
+    return Progress(done, failed)
+
+
+def _codes(array: pa.Array) -> NDArray[np.int32]:
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return np.asarray(array.indices.to_numpy(zero_copy_only=False), np.int32)
+
+
+def _dictionary(array: pa.Array) -> Iterable[str]:
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    return array.dictionary.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+def _equals(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
+    import pyarrow.compute as pc
+
+    equal = pc.call_function("equal", [column, pa.scalar(value)])
+    return np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)
