@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.storage import PayloadReader
 from vrekit.catalog.trust import RecordedCode
 from vrekit.core.errors import DatasetError
 from vrekit.core.frames import Output
@@ -15,7 +16,6 @@ from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import FrameIndex, Layout
 from vrekit.readers.open_batch import Arrays, OpenBatch, empty_tensor, fallback_layout, fill_value, to_torch
 from vrekit.readers.pages import PagePool
-from vrekit.readers.payloads import PayloadReader
 from vrekit.readers.stored_reader import OnError, StoredReader
 from vrekit.readers.subset import Missing
 from vrekit.readers.virtual import VirtualRepresentation, computing_order

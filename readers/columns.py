@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.arrow_numpy import codes, is_valid, numbers
 from vrekit.catalog.row_checks import MAX_FRAME_BYTES, MAX_SIDES, stored_dtype
+from vrekit.catalog.storage import MISSING
 from vrekit.core.errors import DatasetError
 
 # What is looked at of the metadata rows.
@@ -32,7 +33,6 @@ INDEX_COLUMNS = (
 )
 _KEY_BITS = 63  # a video number and a frame number together make one int64 to sort and search by
 _FRAME_BITS = 40  # of those for the frame number: more where a folder's files are numbered by their time
-MISSING = -1
 
 Value = TypeVar("Value", str, tuple[str, tuple[int, ...]])
 

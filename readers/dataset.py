@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import config_folders
+from vrekit.catalog.storage import open_storage
 from vrekit.catalog.trust import RecordedCode, untrusted
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
@@ -22,7 +23,6 @@ from vrekit.readers.batch_reader import Batch, BatchReader
 from vrekit.readers.collate import Sample, collate_samples, split_batch
 from vrekit.readers.index import read_index
 from vrekit.readers.open_batch import OpenBatch, fallback_layout
-from vrekit.readers.payloads import open_payloads
 from vrekit.readers.stored_reader import OnError
 from vrekit.readers.subset import Missing, Subset, rows_with, subset_rows
 from vrekit.readers.virtual import computing_order, not_computed_from
@@ -98,7 +98,8 @@ class FrameDataset(Dataset[Sample]):
             raise UsageError(f"on_error is {on_error!r}, expected 'raise' or 'skip'")
         stored, virtual = computing_order(self.manifest, self.representations)
         code = self._checked_code(virtual, trust_code)
-        index = read_index(self.path, self.manifest, stored)
+        storage = open_storage(self.path, self.manifest)
+        index = read_index(storage, stored)
         if subset is not None:
             index = index.take(subset_rows(index, subset, self.path))
         rows = rows_with(index, stored, mode)
@@ -113,7 +114,7 @@ class FrameDataset(Dataset[Sample]):
         self._reader = BatchReader(
             self.manifest,
             index,
-            open_payloads(self.path, self.manifest, index),
+            storage.payloads(index),
             self.representations,
             missing=mode,
             verify=verify,

@@ -8,7 +8,6 @@ import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.arrow_numpy import codes
 from vrekit.catalog.index import consolidated_rows, indexed_rows
-from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.storage import MISSING, Storage
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import did_you_mean, parse_key, sample_key
-from vrekit.readers.columns import INDEX_COLUMNS, MISSING, Gatherer, Layout, StoredColumn, combine, frame_bits
+from vrekit.readers.columns import INDEX_COLUMNS, Gatherer, Layout, StoredColumn, combine, frame_bits
 
 __all__ = ["INDEX_COLUMNS", "MISSING", "FrameIndex", "Layout", "StoredColumn", "read_index"]
 
@@ -151,24 +150,25 @@ class FrameIndex:
         return replace(self, layouts=tuple(layouts), columns={**self.columns, name: replace(column, layout=layout)})
 
 
-def read_index(folder: Path, manifest: Manifest, names: Iterable[str]) -> FrameIndex:
+def read_index(storage: Storage, names: Iterable[str]) -> FrameIndex:
     """Return the index of a dataset's frames, the same whether or not the catalog has consolidated their metadata.
 
     Nothing is written: a dataset may be read-only, and may be read by many processes at once.
 
     Args:
-        folder: The dataset.
-        manifest: Its manifest.
+        storage: The dataset.
         names: Stored representations to locate.
 
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
     names = tuple(names)
-    rows = indexed_rows(folder, manifest, INDEX_COLUMNS)
+    rows = indexed_rows(storage, INDEX_COLUMNS)
     if rows is not None:
         try:
             return FrameIndex.from_tables(rows, names)
         except (OSError, pa.ArrowException, DatasetError) as error:  # a power cut can tear it, and it is only a copy
-            logger.warning("%s: the index is damaged, so the shards' metadata is read instead: %s", folder, error)
-    return FrameIndex.from_tables(consolidated_rows(folder, manifest, INDEX_COLUMNS), names)
+            logger.warning(
+                "%s: the index is damaged, so the shards' metadata is read instead: %s", storage.folder, error
+            )
+    return FrameIndex.from_tables(consolidated_rows(storage, INDEX_COLUMNS), names)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.storage import PayloadReader
 from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
@@ -16,7 +17,6 @@ from vrekit.core.fork_lock import ForkSafeLock
 from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import MISSING, FrameIndex
 from vrekit.readers.open_batch import OpenBatch, fill_value
-from vrekit.readers.payloads import PayloadReader
 from vrekit.readers.subset import Missing
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, read_manifest
+from vrekit.catalog.storage import open_storage
 from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.registry import stored_codec
@@ -164,7 +165,7 @@ class WebdatasetDecoder:
     def _row(self, key: str) -> int:
         """Return the row of a key in the index, which is sorted by video, then frame."""
         if self._index is None:
-            self._index = read_index(self.path, self._manifest, list(self._codecs))
+            self._index = read_index(open_storage(self.path, self._manifest), list(self._codecs))
         index = self._index
         try:
             video, frame = parse_key(key)

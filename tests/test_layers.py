@@ -9,8 +9,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / "vrekit"
 
 FLOORS = [
     {"cli"},
+    {"jobs"},
     {"engine"},
-    {"writers", "readers"},
+    {"readers"},
+    {"compute", "writers"},
     {"catalog", "config", "graph"},
     {"codecs", "representations", "video"},
     {"core"},

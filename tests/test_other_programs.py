@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.every_type import FRAMES, every_type
+from tests.storages import read_samples
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.query import Query, select
@@ -21,7 +22,6 @@ from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.materialize import materialize
 from vrekit.jobs.merge.run import merge
-from vrekit.writers.webdataset.sidecars import read_samples
 
 CONFIG = """
 representations:

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 
 from tests.catalog.query_dataset import DEPTH
+from tests.storages import open_writer, read_samples
 from vrekit.catalog.cells import Cell, Payload, Sample
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.items import ItemsWriter, items_path, items_schema, items_table, listed_frames
@@ -31,8 +32,6 @@ from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.jobs.validate import validate
 from vrekit.readers import FrameDataset
 from vrekit.video.base import VideoInfo
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import read_samples
 
 BOXES = OutputSpec(kind=Kind.BOXES, dtype="float32", shape=(None, 4), axes="KC", columns=("x1", "y1", "x2", "y2"))
 SPECS = {"depth": (DEPTH, codec_from_config("npy")), "boxes": (BOXES, codec_from_config("npy"))}

@@ -20,11 +20,11 @@ from tests.catalog.query_dataset import (
     random_rows,
     write_dataset,
 )
+from tests.storages import read_samples
 from vrekit.catalog.dataset import TABLES, open_dataset
 from vrekit.catalog.index import FRAMES_SCHEMA, INDEX_FOLDER, consolidate, frames_of
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SAMPLES_SCHEMA, SampleRow, rows_to_table
-from vrekit.writers.webdataset.sidecars import read_samples
 
 
 @given(random_rows())
@@ -172,7 +172,7 @@ def test_an_empty_dataset_has_empty_tables(tmp_path: Path) -> None:
 
 
 def test_rows_are_sorted_over_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vrekit.catalog.index._PART_BYTES", 1)  # a part per video
+    monkeypatch.setattr("vrekit.writers.webdataset.storage._PART_BYTES", 1)  # a part per video
     rows = [make_row(video, frame, name) for name in ("rgb", "canny") for video in ("c", "a", "b") for frame in (5, 2)]
     folder = write_dataset(tmp_path / "out", [*rows, failed_row("b", 9, "rgb")])
     open_dataset(folder).close()

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from tests.catalog.query_dataset import failed_row, make_row, write_dataset
+from tests.storages import read_samples
 from vrekit.catalog.row_checks import check_rows, row_mistakes, stored_dtype
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SAMPLES_SCHEMA, rows_to_table
-from vrekit.writers.webdataset.sidecars import find_sidecars, read_samples, read_sidecars, sidecar_bytes
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecars, sidecar_bytes
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"video_id": "../x"}, r"video_id is .\.\./x."),

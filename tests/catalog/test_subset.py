@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.catalog.query_dataset import NAMES, Predicate, failed_row, make_row, predicates, write_dataset
 from tests.conftest import QUICK_CONFIG
+from tests.storages import read_samples
 from vrekit.catalog.dataset import Dataset, open_dataset
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.query import Query, select
@@ -26,7 +27,6 @@ from vrekit.jobs.materialize import materialize
 from vrekit.jobs.stats import compute_statistics
 from vrekit.jobs.validate import validate
 from vrekit.readers import FrameDataset
-from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 

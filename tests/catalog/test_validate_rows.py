@@ -17,6 +17,7 @@ from tests.engine.merge_datasets import make_dataset, members_of
 from vrekit.catalog.index import load_index
 from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest
 from vrekit.catalog.statistics import Statistics, statistics_path, write_statistics
+from vrekit.catalog.storage import open_storage
 from vrekit.core.errors import VrekitError
 from vrekit.core.files import open_regular
 from vrekit.core.schema import SAMPLES_SCHEMA, rows_to_table
@@ -180,7 +181,7 @@ def test_shards_that_may_not_be_read_are_named_and_the_others_checked(
 
 def test_damaged_derived_files_are_problems_and_repaired(folder: Path) -> None:
     manifest = read_manifest(folder)
-    load_index(folder, manifest)
+    load_index(open_storage(folder, manifest))
     from vrekit.catalog.statistics import STATISTICS_SCHEMA
 
     write_statistics(folder, "car", Statistics(STATISTICS_SCHEMA.empty_table()))

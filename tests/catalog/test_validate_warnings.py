@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.storages import open_writer
 from vrekit.catalog.cells import Cell, Payload, Sample
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, write_manifest
 from vrekit.codecs.registry import codec_from_config
@@ -15,7 +16,6 @@ from vrekit.core.schema import SampleRow
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.jobs.validate import validate
 from vrekit.video.base import VideoInfo
-from vrekit.writers.opener import open_writer
 
 DEPTH = OutputSpec(kind=Kind.DEPTH, dtype="float32", shape=(4, 5), axes="HW", value_range=(0, 10))
 CODEC = codec_from_config("npy")

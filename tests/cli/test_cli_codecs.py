@@ -13,10 +13,10 @@ import pytest
 from typer.testing import Result
 
 from tests.engine.test_export import payloads
+from tests.storages import read_samples
 from vrekit.catalog.manifest import read_manifest
 from vrekit.codecs.profiles import TABLE
 from vrekit.jobs.validate import validate
-from vrekit.writers.webdataset.sidecars import read_samples
 
 Run = Callable[..., Result]
 

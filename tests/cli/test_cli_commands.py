@@ -14,8 +14,8 @@ import pytest
 from typer.testing import Result
 
 from tests.conftest import QUICK_CONFIG
+from tests.storages import read_samples
 from vrekit.catalog.runs import read_runs
-from vrekit.writers.webdataset.sidecars import read_samples
 
 Run = Callable[..., Result]
 

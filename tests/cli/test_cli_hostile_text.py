@@ -9,7 +9,7 @@ from typer.testing import Result
 from tests.engine.merge_datasets import make_dataset
 from tests.metadata_files import edited
 from vrekit.catalog.card import card_text
-from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.storage import open_storage
 
 TEXTS = [
     r"\[/foo]",
@@ -40,7 +40,7 @@ def test_the_card_shows_text_as_it_is(tmp_path: Path) -> None:
     with edited(folder / "dataset.json") as manifest:
         manifest["videos"]["car"]["codec"] = "x | <script>alert(1)</script>\n# pwn"
         manifest["created_with"] = "<img src=x>\n\n# pwn"
-    text = card_text(read_manifest(folder))
+    text = card_text(open_storage(folder))
     assert "<script" not in text
     assert "<img" not in text
     assert "\n# pwn" not in text

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from tests.engine.merge_datasets import file_hashes, make_dataset
 from tests.engine.test_convert_vre import write_vre
+from tests.storages import read_samples
 from vrekit.catalog.runs import read_runs
 from vrekit.catalog.statistics import read_statistics
 from vrekit.cli.app import app
@@ -21,7 +22,6 @@ from vrekit.cli.interrupts import AGAIN
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.validate import validate
-from vrekit.writers.webdataset.sidecars import read_samples
 from vrekit.writers.webdataset.tar_format import BLOCK
 
 Run = Callable[..., Result]

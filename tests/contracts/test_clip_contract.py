@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from tests.contracts.writer_cells import CELL, WRITERS, make_manifest, make_sample, make_writer
+from tests.storages import open_payloads, read_samples
 from vrekit.catalog.cells import CellWriter, Clip
 from vrekit.catalog.index import frames_of
+from vrekit.catalog.rows import byte_shares
 from vrekit.readers.index import FrameIndex
-from vrekit.readers.payloads import open_payloads
-from vrekit.writers.webdataset.sidecars import byte_shares, read_samples
 
 pytestmark = pytest.mark.parametrize("writer", WRITERS)
 

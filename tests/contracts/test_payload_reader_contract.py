@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from tests.contracts.writer_cells import NAMES, WRITERS, make_manifest, make_sample, make_writer, payload_bytes
+from tests.storages import open_payloads, read_samples
 from vrekit.catalog.cells import Cell
+from vrekit.catalog.storage import PayloadReader
 from vrekit.core.errors import DatasetError
 from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
-from vrekit.readers.payloads import PayloadReader, open_payloads
-from vrekit.writers.webdataset.sidecars import read_samples
 
 FRAMES = 60
 Read = Callable[[list[int]], dict[str, list[bytes | None]]]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.writer_cells import WRITERS
+from tests.storages import open_payloads, read_samples
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.summary import summarize
 from vrekit.config.loader import parse_config
@@ -18,8 +19,6 @@ from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.validate import validate
 from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
-from vrekit.readers.payloads import open_payloads
-from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 CONTENT = ("video_id", "frame_index", "pts_seconds", "representation", "kind", "config_hash", "status", "valid")

@@ -19,10 +19,10 @@ from tests.contracts.writer_cells import (
     stored_payloads,
     write_missing,
 )
+from tests.storages import read_progress, read_samples
 from vrekit.catalog.cells import Cell
 from vrekit.core.errors import LockedError
 from vrekit.core.schema import SAMPLES_SCHEMA
-from vrekit.writers.webdataset.sidecars import read_progress, read_samples
 
 pytestmark = pytest.mark.parametrize("writer", WRITERS)
 

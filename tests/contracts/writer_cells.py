@@ -15,15 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from tests.storages import open_payloads, open_writer, read_samples
 from vrekit.catalog.cells import Cell, CellWriter, DatasetWriter, Payload, Sample
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
-from vrekit.readers.payloads import open_payloads
 from vrekit.video.base import VideoInfo
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import read_samples
 
 WRITERS = ("lance", "webdataset")
 NAMES = ("rgb", "a(b)+c-d", "canny.image")

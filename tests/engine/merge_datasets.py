@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.storages import open_writer, read_samples
 from vrekit.catalog.cells import Cell, Payload, Sample
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, RepresentationRecord, read_manifest, write_manifest
 from vrekit.catalog.runs import RunRecord, write_run
@@ -17,8 +18,6 @@ from vrekit.codecs.registry import codec_from_config
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 from vrekit.video.base import VideoInfo
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import read_samples
 
 SPEC = OutputSpec(kind=Kind.EMBEDDING, dtype="uint8", shape=(None,), axes="K")
 CODEC = codec_from_config("npy")

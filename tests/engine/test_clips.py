@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tests.codecs.test_codec_video import intra_refresh
 from tests.contracts.writer_cells import WRITERS
 from tests.engine.test_export import payloads
+from tests.storages import open_payloads, read_samples
 from tests.video.video_clips import clip, need_encoder, rotated, run_ffmpeg
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
@@ -31,12 +32,10 @@ from vrekit.jobs.validate import validate
 from vrekit.readers.clips import ClipReader
 from vrekit.readers.dataset import FrameDataset
 from vrekit.readers.index import FrameIndex
-from vrekit.readers.payloads import open_payloads
 from vrekit.video.files import FileSource
 from vrekit.video.opener import open_source
 from vrekit.video.remux import RemuxedClip, Remuxer
 from vrekit.video.selection import parse_frames
-from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 VIDEO = "representations:\n  rgb: {type: color/rgb, codec: CODEC}\n"

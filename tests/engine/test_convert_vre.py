@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from tests.storages import read_samples
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
 from vrekit.codecs.registry import codec_from_config
@@ -22,7 +23,6 @@ from vrekit.jobs.merge.run import merge
 from vrekit.jobs.validate import validate
 from vrekit.jobs.vre.run import VreRequest, import_vre
 from vrekit.readers.dataset import FrameDataset
-from vrekit.writers.webdataset.sidecars import read_samples
 
 FRAMES = 20  # of the video; VRE computed some of them
 RUN = "bmZpmtRcd2"

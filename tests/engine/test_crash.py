@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from tests.engine.test_export import payloads
+from tests.storages import read_samples
 from vrekit.catalog.runs import read_runs
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.validate import validate
-from vrekit.writers.webdataset.sidecars import read_samples
 
 SLOW_TYPE = """
 import time

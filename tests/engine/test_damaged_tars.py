@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.engine.merge_datasets import members_of
+from tests.storages import read_samples
 from vrekit.catalog.summary import summarize
 from vrekit.cli.app import app
 from vrekit.core.errors import DatasetError
@@ -15,7 +16,7 @@ from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.repair import repair
 from vrekit.jobs.validate import validate
-from vrekit.writers.webdataset.sidecars import find_sidecars, read_samples, short_tars
+from vrekit.writers.webdataset.sidecars import find_sidecars, short_tars
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -40,9 +41,9 @@ def test_export_and_resume_do_not_say_that_all_is_stored(make_request: MakeReque
         assert "vrekit validate --repair" in str(caught.value.hint)
         assert "vrekit resume" in str(caught.value.hint)
     (short,) = summarize(folder).damaged_tars
-    assert folder / short.tar == tar
+    assert folder / short.path == tar
     output = CliRunner().invoke(app, ["info", str(folder)]).output
-    assert f"damaged: {short.tar} {short.problem}" in output
+    assert f"damaged: {short.path} {short.problem}" in output
     repair(folder, validate(folder).problems)
     resume(folder)
     assert members_of(folder) == whole

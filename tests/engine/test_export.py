@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.storages import open_writer, read_samples
 from vrekit.catalog.cells import Cell
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
@@ -32,8 +33,6 @@ from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.validate import validate
 from vrekit.video.selection import parse_frames
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 

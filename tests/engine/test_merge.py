@@ -29,8 +29,8 @@ from vrekit.jobs.merge.report import MergeListener
 from vrekit.jobs.merge.run import merge
 from vrekit.jobs.validate import validate
 from vrekit.video.selection import parse_frames
-from vrekit.writers.webdataset import copying
-from vrekit.writers.webdataset.copying import copy_range
+from vrekit.writers import file_ranges
+from vrekit.writers.file_ranges import copy_range
 from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar
 
 
@@ -551,8 +551,8 @@ def test_every_way_of_copying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, m
         monkeypatch.setattr(os, "sendfile", refuse)
     if missing == "stops":  # some file systems say 0 instead of an error
         monkeypatch.setattr(os, "copy_file_range", lambda *args: 0)
-    monkeypatch.setattr(copying, "_STEP", 700)
-    monkeypatch.setattr(copying, "_BUFFER", 300)
+    monkeypatch.setattr(file_ranges, "STEP", 700)
+    monkeypatch.setattr(file_ranges, "_BUFFER", 300)
     content = np.random.default_rng(0).bytes(5000)
     (tmp_path / "source").write_bytes(content)
     (tmp_path / "target").write_bytes(bytes(100))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.engine.merge_datasets import COUNT, file_hashes, make_dataset, member, members_of, record, video
+from tests.storages import open_writer, read_samples
 from vrekit.catalog.cells import Cell, Clip
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
 from vrekit.core.schema import SampleRow
@@ -16,8 +17,7 @@ from vrekit.jobs.merge.manifests import Layout
 from vrekit.jobs.merge.run import merge
 from vrekit.jobs.repair import repair
 from vrekit.jobs.validate import validate
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import find_sidecars, read_samples, read_sidecar
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar
 
 
 def clip_bytes(first: int, last: int, salt: str = "") -> bytes:

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.engine.test_export import decoded, payloads
+from tests.storages import read_samples
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
 from vrekit.core.errors import ComputeError, ConfigError, ConflictError, UsageError, VideoError
@@ -21,7 +22,6 @@ from vrekit.jobs.validate import validate
 from vrekit.video.arrays import ArraySource
 from vrekit.video.base import DecodedFrames
 from vrekit.video.selection import parse_frames
-from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.engine.merge_datasets import damage_lance, make_dataset, member, members_of, rows_of
+from vrekit.catalog.repairs import RepairReport
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.gc import collect_garbage
-from vrekit.jobs.repair import RepairReport, repair
+from vrekit.jobs.repair import repair
 from vrekit.jobs.validate import validate
 from vrekit.writers.webdataset.new_shard import NewShard
 from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar, sidecar_bytes

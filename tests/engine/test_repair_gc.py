@@ -9,13 +9,14 @@ import pytest
 
 from tests.engine.merge_datasets import file_hashes, make_dataset, member, members_of, rows_of
 from vrekit.catalog.dataset import open_dataset
+from vrekit.catalog.garbage import GcReport
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics
 from vrekit.core.errors import DatasetError
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.request import ExportRequest
-from vrekit.jobs.gc import GcReport, collect_garbage
+from vrekit.jobs.gc import collect_garbage
 from vrekit.jobs.repair import repair
 from vrekit.jobs.validate import validate
 from vrekit.writers.lance.writer import LanceWriter

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.engine.test_export import file_hashes
+from tests.storages import read_samples
 from vrekit.catalog.manifest import read_manifest
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
@@ -15,7 +16,6 @@ from vrekit.representations.color.rgb import RGB
 from vrekit.video.base import VideoSource
 from vrekit.video.opener import open_source
 from vrekit.video.selection import parse_frames
-from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.engine.test_export import decoded, file_hashes, payloads
+from tests.storages import read_samples
 from tests.video.video_clips import clip
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
@@ -28,7 +29,7 @@ from vrekit.jobs.transcode.run import transcode
 from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
 from vrekit.video.selection import parse_frames
-from vrekit.writers.webdataset.sidecars import find_sidecars, read_samples, read_sidecar, sidecar_bytes
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar, sidecar_bytes
 
 MakeRequest = Callable[..., ExportRequest]
 

@@ -15,6 +15,7 @@ from tests.contracts.writer_cells import WRITERS
 from tests.engine.test_export import payloads
 from tests.engine.test_merge_crash import Killed, killed_at, some_slow
 from tests.metadata_files import edited
+from tests.storages import open_payloads, read_samples
 from tests.video.video_clips import clip
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import Manifest, read_manifest
@@ -39,7 +40,6 @@ from vrekit.video.selection import parse_frames
 from vrekit.writers import journal, journaled
 from vrekit.writers.lance.table import LanceTable
 from vrekit.writers.webdataset import writer as tars
-from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 
@@ -136,7 +136,6 @@ def test_from_stills_it_is_what_an_export_gives(
 def clips_of(folder: Path) -> list[bytes]:
     """Every clip once, through the reader of payloads."""
     from vrekit.readers.index import FrameIndex
-    from vrekit.readers.payloads import open_payloads
 
     index = FrameIndex.from_table(read_samples(folder), ["rgb"])
     read = open_payloads(folder, read_manifest(folder), index).read

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tests.conftest import QUICK_CONFIG
 from tests.engine.test_export import payloads
+from tests.storages import read_samples
 from vrekit.core.errors import ConfigError
 from vrekit.engine.export import export, resume
 from vrekit.engine.pipeline import Pipeline
@@ -21,7 +22,6 @@ from vrekit.readers.dataset import FrameDataset
 from vrekit.readers.loader import FrameLoader, make_loader
 from vrekit.video.opener import open_source
 from vrekit.video.selection import parse_frames
-from vrekit.writers.webdataset.sidecars import read_samples
 
 MakeRequest = Callable[..., ExportRequest]
 REMUX = QUICK_CONFIG.replace("{type: color/rgb, codec: png}", "{type: color/rgb, codec: video}")

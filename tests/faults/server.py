@@ -11,6 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.storages import open_payloads, read_samples
+from vrekit.catalog.storage import open_storage
+
 
 def serve(shim: str) -> None:
     """Answer requests until stdin ends."""
@@ -83,8 +86,6 @@ def state_of(folder: Path) -> dict[str, Any]:
     from vrekit.core.checksum import crc32
     from vrekit.jobs.validate import validate
     from vrekit.readers.index import read_index
-    from vrekit.readers.payloads import open_payloads
-    from vrekit.writers.webdataset.sidecars import read_samples
 
     manifest = read_manifest(folder)
     rows = sorted(
@@ -98,7 +99,7 @@ def state_of(folder: Path) -> dict[str, Any]:
             for row in read_samples(folder).to_pylist()
         ]
     )
-    index = read_index(folder, manifest, manifest.stored_names)
+    index = read_index(open_storage(folder, manifest), manifest.stored_names)
     reader = open_payloads(folder, manifest, index)
     payloads = {
         name: [crc32(data) if data is not None else None for data in found]

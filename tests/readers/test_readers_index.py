@@ -9,10 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.readers.reader_dataset import BOXES, DEPTH, LABEL, RGB, DatasetBuilder, make_array, record
+from tests.storages import read_samples
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.readers import FrameDataset
 from vrekit.readers.index import FrameIndex
-from vrekit.writers.webdataset.sidecars import read_samples, read_sidecar, sidecar_bytes
+from vrekit.writers.webdataset.sidecars import read_sidecar, sidecar_bytes
 
 
 @pytest.fixture

@@ -29,18 +29,18 @@ from tests.catalog.query_dataset import (
 from tests.contracts.test_clip_contract import make_clip
 from tests.contracts.writer_cells import WRITERS, make_manifest, make_sample
 from tests.readers.reader_dataset import RGB, DatasetBuilder, record
+from tests.storages import open_writer, read_samples
 from vrekit.catalog import index as catalog_index
 from vrekit.catalog.cells import Cell
 from vrekit.catalog.index import INDEX_FOLDER, consolidated_rows, indexed_rows, load_index
 from vrekit.catalog.manifest import read_manifest, write_manifest
 from vrekit.catalog.parquet_files import table_bytes
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics
+from vrekit.catalog.storage import open_storage
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SampleRow
 from vrekit.readers import FrameDataset
 from vrekit.readers.index import INDEX_COLUMNS, MISSING, FrameIndex, StoredColumn, read_index
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import read_samples
 
 
 def assert_same(found: FrameIndex, expected: FrameIndex) -> None:
@@ -62,12 +62,12 @@ def both_ways(folder: Path, names: list[str]) -> FrameIndex:
     """Read a dataset without and with its index, compare, and return what was read."""
     manifest = read_manifest(folder)
     shutil.rmtree(folder / INDEX_FOLDER, ignore_errors=True)
-    assert indexed_rows(folder, manifest, INDEX_COLUMNS) is None
-    direct = read_index(folder, manifest, names)
+    assert indexed_rows(open_storage(folder, manifest), INDEX_COLUMNS) is None
+    direct = read_index(open_storage(folder, manifest), names)
     assert not (folder / INDEX_FOLDER).exists()
-    load_index(folder, manifest)
-    assert indexed_rows(folder, manifest, INDEX_COLUMNS) is not None
-    assert_same(read_index(folder, manifest, names), direct)
+    load_index(open_storage(folder, manifest))
+    assert indexed_rows(open_storage(folder, manifest), INDEX_COLUMNS) is not None
+    assert_same(read_index(open_storage(folder, manifest), names), direct)
     return direct
 
 
@@ -127,7 +127,7 @@ def test_tar_shards_read_the_same_with_and_without_the_index(
         add_sidecar(folder, groups[number], stem)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(catalog_index, "_ROW_GROUP", row_group)  # groups of rows end in the middle of a frame
-        patch.setattr(catalog_index, "_PART_BYTES", 1)
+        patch.setattr("vrekit.writers.webdataset.storage._PART_BYTES", 1)
         index = both_ways(folder, names)
     rows = [row for group in groups for row in group]
     assert_says(index, expected_samples(rows), names)
@@ -174,7 +174,7 @@ def test_what_the_writers_write_reads_the_same_with_and_without_the_index(
     with open_writer(tmp_path, manifest).open_cell(Cell("car", manifest.groups.popitem()[0], 64, 127)) as cell:
         cell.append(make_sample(70, ["flow"]))
     assert not used(tmp_path)
-    assert len(read_index(tmp_path, manifest, names)) == len(index) + 1
+    assert len(read_index(open_storage(tmp_path, manifest), names)) == len(index) + 1
 
 
 @pytest.mark.parametrize("writer", WRITERS)
@@ -197,7 +197,7 @@ def folder(tmp_path: Path) -> Path:
     builder = DatasetBuilder(tmp_path / "out", {"rgb": record("rgb", RGB)})
     builder.add("car", range(4))
     folder = builder.write()
-    load_index(folder, read_manifest(folder))
+    load_index(open_storage(folder, read_manifest(folder)))
     return folder
 
 
@@ -211,7 +211,7 @@ def files(folder: Path) -> dict[str, int]:
 
 
 def used(folder: Path) -> bool:
-    return indexed_rows(folder, read_manifest(folder), INDEX_COLUMNS) is not None
+    return indexed_rows(open_storage(folder, read_manifest(folder)), INDEX_COLUMNS) is not None
 
 
 def test_a_reader_follows_the_shards_and_writes_nothing(folder: Path) -> None:
@@ -226,7 +226,7 @@ def test_a_reader_follows_the_shards_and_writes_nothing(folder: Path) -> None:
     assert not used(folder)
     assert frames(folder) == [0, 1, 2, 3, 20, 21]
     assert files(folder) == before
-    load_index(folder, read_manifest(folder))
+    load_index(open_storage(folder, read_manifest(folder)))
     assert used(folder)
     assert frames(folder) == [0, 1, 2, 3, 20, 21]
     (sidecar,) = (folder / "shards/car").glob("*-00000020.parquet")
@@ -243,19 +243,24 @@ def test_statistics_leave_the_samples_as_they_are(folder: Path) -> None:
         statistics = pa.Table.from_pylist([row], schema=STATISTICS_SCHEMA)
         write_statistics(folder, "car", Statistics(statistics))
         assert used(folder)
-        assert load_index(folder, manifest).read_frames()["sharpness"].to_pylist() == [None, None, sharpness, None]
+        assert load_index(open_storage(folder, manifest)).read_frames()["sharpness"].to_pylist() == [
+            None,
+            None,
+            sharpness,
+            None,
+        ]
         assert used(folder)
     assert (folder / INDEX_FOLDER / "samples.parquet").read_bytes() == before
 
 
 def test_a_replaced_sidecar_is_seen_even_when_its_size_is_the_same(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "out", [make_row("car", 4, "rgb")])
-    load_index(folder, read_manifest(folder))
+    load_index(open_storage(folder, read_manifest(folder)))
     (sidecar,) = (folder / "shards/car").iterdir()
     size = sidecar.stat().st_size
     add_sidecar(folder, [replace(make_row("car", 4, "rgb"), frame_index=5)], sidecar.stem)
     assert sidecar.stat().st_size == size
-    assert read_index(folder, read_manifest(folder), ["rgb"]).frame_index.tolist() == [5]
+    assert read_index(open_storage(folder, read_manifest(folder)), ["rgb"]).frame_index.tolist() == [5]
 
 
 @pytest.mark.parametrize("damage", ["pages", "rows", "footer", "empty", "other version", "a folder", "unreadable"])
@@ -298,20 +303,20 @@ def test_an_index_rebuilt_while_it_is_read_does_not_mix(tmp_path: Path, monkeypa
     rows = [make_row("car", frame, "rgb") for frame in range(6)]
     folder = write_dataset(tmp_path / "out", rows)
     manifest = read_manifest(folder)
-    load_index(folder, manifest)
-    reading = indexed_rows(folder, manifest, INDEX_COLUMNS)
+    load_index(open_storage(folder, manifest))
+    reading = indexed_rows(open_storage(folder, manifest), INDEX_COLUMNS)
     assert reading is not None
     first = next(reading)
 
     def rebuilt() -> Iterator[pa.Table]:
         yield first
         add_sidecar(folder, [make_row("bus", 1, "rgb"), make_row("bus", 2, "rgb")], "all-00000000-00000099")
-        load_index(folder, manifest)
+        load_index(open_storage(folder, manifest))
         yield from reading
 
     index = FrameIndex.from_tables(rebuilt(), ["rgb"])
     assert (index.videos, index.frame_index.tolist()) == (("car",), [0, 1, 2, 3, 4, 5])
-    assert read_index(folder, manifest, ["rgb"]).videos == ("bus", "car")
+    assert read_index(open_storage(folder, manifest), ["rgb"]).videos == ("bus", "car")
 
 
 def test_a_time_that_only_one_row_knows_is_the_frames(tmp_path: Path) -> None:
@@ -329,10 +334,10 @@ def test_a_damaged_sidecar_is_named(folder: Path) -> None:
 
 
 def test_rows_come_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog_index, "_PART_BYTES", 1)
+    monkeypatch.setattr("vrekit.writers.webdataset.storage._PART_BYTES", 1)
     rows = [make_row(video_id, frame, name) for video_id in ("bus", "car") for frame in range(3) for name in NAMES]
     folder = write_dataset(tmp_path / "out", rows)
-    parts = list(consolidated_rows(folder, read_manifest(folder), ("shard", "byte_size")))
+    parts = list(consolidated_rows(open_storage(folder, read_manifest(folder)), ("shard", "byte_size")))
     assert [part.num_rows for part in parts] == [9, 9]
     assert parts[0].column_names == ["shard", "byte_size"]
 

@@ -24,6 +24,7 @@ from tests.contracts.writer_cells import (
     stored_payloads,
     write_missing,
 )
+from tests.storages import read_samples
 from vrekit.catalog.cells import Cell
 from vrekit.core.errors import DatasetError, StorageError, UsageError
 from vrekit.core.schema import rows_to_table
@@ -32,7 +33,6 @@ from vrekit.writers.lance import writer as lance_writer
 from vrekit.writers.lance.maintenance import MERGE_FROM, create_index
 from vrekit.writers.lance.rows import FIELDS, lance_samples, open_table, table_path, version_files
 from vrekit.writers.lance.table import LanceTable
-from vrekit.writers.webdataset.sidecars import read_samples
 
 
 def write_cells(

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.contracts.writer_cells import make_sample, make_writer, write_missing
+from tests.storages import read_samples
 from vrekit.catalog.cells import Cell
-from vrekit.writers.webdataset.sidecars import read_samples
 from vrekit.writers.webdataset.writer import _common_digits
 
 

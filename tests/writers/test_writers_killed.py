@@ -17,7 +17,7 @@ from tests.contracts.writer_cells import (
     stored_payloads,
     write_missing,
 )
-from vrekit.writers.webdataset.sidecars import read_samples
+from tests.storages import read_samples
 from vrekit.writers.webdataset.tar_format import END_OF_ARCHIVE
 
 ROOT = Path(__file__).parents[2]

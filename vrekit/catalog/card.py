@@ -2,60 +2,27 @@
 
 import html
 import re
-from pathlib import Path
 
-from vrekit.catalog.card_features import column_type
-from vrekit.catalog.manifest import Manifest, RepresentationRecord
+from vrekit.catalog.manifest import RepresentationRecord
+from vrekit.catalog.storage import Storage
 from vrekit.core.files import write_atomic
 from vrekit.core.schema import FORMAT_VERSION
 
 CARD_NAME = "README.md"
 
 
-def write_card(folder: Path, manifest: Manifest) -> None:
+def write_card(storage: Storage) -> None:
     """Write or replace the dataset card."""
-    write_atomic(folder / CARD_NAME, card_text(manifest).encode())
+    write_atomic(storage.folder / CARD_NAME, card_text(storage).encode())
 
 
-def card_text(manifest: Manifest) -> str:
+def card_text(storage: Storage) -> str:
     """Return the card: YAML front matter with one configuration per group of shards, then the description."""
-    return f"---\n{_front_matter(manifest)}---\n\n{_body(manifest)}"
+    return f"---\n{_front_matter(storage)}---\n\n{_body(storage)}"
 
 
-def _front_matter(manifest: Manifest) -> str:
-    lines = ["tags:", "- video", "- webdataset" if manifest.writer == "webdataset" else "- lance"]
-    if manifest.writer == "webdataset":
-        # Without this, `datasets` would load the Parquet sidecars, and take a video named test_… for the test split.
-        lines.append("configs:")
-        # the default has samples with every representation, not one with clips
-        clips = {record.group for record in manifest.representations.values() if record.clips}
-        default = next((group for group in manifest.groups if group not in clips), next(iter(manifest.groups), None))
-        for group in manifest.groups:
-            lines += [f"- config_name: {_quoted(group)}"]
-            lines += ["  default: true"] if group == default else []
-            lines += ["  data_files:", "  - split: train", f"    path: {_quoted(f'shards/*/{group}-????????-*.tar')}"]
-        infos = [line for group in manifest.groups for line in _columns(manifest, group)]
-        lines += ["dataset_info:", *infos] if infos else []
-    return "\n".join(lines) + "\n"
-
-
-def _columns(manifest: Manifest, group: str) -> list[str]:
-    """Return the columns of a group's samples, none if one of them is of a kind that is not known here."""
-    types = {
-        f"{name}.{record.suffix}": column_type(name, record)
-        for name, record in manifest.representations.items()
-        if record.group == group
-    }
-    if None in types.values():
-        return []
-    lines = [f"- config_name: {_quoted(group)}", "  features:"]
-    for name, kind in {**types, "__key__": "dtype: string", "__url__": "dtype: string"}.items():
-        lines.append(f"  - {{name: {_quoted(name)}, {kind}}}")
-    return lines
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _front_matter(storage: Storage) -> str:
+    return "\n".join(["tags:", "- video", f"- {storage.name}", *storage.card_configs()]) + "\n"
 
 
 def _plain(text: str) -> str:
@@ -63,7 +30,8 @@ def _plain(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", html.escape(" ".join(text.split())))
 
 
-def _body(manifest: Manifest) -> str:
+def _body(storage: Storage) -> str:
+    manifest = storage.manifest
     lines = [
         "# Multi-modal video dataset",
         "",
@@ -87,7 +55,7 @@ def _body(manifest: Manifest) -> str:
     ]
     for name, record in manifest.representations.items():
         lines.append(f"| `{name}` | {_cells(record)} |")
-    lines += ["", *_READING[manifest.writer]]
+    lines += ["", _READING, storage.card_text()]
     return "\n".join(lines) + "\n"
 
 
@@ -100,45 +68,14 @@ def _cells(record: RepresentationRecord) -> str:
     return f"{type_name} | {stored.kind} | `.{record.suffix}` | {stored.dtype} {shape} | `{record.group}`"
 
 
-_READING = {
-    "webdataset": (
-        "## Reading it",
-        "",
-        "With vrekit (decoded tensors, shuffling, exact resume):",
-        "",
-        "```python",
-        "from vrekit.readers import make_loader",
-        "",
-        'loader = make_loader("PATH/TO/THIS/FOLDER", batch_size=8, shuffle=True, seed=0)',
-        "```",
-        "",
-        (
-            "Without it: the shards are plain WebDataset tars (samples `<video>/<frame>.<representation>.<ext>`); the "
-            "`.parquet` file beside each tar has one row per frame and representation, with the payload's place in the "
-            "tar, its CRC-32, dtype and shape. `dataset.json` says how each representation was computed and encoded."
-        ),
-        "",
-        (
-            "A sample may lack representations: frames fail, and merged datasets differ. `datasets.load_dataset` on "
-            "this folder takes the columns from this card and has None there. The builder `webdataset` on its own "
-            "takes the columns of the first samples and drops all others silently, unless it is given `features=`."
-        ),
-    ),
-    "lance": (
-        "## Reading it",
-        "",
-        "With vrekit (decoded tensors, shuffling, exact resume):",
-        "",
-        "```python",
-        "from vrekit.readers import make_loader",
-        "",
-        'loader = make_loader("PATH/TO/THIS/FOLDER", batch_size=8, shuffle=True, seed=0)',
-        "```",
-        "",
-        (
-            "Without it: `lance/<group>.lance` are Lance tables with one row per frame. Column `<representation>` has "
-            "the payloads (`lance.dataset(path).read_blobs(column, indices=[...])`), `<representation>:<field>` their "
-            "CRC-32, dtype, shape and so on; `dataset.json` says how each representation was computed and encoded."
-        ),
-    ),
-}
+_READING = """\
+## Reading it
+
+With vrekit (decoded tensors, shuffling, exact resume):
+
+```python
+from vrekit.readers import make_loader
+
+loader = make_loader("PATH/TO/THIS/FOLDER", batch_size=8, shuffle=True, seed=0)
+```
+"""

@@ -10,6 +10,7 @@ from vrekit.catalog.index import Index, load_index
 from vrekit.catalog.items import items_view
 from vrekit.catalog.manifest import Manifest, read_manifest
 from vrekit.catalog.runs import read_runs
+from vrekit.catalog.storage import Storage, open_storage
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,15 +39,17 @@ class Dataset:
     """An open dataset: its manifest and its metadata as SQL tables. Not for use from several threads at once.
 
     Attributes:
+        storage: Where its samples lie.
         folder: Where it lies.
         manifest: The content of `dataset.json`.
         index: The consolidated metadata that `samples` and `frames` read.
         memory_bytes: How much memory a query may use; None is a quarter of the machine's.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, index: Index, *, memory_bytes: int | None = None) -> None:
-        self.folder = folder
-        self.manifest = manifest
+    def __init__(self, storage: Storage, index: Index, *, memory_bytes: int | None = None) -> None:
+        self.storage = storage
+        self.folder = storage.folder
+        self.manifest = storage.manifest
         self.index = index
         self.memory_bytes = memory_bytes
         self._sandbox: Sandbox | None = None
@@ -157,8 +160,9 @@ def open_dataset(folder: str | Path, *, memory_bytes: int | None = None) -> Data
         ...     small = dataset.frames.filter("luma_mean < 0.1").to_arrow_table()
     """
     manifest = read_manifest(Path(folder))
-    folder = Path(folder).absolute()  # the tables stay readable when the process changes its folder
-    return Dataset(folder, manifest, load_index(folder, manifest), memory_bytes=memory_bytes)
+    # absolute: the tables stay readable when the process changes its folder
+    storage = open_storage(Path(folder).absolute(), manifest)
+    return Dataset(storage, load_index(storage), memory_bytes=memory_bytes)
 
 
 _VIDEOS_SCHEMA = pa.schema(

@@ -17,7 +17,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -26,16 +26,15 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
-from vrekit.catalog.arrow_numpy import codes, numbers, take
-from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.arrow_numpy import numbers, take
 from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
 from vrekit.catalog.row_checks import check_rows
+from vrekit.catalog.rows import byte_shares, prefer, ranks, repeats
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
+from vrekit.catalog.storage import LostPart, Storage
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import check_folder, list_folders, make_folder
+from vrekit.core.files import check_folder, make_folder
 from vrekit.core.schema import SAMPLES_SCHEMA
-from vrekit.writers.lance.rows import LostFragment, find_tables, lance_samples
-from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, byte_shares, find_sidecars, read_sidecars
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +55,6 @@ FRAMES_SCHEMA = pa.schema(
         *(STATISTICS_SCHEMA.field(name) for name in STATISTICS_COLUMNS),
     ]
 )
-_PART_BYTES = 4 << 20  # of sidecars that are consolidated at once, about 200,000 rows
 _ROW_GROUP = 1 << 17  # rows; smaller ones make the footer slow to read, larger ones make one frame slow
 _DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index", "total_bytes", "total_raw_bytes")
 _PLAIN = ("checksum", "phash")
@@ -86,7 +84,7 @@ def _read(where: Path | pa.Table, columns: Sequence[str] | None) -> pa.Table:
     return where if columns is None else where.select(list(columns))
 
 
-def load_index(folder: Path, manifest: Manifest) -> Index:
+def load_index(storage: Storage) -> Index:
     """Return the index of a dataset, rebuilt first if it is stale.
 
     Fragments of Lance tables that are lost are left out, with a warning.
@@ -94,29 +92,29 @@ def load_index(folder: Path, manifest: Manifest) -> Index:
     Raises:
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
-    digests = source_digests(folder, manifest)
+    folder, digests = storage.folder, source_digests(storage)
     try:
         check_folder(folder / INDEX_FOLDER)
     except DatasetError:  # a link or a file in its place: the index is only a cache
-        return _in_memory(folder, manifest, digests)
+        return _in_memory(storage, digests)
     samples, frames = (folder / INDEX_FOLDER / f"{name}.parquet" for name in ("samples", "frames"))
     if index_digest(samples) == digests.samples and index_digest(frames) == digests.frames:
         return Index(samples, frames, digests.frames)
     try:
-        _write(samples, frames, digests, folder, manifest)
+        _write(samples, frames, digests, storage)
     except DatasetError:
-        return _in_memory(folder, manifest, digests)  # of what is whole: never kept, it would hide what is repaired
+        return _in_memory(storage, digests)  # of what is whole: never kept, it would hide what is repaired
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
-        return _in_memory(folder, manifest, digests)
+        return _in_memory(storage, digests)
     return Index(samples, frames, digests.frames)
 
 
-def _in_memory(folder: Path, manifest: Manifest, digests: "SourceDigests") -> Index:
-    lost: list[LostFragment] = []
-    parts = list(_parts(folder, manifest, lost))
-    _warn_of_lost(folder, lost)
+def _in_memory(storage: Storage, digests: "SourceDigests") -> Index:
+    lost: list[LostPart] = []
+    parts = list(_parts(storage, lost))
+    _warn_of_lost(storage.folder, lost)
     return Index(
         pa.concat_tables([SAMPLES_SCHEMA.empty_table(), *(part[0] for part in parts)]),
         pa.concat_tables([FRAMES_SCHEMA.empty_table(), *(part[1] for part in parts)]),
@@ -124,27 +122,26 @@ def _in_memory(folder: Path, manifest: Manifest, digests: "SourceDigests") -> In
     )
 
 
-def _warn_of_lost(folder: Path, lost: Sequence[LostFragment]) -> None:
+def _warn_of_lost(folder: Path, lost: Sequence[LostPart]) -> None:
     if lost:
-        frames = sum(fragment.rows for fragment in lost)
+        frames = sum(part.rows for part in lost)
         logger.warning("%s: %s rows are lost, and left out: %s", folder, frames, "; ".join(map(str, lost[:3])))
 
 
-def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table] | None:
+def indexed_rows(storage: Storage, columns: Sequence[str]) -> Iterator[pa.Table] | None:
     """Return the rows of the samples table if the index is there and not stale, else None; nothing is ever written.
 
     The rows are those of the shards as they are at the call, whatever is written or rebuilt meanwhile. They come some
     at a time, text as dictionaries.
 
     Args:
-        folder: The dataset.
-        manifest: Its manifest.
+        storage: The dataset.
         columns: Columns of SAMPLES_SCHEMA.
     """
     texts = [name for name in columns if pa.types.is_string(SAMPLES_SCHEMA.field(name).type)]
-    path = folder / INDEX_FOLDER / "samples.parquet"
+    path = storage.folder / INDEX_FOLDER / "samples.parquet"
     try:
-        digest = source_digests(folder, manifest).samples  # it fails where something is deleted at the same time
+        digest = source_digests(storage).samples  # it fails where something is deleted at the same time
         if not check_folder(path.parent) or not path.exists():
             return None
         check_parquet(path)
@@ -160,7 +157,7 @@ def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> It
     )
 
 
-def consolidated_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
+def consolidated_rows(storage: Storage, columns: Sequence[str]) -> Iterator[pa.Table]:
     """Yield the rows that `indexed_rows` would, from the shards' own metadata.
 
     Fragments of Lance tables that are lost are left out, with a warning.
@@ -169,10 +166,10 @@ def consolidated_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) 
         DatasetError: If the metadata of a shard is damaged; the message names it.
     """
     needed = list(dict.fromkeys([*columns, *_ORDER_COLUMNS]))
-    lost: list[LostFragment] = []
-    for table in _tables(folder, manifest, needed, dictionaries=True, lost=lost):
+    lost: list[LostPart] = []
+    for table in storage.tables(needed, dictionaries=True, lost=lost):
         yield consolidate(table).select(list(columns))
-    _warn_of_lost(folder, lost)
+    _warn_of_lost(storage.folder, lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,17 +185,13 @@ class SourceDigests:
     frames: str
 
 
-def source_digests(folder: Path, manifest: Manifest) -> SourceDigests:
+def source_digests(storage: Storage) -> SourceDigests:
     """Return the digests of what the index of a dataset is made from, as it is now."""
     state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
-    if manifest.writer == "webdataset":
-        roots = list_folders(folder / SHARDS_FOLDER)
-    else:
-        roots = [table / "_versions" for table in find_tables(folder)]
-    for root in roots:
-        state.update(_listing(root, folder))
+    for root in storage.version_folders():
+        state.update(_listing(root, storage.folder))
     samples = state.hexdigest()
-    state.update(_listing(folder / STATISTICS_FOLDER, folder))
+    state.update(_listing(storage.folder / STATISTICS_FOLDER, storage.folder))
     return SourceDigests(samples, state.hexdigest())
 
 
@@ -214,20 +207,20 @@ def _listing(root: Path, folder: Path) -> bytes:
     return f"{root.relative_to(folder).as_posix()}\n{''.join(sorted(lines))}".encode()
 
 
-def false_files(folder: Path, manifest: Manifest) -> Iterator[Path]:
+def false_files(storage: Storage) -> Iterator[Path]:
     """Yield the files of an index that count as fresh, but do not hold what the metadata of the shards says.
 
     The digest tells names, sizes and times of what an index was made from: a stranger can ship one that lies.
     """
-    digests = source_digests(folder, manifest)
+    digests = source_digests(storage)
     for at, (name, digest) in enumerate([("samples", digests.samples), ("frames", digests.frames)]):
-        path = folder / INDEX_FOLDER / f"{name}.parquet"
+        path = storage.folder / INDEX_FOLDER / f"{name}.parquet"
         if index_digest(path) != digest:
             continue
         with pq.ParquetFile(path) as file:
             indexed = (file.read_row_group(number) for number in range(file.num_row_groups))
-            lost: list[LostFragment] = []  # an index that was made before knows their rows
-            true = (part[at] for part in _parts(folder, manifest, lost))
+            lost: list[LostPart] = []  # an index that was made before knows their rows
+            true = (part[at] for part in _parts(storage, lost))
             same = all(a is not None and a.equals(b) for a, b in zip_longest(_evenly(indexed), _evenly(true)))
             if not same and not lost:
                 yield path
@@ -268,9 +261,9 @@ def _digest_of(file: pq.ParquetFile) -> str:
 # -- writing -----------------------------------------------------------------------------------------------------
 
 
-def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, manifest: Manifest) -> None:
+def _write(samples: Path, frames: Path, digests: SourceDigests, storage: Storage) -> None:
     try:
-        make_folder(folder, INDEX_FOLDER)
+        make_folder(storage.folder, INDEX_FOLDER)
     except DatasetError as error:  # a link, or a file
         raise NotADirectoryError(errno.ENOTDIR, error.message) from error
     token = secrets.token_hex(4)  # several processes and threads may build it at once; the last one stays
@@ -280,7 +273,7 @@ def _write(samples: Path, frames: Path, digests: SourceDigests, folder: Path, ma
             _writer(temporaries[0], SAMPLES_SCHEMA, digests.samples) as samples_writer,
             _writer(temporaries[1], FRAMES_SCHEMA, digests.frames) as frames_writer,
         ):
-            for part, part_frames in _parts(folder, manifest):
+            for part, part_frames in _parts(storage):
                 samples_writer.write_table(part, row_group_size=_ROW_GROUP)
                 frames_writer.write_table(part_frames, row_group_size=_ROW_GROUP)
         for temporary in temporaries:
@@ -305,82 +298,21 @@ def _writer(path: Path, schema: pa.Schema, digest: str) -> AbstractContextManage
 # -- consolidating -----------------------------------------------------------------------------------------------
 
 
-def _parts(
-    folder: Path, manifest: Manifest, lost: list[LostFragment] | None = None
-) -> Iterator[tuple[pa.Table, pa.Table]]:
+def _parts(storage: Storage, lost: list[LostPart] | None = None) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Yield (samples, frames) of some videos at a time, in the order of the index."""
-    for table in _tables(folder, manifest, lost=lost):
+    for table in storage.tables(lost=lost):
         samples = consolidate(table)
-        yield samples, _with_statistics(frames_of(samples), folder)
-
-
-def _tables(
-    folder: Path,
-    manifest: Manifest,
-    columns: Sequence[str] | None = None,
-    *,
-    dictionaries: bool = False,
-    lost: list[LostFragment] | None = None,
-) -> Iterator[pa.Table]:
-    """Yield the rows of some videos at a time, as they are; see `read_sidecars` and `lance_samples`."""
-    if manifest.writer != "webdataset":
-        yield lance_samples(folder, columns, lost=lost)
-        return
-    gathered: list[Path] = []
-    size = 0
-    for _, of_video in groupby(find_sidecars(folder), key=lambda path: path.parent):
-        for path in of_video:
-            gathered.append(path)
-            size += path.stat().st_size
-        if size >= _PART_BYTES:
-            yield read_sidecars(gathered, columns, dictionaries=dictionaries)
-            gathered, size = [], 0
-    if gathered:
-        yield read_sidecars(gathered, columns, dictionaries=dictionaries)
+        yield samples, _with_statistics(frames_of(samples), storage.folder)
 
 
 _ORDER_COLUMNS = ("video_id", "frame_index", "representation", "status", "run_id")  # what `consolidate` looks at
 
 
 def consolidate(table: pa.Table) -> pa.Table:
-    """Return rows sorted by (video_id, frame_index, representation) with one row for each.
-
-    Where there are several, a stored one (`status = 'ok'`) wins over a failure, the first stored one over others,
-    and of failures only, the latest run's.
-    """
-    video, representation = _ranks(table["video_id"]), _ranks(table["representation"])
+    """Return rows sorted by (video_id, frame_index, representation), the one that counts of each; see `prefer`."""
     frame = numbers(table["frame_index"], np.int64)
-    order = np.lexsort((representation, frame, video))
-    same = _repeats(order, video, frame, representation)
-    if same.any():
-        status_codes, statuses = codes(table["status"])
-        is_failed = np.isin(status_codes, [code for code, status in enumerate(statuses) if status != "ok"])
-        # lexsort is stable: among stored rows the first stays first
-        latest_first = np.where(is_failed, -_ranks(table["run_id"]), 0)
-        order = np.lexsort((latest_first, is_failed, representation, frame, video))
-        order = order[~_repeats(order, video, frame, representation)]
-    elif np.array_equal(order, np.arange(len(order))):
-        return table
-    return take(table, order)
-
-
-def _repeats(order: NDArray[np.int64], *keys: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which rows have the same keys as the row before them."""
-    repeats = np.zeros(len(order), np.bool_)
-    if len(order):
-        repeats[1:] = True
-    for key in keys:
-        ordered = key[order]
-        repeats[1:] &= ordered[1:] == ordered[:-1]
-    return repeats
-
-
-def _ranks(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    """Return the place of each value among the sorted distinct values."""
-    places, names = codes(column)
-    rank = np.empty(len(names), np.int64)
-    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-    return np.asarray(rank[places], np.int64)
+    order = prefer(table, ranks(table["video_id"]), frame, ranks(table["representation"])).winners
+    return table if np.array_equal(order, np.arange(len(table))) else take(table, order)
 
 
 def frames_of(samples: pa.Table) -> pa.Table:
@@ -389,7 +321,7 @@ def frames_of(samples: pa.Table) -> pa.Table:
         return FRAMES_SCHEMA.empty_table()
     everything = np.arange(samples.num_rows)
     frame = samples["frame_index"].to_numpy()
-    starts = np.flatnonzero(~_repeats(everything, _ranks(samples["video_id"]), frame))
+    starts = np.flatnonzero(~repeats(everything, ranks(samples["video_id"]), frame))
     is_ok = call_function("equal", [samples["status"], "ok"]).to_numpy()
     seconds = _floats(samples["compute_seconds"]) + _floats(samples["encode_seconds"])
     pts = samples["pts_seconds"].to_numpy()
@@ -434,7 +366,7 @@ def _with_statistics(frames: pa.Table, folder: Path) -> pa.Table:
     if not statistics.num_rows:
         return frames
     # one list of both, so that a video has the same number in either
-    videos = _ranks(pa.chunked_array([*frames["video_id"].chunks, *statistics["video_id"].chunks], pa.string()))
+    videos = ranks(pa.chunked_array([*frames["video_id"].chunks, *statistics["video_id"].chunks], pa.string()))
     numbers = np.concatenate([frames["frame_index"].to_numpy(), statistics["frame_index"].to_numpy()])
     keys = (videos << 40) | numbers
     wanted, there = keys[: frames.num_rows], keys[frames.num_rows :]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from vrekit.catalog.storage_types import STORAGES
 from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import ConflictError, DatasetError
 from vrekit.core.files import open_regular, storage_errors, write_atomic
@@ -24,6 +25,7 @@ from vrekit.core.names import (
     check_local,
     check_video_id,
     is_utf8,
+    sample_key,
 )
 from vrekit.core.schema import FORMAT_VERSION
 from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
@@ -32,7 +34,6 @@ from vrekit.video.base import VideoInfo
 MANIFEST_NAME = "dataset.json"
 COPY_NAME = "dataset.json.bak"  # the same bytes, for `vrekit repair`
 ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
-WRITERS = ("lance", "webdataset")
 LAYOUTS = ("sample", "representation")
 _SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _HINT = '`vrekit repair DATASET` restores it; if you changed it by hand, correct it and delete its line "checksum"'
@@ -183,7 +184,7 @@ class Manifest:
         manifest = cls(
             format_version=fields.integer("format_version", low=1, high=FORMAT_VERSION),
             created_with=fields.text("created_with", "", max_length=1000),
-            writer=fields.choice("writer", WRITERS),
+            writer=fields.choice("writer", STORAGES),
             layout=fields.choice("layout", LAYOUTS),
             shard_frames=fields.integer("shard_frames", low=1, high=2**53),
             shard_size_bytes=fields.integer("shard_size_bytes", low=1),
@@ -230,6 +231,13 @@ class Manifest:
                     ready.append(name)
         problems |= dict.fromkeys(left, "it depends on itself, or on some that do")
         return problems
+
+    def member_name(self, row: Mapping[str, Any]) -> str:
+        """Return the name that the payload of a metadata row has in a tar."""
+        name = str(row["representation"])
+        record = self.representations.get(name)
+        suffix = record.suffix if record is not None else "bin"
+        return f"{sample_key(str(row['video_id']), int(row['frame_index']))}.{name}.{suffix}"
 
     def with_video(self, video_id: str, info: VideoInfo) -> Self:
         """Return a manifest that knows this video.

@@ -8,17 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.rows import PAYLOAD_COLUMNS, byte_shares
 from vrekit.catalog.runs import RunRecord, scan_runs
-from vrekit.writers.lance.rows import find_tables
-from vrekit.writers.webdataset.sidecars import (
-    SHARE_COLUMNS,
-    ShortTar,
-    byte_shares,
-    find_sidecars,
-    read_samples,
-    short_tars,
-)
+from vrekit.catalog.storage import ShortShard, open_storage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +47,7 @@ class DatasetSummary:
     representations: tuple[RepresentationSummary, ...]
     runs: tuple[RunRecord, ...]
     damaged_runs: tuple[str, ...]
-    damaged_tars: tuple[ShortTar, ...]
+    damaged_tars: tuple[ShortShard, ...]
     failures: tuple[Mapping[str, Any], ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -86,18 +79,19 @@ def summarize(folder: Path) -> DatasetSummary:
     Raises:
         DatasetError: If it is no dataset, or its metadata is damaged.
     """
-    manifest = read_manifest(folder)
+    storage = open_storage(folder)
+    manifest = storage.manifest
     columns = (
         "video_id",
         "frame_index",
         "representation",
         "status",
         "error",
-        *(name for name in SHARE_COLUMNS if name != "representation"),
+        *(name for name in PAYLOAD_COLUMNS if name != "representation"),
         "raw_bytes",
         "compute_seconds",
     )
-    rows = read_samples(folder, columns=columns)
+    rows = storage.rows(columns)
     stored = rows.filter(pc.field("status") == "ok")
     stored = stored.set_column(stored.column_names.index("byte_size"), "byte_size", pa.array(byte_shares(stored)))
     by_name = {row["representation"]: row for row in _totals(stored).to_pylist()}
@@ -123,12 +117,12 @@ def summarize(folder: Path) -> DatasetSummary:
     return DatasetSummary(
         folder=folder,
         manifest=manifest,
-        shards=len(find_tables(folder) if manifest.writer == "lance" else find_sidecars(folder)),
+        shards=len(storage.shards()),
         frames=dict(_counts(frames, "video_id")),
         representations=representations,
         runs=tuple(runs),
         damaged_runs=tuple(error.message for error in damaged_runs),
-        damaged_tars=tuple(short_tars(folder, rows)),
+        damaged_tars=tuple(storage.short_shards(rows)),
         failures=tuple(shown.slice(0, MAX_FAILURES_SHOWN).to_pylist()),
     )
 

@@ -73,7 +73,7 @@ def info(
     for damaged in summary.damaged_runs:
         note(f"warning: {damaged}")
     for tar in summary.damaged_tars:
-        say(f"damaged: {tar.tar} {tar.problem}; `vrekit validate --repair {dataset}` takes it out")
+        say(f"damaged: {tar.path} {tar.problem}; `vrekit validate --repair {dataset}` takes it out")
     for failure in summary.failures:
         say(
             f"failed: {failure['video_id']} frame {failure['frame_index']} "

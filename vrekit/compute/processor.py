@@ -1,20 +1,16 @@
-"""One batch through the graph: compute in order, convert to the stored form, encode. Runs in worker threads."""
+"""One batch through the graph: compute in order, convert to the output form. Runs in worker threads."""
 
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.catalog.cells import Payload
-from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.core.errors import ComputeError, VrekitError
 from vrekit.core.frames import FrameBatch, Output
-from vrekit.core.schema import SampleRow
-from vrekit.engine.clip_checks import ClipFrame, pixels_checksum
 from vrekit.graph.build import Graph, Node
 from vrekit.representations.base import LearnedRepresentation
 from vrekit.representations.resize import resize_output
@@ -50,7 +46,7 @@ def _stack(arrays: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 class BatchProcessor:
-    """Computes and encodes batches; several threads may call `process` at once."""
+    """Computes batches; several threads may call `compute` at once."""
 
     def __init__(self, graph: Graph, *, batch_size: int | None = None) -> None:
         self.graph = graph
@@ -114,7 +110,7 @@ class BatchProcessor:
                 if _is_lasting(error):
                     raise
                 if len(chunk) == 1:
-                    result.errors[int(batch.indices[chunk[0]])] = _reason(error)
+                    result.errors[int(batch.indices[chunk[0]])] = reason_of(error)
                 else:
                     self._compute_singly(node, batch, chunk, results, result)
             at += len(chunk)
@@ -133,7 +129,7 @@ class BatchProcessor:
             except Exception as error:
                 if _is_lasting(error):
                     raise
-                result.errors[int(batch.indices[position])] = _reason(error)
+                result.errors[int(batch.indices[position])] = reason_of(error)
 
     def _compute_chunk(
         self,
@@ -177,7 +173,9 @@ class BatchProcessor:
                     except VrekitError:
                         raise
                     except Exception as error:
-                        raise _WeightsError(f"{node.name} ({node.spec.type}): no weights: {_reason(error)}") from error
+                        raise _WeightsError(
+                            f"{node.name} ({node.spec.type}): no weights: {reason_of(error)}"
+                        ) from error
                     self._loaded.append(instance)
 
     def close(self) -> None:
@@ -185,71 +183,6 @@ class BatchProcessor:
         for instance in self._loaded:
             instance.unload_weights()
         self._loaded.clear()
-
-    def encode(self, name: str, computed: Computed, frame: int, row: SampleRow) -> Payload:
-        """Return the payload of one frame; a frame that failed, or that its codec refuses, is a failed row.
-
-        Args:
-            name: Representation.
-            computed: Its result for the batch.
-            frame: Frame number.
-            row: Columns that do not depend on the result.
-        """
-        node = self.graph.nodes[name]
-        codec = node.codec
-        if not isinstance(codec, Codec):
-            raise TypeError(f"{name} is virtual or stored in clips, and cannot be encoded frame by frame")
-        if frame not in computed.arrays:
-            return Payload(replace(row, status="failed", error=computed.errors.get(frame, "not computed")))
-        started = time.perf_counter()
-        try:
-            array = self.stored_form(name, computed, frame)
-            data = codec.encode(array)
-        except Exception as error:
-            return Payload(replace(row, status="failed", error=_reason(error)))
-        dtype, shape = codec.decoded_layout(array.dtype, array.shape)
-        done = replace(
-            row,
-            valid=computed.valid[frame],
-            encode_seconds=time.perf_counter() - started,
-            codec=codec.id,
-            dtype="str" if dtype.kind == "U" else dtype.name,
-            shape=tuple(shape),
-            raw_bytes=int(np.prod(shape, dtype=np.int64)) * dtype.itemsize,
-        )
-        return Payload(done, codec.suffix, data)
-
-    def clip_frame(self, name: str, computed: Computed, frame: int, row: SampleRow, *, by_decoder: bool) -> ClipFrame:
-        """Return one frame of a representation that is stored in clips; arguments as for `encode`.
-
-        Args:
-            name: Representation.
-            computed: Its result for the batch.
-            frame: Frame number.
-            row: Columns that do not depend on the result.
-            by_decoder: Whether the source's frame did not decode.
-        """
-        codec = self.graph.nodes[name].codec
-        if not isinstance(codec, ClipCodec):
-            raise TypeError(f"{name} is not stored in clips")
-        reason = computed.errors.get(frame, "not computed")
-        if frame in computed.arrays:
-            try:
-                array = self.stored_form(name, computed, frame)
-                checksum = pixels_checksum(array)
-            except Exception as error:
-                reason = _reason(error)
-            else:
-                done = replace(
-                    row,
-                    valid=computed.valid[frame],
-                    codec=codec.id,
-                    dtype=array.dtype.name,
-                    shape=array.shape,
-                    raw_bytes=array.nbytes,
-                )
-                return ClipFrame(done, checksum, None if codec.copies_source else array)
-        return ClipFrame(replace(row, status="failed", error=reason), by_decoder=by_decoder)
 
     def stored_form(self, name: str, computed: Computed, frame: int) -> NDArray[Any]:
         """Return what goes into the codec for one frame: the computed array at its output size and dtype."""
@@ -309,7 +242,8 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """Return an error as a metadata row keeps it."""
     # what cannot be stored as text: the name of a file that is not UTF-8
     text = str(error).strip().encode(errors="backslashreplace").decode() or "no message"
     return text if isinstance(error, VrekitError) else f"{type(error).__name__}: {text}"

@@ -24,17 +24,12 @@ def sample_arrays(
         frames: Frame numbers.
     """
     order = graph.closure(names)
-    nodes = [graph.nodes[name] for name in order]
-    context = (
-        max((node.instance.context[0] for node in nodes), default=0),
-        max((node.instance.context[1] for node in nodes), default=0),
-    )
-    decode = any(type(node.instance).uses_frames for node in nodes)
     processor = BatchProcessor(graph)
     found: dict[str, dict[int, NDArray[Any]]] = {name: {} for name in names}
     try:
         for frame in frames:
-            fed = Feeder(source, context=context).read(np.array([frame], np.int64), decode=decode)
+            feeder = Feeder(source, context=graph.context(order))
+            fed = feeder.read(np.array([frame], np.int64), decode=graph.uses_frames(order))
             computed = processor.compute(fed.batch, order, {}, fed.failures)
             for name in names:
                 if frame in computed[name].arrays:

@@ -46,8 +46,11 @@ class Registry:
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._entries()))
 
+    def __len__(self) -> int:
+        return len(self._entries())
+
     def __contains__(self, name: object) -> bool:
-        return name in self._entries()
+        return name in self._builtin or name in self._entries()  # entry points take a look at all packages
 
     def location(self, name: str) -> str:
         """Return `"module:Class"` of a registered name."""
@@ -65,7 +68,7 @@ class Registry:
             UsageError: If nothing goes by that name; the closest match is named.
             MissingDependencyError: If its module needs a package that is not installed.
         """
-        entries = self._entries()
+        entries = self._builtin if name in self._builtin else self._entries()
         target = entries.get(name, name)
         module_name, colon, attribute = target.rpartition(":")
         if not colon:

@@ -14,6 +14,7 @@ from vrekit.compute.processor import BatchProcessor
 from vrekit.compute.resources import spec_bytes
 from vrekit.core.schema import SampleRow
 from vrekit.engine.clips import ClipBuilder, ClipMaker
+from vrekit.engine.encoding import Encoder
 from vrekit.engine.preparation import Preparation, prepare
 from vrekit.engine.request import ExportRequest
 from vrekit.representations.base import LearnedRepresentation
@@ -117,23 +118,18 @@ def _sample_costs(prepared: Preparation, frames: NDArray[np.int64]) -> dict[str,
     graph = prepared.graph
     missing = [name for name, left in prepared.plan.missing.items() if len(left)]
     names = _without_models(prepared, graph.closure(missing))
-    nodes = [graph.nodes[name] for name in names]
-    context = (
-        max((node.instance.context[0] for node in nodes), default=0),
-        max((node.instance.context[1] for node in nodes), default=0),
-    )
-    decode = any(type(node.instance).uses_frames for node in nodes)
     processor = BatchProcessor(graph)
+    encoder = Encoder(processor)
     sizes: dict[str, list[int]] = {}
     seconds: dict[str, float] = dict.fromkeys(names, 0.0)
     for frame in frames:  # one by one: the estimate must not need more memory than the export
-        feeder = Feeder(prepared.open(), context=context)
-        fed = feeder.read(np.array([frame], np.int64), decode=decode)
+        feeder = Feeder(prepared.open(), context=graph.context(names))
+        fed = feeder.read(np.array([frame], np.int64), decode=graph.uses_frames(names))
         computed = processor.compute(fed.batch, names, {}, fed.failures)
         for name in names:
             seconds[name] += computed[name].seconds
             if isinstance(graph.nodes[name].codec, Codec):
-                payload = processor.encode(name, computed[name], int(frame), _row(name))
+                payload = encoder.encode(name, computed[name], int(frame), _row(name))
                 seconds[name] += payload.row.encode_seconds or 0.0
                 if payload.data is not None:
                     sizes.setdefault(name, []).append(len(payload.data))
@@ -155,16 +151,15 @@ def _clip_costs(prepared: Preparation, name: str, codec: ClipCodec) -> tuple[flo
         parts = [part for cell in cells for part in maker.remuxer.split(cell, maker.max_bytes)]
         return sum(map(maker.remuxer.size_bytes, parts)) / len(frames), 0.0
     names = prepared.graph.closure([name])
-    nodes = [prepared.graph.nodes[one] for one in names]
-    context = (max(node.instance.context[0] for node in nodes), max(node.instance.context[1] for node in nodes))
-    processor, feeder = BatchProcessor(prepared.graph), Feeder(source, context=context)
+    processor, feeder = BatchProcessor(prepared.graph), Feeder(source, context=prepared.graph.context(names))
+    encoder = Encoder(processor)
     builder = ClipBuilder(maker, frozenset())
     some = frames[len(frames) // 2 :][:SAMPLED_CLIP_FRAMES]
     started = time.process_time()
     for frame in some:
         fed = feeder.read(np.array([frame], np.int64), decode=True)
         computed = processor.compute(fed.batch, names, {}, fed.failures)
-        builder.add(processor.clip_frame(name, computed[name], int(frame), _row(name), by_decoder=False))
+        builder.add(encoder.clip_frame(name, computed[name], int(frame), _row(name), by_decoder=False))
     size = sum(len(finished.clip.data or b"") for finished in builder.finish())
     return size / len(some), (time.process_time() - started) / len(some)
 

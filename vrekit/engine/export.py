@@ -10,6 +10,7 @@ import numpy as np
 
 from vrekit.catalog.cells import DatasetWriter
 from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.progress import read_progress
 from vrekit.catalog.runs import (
     DAMAGED_RUN_HINT,
     RUNS_FOLDER,
@@ -19,6 +20,7 @@ from vrekit.catalog.runs import (
     read_runs,
     write_run,
 )
+from vrekit.catalog.storage import Storage, open_storage
 from vrekit.catalog.trust import RecordedCode, untrusted
 from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import Fields
@@ -31,8 +33,6 @@ from vrekit.engine.request import ExportRequest
 from vrekit.engine.runlog import run_log
 from vrekit.engine.stored import StoredOutputs
 from vrekit.video.base import VideoSource
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import read_progress
 
 logger = logging.getLogger(__name__)
 
@@ -221,23 +221,25 @@ def _run(prepared: Preparation, listener: ProgressListener, started: float) -> E
         failed_before=plan.left_failed,
         elapsed_seconds=time.perf_counter() - started,
     )
-    writer = open_writer(request.dataset, prepared.manifest)
+    storage = open_storage(request.dataset, prepared.manifest)
+    writer = storage.writer()
     writer.sweep(prepared.video_id)
     if plan.is_empty:
         writer.close()
         return report
-    stored = StoredOutputs.for_plan(request.dataset, prepared.manifest, prepared.graph, plan)
+    stored = StoredOutputs.for_plan(storage, prepared.graph, plan)
     source = stored.source(plan, prepared.info, prepared.open)  # before the run: what cannot be opened is no run
     devices = {prepared.graph.nodes[name].spec.device for name in prepared.names}
     facts = prepared.manifest.videos[prepared.video_id]
     record = new_run(prepared.video_id, request.to_json(), devices, facts)
     write_run(request.dataset, record)
     with run_log(request.dataset, record.run_id):
-        return _run_recorded(prepared, source, stored, writer, listener, started, record, report)
+        return _run_recorded(prepared, storage, source, stored, writer, listener, started, record, report)
 
 
 def _run_recorded(
     prepared: Preparation,
+    storage: Storage,
     source: VideoSource,
     stored: StoredOutputs,
     writer: DatasetWriter,
@@ -271,7 +273,7 @@ def _run_recorded(
         try:
             pipeline.run()
         except LockedError:
-            if not _is_stored(request.dataset, plan):  # by now the other process may have done its part
+            if not _is_stored(storage, plan):  # by now the other process may have done its part
                 raise
         writer.close()
         status = "done"
@@ -303,9 +305,9 @@ def _run_recorded(
     )
 
 
-def _is_stored(dataset: Path, plan: Plan) -> bool:
+def _is_stored(storage: Storage, plan: Plan) -> bool:
     """Return whether everything of a plan is stored, by whatever process."""
-    progress = read_progress(dataset, plan.video_id)
+    progress = read_progress(storage, plan.video_id)
     return all(np.isin(frames, progress.done_frames(name)).all() for name, frames in plan.missing.items())
 
 

@@ -27,6 +27,7 @@ from vrekit.core.errors import ComputeError, LockedError
 from vrekit.core.schema import SampleRow
 from vrekit.engine.clip_checks import ClipFrame
 from vrekit.engine.clips import ClipBuilder, ClipMaker, FinishedClip
+from vrekit.engine.encoding import Encoder
 from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
 from vrekit.engine.progress import ProgressListener
 from vrekit.engine.stored import StoredOutputs
@@ -120,11 +121,6 @@ class Pipeline:
         self.max_failures = max_failures
         self.tally = Tally()
         read, compute = stored.names_of_plan(plan)
-        nodes = [graph.nodes[name] for name in compute]
-        context = (
-            max((node.instance.context[0] for node in nodes), default=0),
-            max((node.instance.context[1] for node in nodes), default=0),
-        )
         info = source.info
         self._batch_size = BatchSize(
             graph,
@@ -135,8 +131,9 @@ class Pipeline:
             memory_bytes=memory_bytes,
         )
         self._slots = threading.Semaphore(self._batch_size.in_flight)
-        self._feeder = Feeder(source, context=context)
+        self._feeder = Feeder(source, context=graph.context(compute))
         self._processor = BatchProcessor(graph, batch_size=batch_size)
+        self._encoder = Encoder(self._processor)
         self._open: list[CellWriter] = []
         self._locked: list[LockedError] = []
         self._clip_bytes = clip_bytes
@@ -196,8 +193,7 @@ class Pipeline:
                     count = self._batch_size.frames
                     indices, left = left[:count], left[count:]
                     read, compute = self.stored.split(todo, indices)
-                    decode = any(type(self.graph.nodes[name].instance).uses_frames for name in compute)
-                    fed = self._feeder.read(indices, decode=decode)
+                    fed = self._feeder.read(indices, decode=self.graph.uses_frames(compute))
                     job = self._pool.submit(self._process, _Job(cell, todo, indices, read, compute, fed))
                     del fed  # the worker's
                     yield job
@@ -241,10 +237,10 @@ class Pipeline:
             for frame, payloads in samples.items():
                 row = self._row(name, computed[name], frame, job.fed.pts_seconds[frame])
                 if name not in self._clip_codecs:
-                    payloads[name] = self._processor.encode(name, computed[name], frame, row)
+                    payloads[name] = self._encoder.encode(name, computed[name], frame, row)
                     continue
                 by_decoder = frame in job.fed.failures
-                of_clip = self._processor.clip_frame(name, computed[name], frame, row, by_decoder=by_decoder)
+                of_clip = self._encoder.clip_frame(name, computed[name], frame, row, by_decoder=by_decoder)
                 clip_frames.setdefault(name, []).append(of_clip)
             computed[name].arrays.clear()  # encoded: free it before the next one's payloads need the memory
         self._batch_size.measured(len(job.indices), time.perf_counter() - started)

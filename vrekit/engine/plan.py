@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.progress import Progress
 from vrekit.core.errors import UsageError
-from vrekit.writers.webdataset.sidecars import Progress
 
 Frames = NDArray[np.int64]
 MAX_FRAME_INDEX = 2**53 - 1  # the largest integer that every JSON reader keeps exact

@@ -24,6 +24,8 @@ from vrekit.catalog.manifest import (
     read_manifest,
     write_manifest,
 )
+from vrekit.catalog.progress import read_progress
+from vrekit.catalog.storage import open_storage
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import ConflictError, UsageError, VideoError
 from vrekit.core.files import is_temporary
@@ -40,7 +42,6 @@ from vrekit.video.facts import losses, ranges
 from vrekit.video.files import FileSource
 from vrekit.video.fingerprint import fingerprint
 from vrekit.video.opener import check_video_name, open_source
-from vrekit.writers.webdataset.sidecars import read_progress
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
             video_id=video_id,
             wanted=wanted,
             names=names,
-            progress=read_progress(request.dataset, video_id),
+            progress=read_progress(open_storage(request.dataset, manifest), video_id),
             manifest=manifest,
             retry_failed=retry_failed,
         )
@@ -146,10 +147,10 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
 def _register(dataset: Path, manifest: Manifest, *, is_new: bool) -> None:
     """Write the manifest and the card; killed in between, the next export writes both again."""
     if not is_new:  # a new folder needs its manifest first
-        write_card(dataset, manifest)
+        write_card(open_storage(dataset, manifest))
     write_manifest(dataset, manifest)
     if is_new:
-        write_card(dataset, manifest)
+        write_card(open_storage(dataset, manifest))
 
 
 def graph_of(request: ExportRequest, info: VideoInfo, specs: Sequence[RepresentationSpec]) -> Graph:

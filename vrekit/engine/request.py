@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from vrekit.catalog.manifest import LAYOUTS, WRITERS
+from vrekit.catalog.manifest import LAYOUTS
+from vrekit.catalog.storage_types import STORAGES
 from vrekit.core.documents import REQUIRED, Fields
 from vrekit.core.names import MAX_REPRESENTATIONS, check_video_id
 from vrekit.core.spec import RepresentationSpec
@@ -115,7 +116,7 @@ class ExportRequest:
             stream_index=fields.integer("stream_index", None, high=MAX_STREAM_INDEX),
             fps=fields.number("fps", None, low=0),
             images=fields.text("images", None, max_length=16),
-            writer=fields.choice("writer", WRITERS, None),
+            writer=fields.choice("writer", STORAGES, None),
             layout=fields.choice("layout", LAYOUTS, None),
             shard_frames=fields.integer("shard_frames", None, low=1, high=2**53),
             shard_size_bytes=fields.integer("shard_size_bytes", None, low=1),

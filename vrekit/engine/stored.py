@@ -1,13 +1,13 @@
 """Dependencies that the dataset holds exactly: read back, they are what computing them again would give."""
 
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.storage import Storage
 from vrekit.codecs.base import Codec
 from vrekit.codecs.registry import clip_codec, stored_codec
 from vrekit.compute.processor import Computed
@@ -17,9 +17,7 @@ from vrekit.core.spec import digest
 from vrekit.engine.plan import Plan, runs_of_equal_work
 from vrekit.graph.build import Graph
 from vrekit.readers.index import INDEX_COLUMNS, MISSING, FrameIndex
-from vrekit.readers.payloads import open_payloads
 from vrekit.video.base import DecodedFrames, VideoInfo, VideoSource
-from vrekit.writers.webdataset.sidecars import read_samples
 
 # Not part of what decides the values in memory, see `Node.identity`.
 _STORAGE_KEYS = ("store_as", "codec")
@@ -29,34 +27,33 @@ _NOT_EXACT_KEYS = ("output_size", "output_dtype")
 class StoredOutputs:
     """Outputs of one video that an export can read instead of computing. Threads may call it at once."""
 
-    def __init__(self, folder: Path, manifest: Manifest, graph: Graph, video_id: str, names: Sequence[str]) -> None:
+    def __init__(self, storage: Storage, graph: Graph, video_id: str, names: Sequence[str]) -> None:
         """Look up where these representations are stored.
 
         Args:
-            folder: The dataset.
-            manifest: Its manifest.
+            storage: The dataset.
             graph: What is exported.
             video_id: Which video.
             names: Representations of the graph that the dataset holds exactly.
         """
         self._graph = graph
         self._video_id = video_id
-        codecs = {name: stored_codec(name, manifest.representations[name].codec or {}) for name in names}
+        records = storage.manifest.representations
+        codecs = {name: stored_codec(name, records[name].codec or {}) for name in names}
         self._codecs = {
             name: codec for name, codec in codecs.items() if isinstance(codec, Codec)
         }  # clips are not exact
-        columns = INDEX_COLUMNS
-        table = read_samples(folder, columns=columns, video_ids=[video_id] if names else [])
+        table = storage.rows(INDEX_COLUMNS, [video_id] if names else [])
         self._index = FrameIndex.from_table(table, names)
-        self._payloads = open_payloads(folder, manifest, self._index)
+        self._payloads = storage.payloads(self._index)
 
     @classmethod
-    def for_plan(cls, folder: Path, manifest: Manifest, graph: Graph, plan: Plan) -> Self:
+    def for_plan(cls, storage: Storage, graph: Graph, plan: Plan) -> Self:
         """Return what can be read back for the work of `plan`."""
         missing = [name for name, frames in plan.missing.items() if len(frames)]
-        names = [name for name in graph.closure(missing) if _is_exact(name, manifest, graph)]
+        names = [name for name in graph.closure(missing) if _is_exact(name, storage.manifest, graph)]
         is_dependency = {one for name in graph.closure(missing) for one in graph.nodes[name].spec.dependencies}
-        return cls(folder, manifest, graph, plan.video_id, [name for name in names if name in is_dependency])
+        return cls(storage, graph, plan.video_id, [name for name in names if name in is_dependency])
 
     def split(self, todo: Collection[str], frames: NDArray[np.int64]) -> tuple[list[str], list[str]]:
         """Return what to read back and what to compute, so that all of `todo` can be stored for these frames.
@@ -135,9 +132,8 @@ class StoredOutputs:
     def source(self, plan: Plan, info: VideoInfo, open_source: Callable[[], VideoSource]) -> VideoSource:
         """Return the video of a plan, which is opened only for its pixels or for frames that nothing is known of."""
         _, compute = self.names_of_plan(plan)
-        uses_frames = any(type(self._graph.nodes[name].instance).uses_frames for name in compute)
         rows = self._rows(plan.frames_to_visit)
-        if uses_frames or (rows == MISSING).any():
+        if self._graph.uses_frames(compute) or (rows == MISSING).any():
             return open_source()
         return _KnownFrames(info, self._index, open_source)
 

@@ -67,6 +67,15 @@ class Graph:
 
     nodes: Mapping[str, Node]
 
+    def context(self, names: Iterable[str]) -> tuple[int, int]:
+        """Return how many frames (before, after) each frame some representations need."""
+        contexts = [self.nodes[name].instance.context for name in names]
+        return max((before for before, _ in contexts), default=0), max((after for _, after in contexts), default=0)
+
+    def uses_frames(self, names: Iterable[str]) -> bool:
+        """Return whether one of some representations looks at pixels of the video."""
+        return any(type(self.nodes[name].instance).uses_frames for name in names)
+
     def closure(self, names: Iterable[str]) -> list[str]:
         """Return `names` and everything they are computed from, in computing order."""
         wanted = set(names)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,14 +13,12 @@ from vrekit.catalog.items import ITEMS_FOLDER
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.parquet_files import check_parquet, checksum_of
 from vrekit.catalog.payload_checks import Problem
-from vrekit.catalog.runs import RUNS_FOLDER, ShardFacts, scan_runs
+from vrekit.catalog.runs import RUNS_FOLDER
 from vrekit.catalog.statistics import STATISTICS_FOLDER, read_statistics
+from vrekit.catalog.storage import Storage
 from vrekit.core.documents import read_document
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import list_files, list_folders
-from vrekit.writers.lance.ledger import listed_files
-from vrekit.writers.lance.rows import TABLES_FOLDER, find_tables, open_table
-from vrekit.writers.webdataset.sidecars import find_sidecars
 
 
 def file_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
@@ -44,12 +43,12 @@ def file_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(code="derived", path=path.relative_to(folder).as_posix(), message=message)
 
 
-def false_indexes(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+def false_indexes(storage: Storage) -> Iterator[Problem]:
     """Yield the files of the index that do not hold what the metadata of the shards says."""
     try:
-        for path in false_files(folder, manifest):
+        for path in false_files(storage):
             message = "it says other things than the metadata it was made from; it can be deleted, and made anew"
-            yield Problem(code="derived", path=path.relative_to(folder).as_posix(), message=message)
+            yield Problem(code="derived", path=path.relative_to(storage.folder).as_posix(), message=message)
     except (DatasetError, OSError, pa.ArrowException):
         return  # metadata that is damaged is reported elsewhere
 
@@ -64,62 +63,30 @@ def _is_parquet(name: str) -> bool:
     return name.endswith(".parquet") and name[0] != "."
 
 
-def recorded_shards(folder: Path) -> Iterator[Problem]:
-    """Yield the shards that are not what a run recorded when it committed them."""
-    facts: dict[str, tuple[str, ShardFacts]] = {}
-    try:
-        for record in scan_runs(folder)[0]:
-            facts.update((path, (record.run_id, shard)) for path, shard in record.shards.items())
-    except DatasetError:
-        return  # reported elsewhere
-    for path, (run_id, shard) in facts.items():
-        tar = folder / path
-        try:
-            checksum = checksum_of(tar.with_suffix(".parquet"))
-            size = tar.stat().st_size
-        except FileNotFoundError:
-            if not tar.with_suffix(".parquet").exists():
-                message = f"run {run_id} stored {shard.rows} rows there, and its metadata is gone"
-                yield Problem(code="lost-shard", path=path, message=message)
-            continue
-        except (DatasetError, OSError):
-            continue
-        if checksum != shard.checksum or size != shard.bytes:
-            message = f"it is another file than run {run_id} wrote; if you replaced it, --repair forgets the old one"
-            yield Problem(code="replaced-shard", path=path, message=message)
-
-
-def unprotected_files(folder: Path) -> Iterator[Problem]:
+def unprotected_files(storage: Storage) -> Iterator[Problem]:
     """Yield one warning for each kind of file of which some have no checksum, as older versions wrote them."""
     counts: Counter[str] = Counter()
-    unprotected: dict[str, list[Path]] = {}
+    unprotected: Counter[str] = Counter()
+    for path, is_protected in (*_documents(storage.folder), *storage.checksums(), *_of_derived_files(storage.folder)):
+        relative = path.relative_to(storage.folder)
+        counts[relative.parts[0]] += 1
+        unprotected[relative.parts[0]] += not is_protected
+    for kind, count in unprotected.items():
+        if count:
+            message = (
+                f"{count} of {counts[kind]} such files have no checksum, so changed bytes in them may go unseen: "
+                "an older version wrote them"
+            )
+            yield Problem(code="unprotected", path=kind, message=message)
+
+
+def _documents(folder: Path) -> Iterator[tuple[Path, bool]]:
     for path in (folder / MANIFEST_NAME, *(folder / RUNS_FOLDER).glob("*.json")):
-        kind = RUNS_FOLDER if path.parent.name == RUNS_FOLDER else MANIFEST_NAME
-        counts[kind] += 1
-        try:
-            if not read_document(path).is_protected:
-                unprotected.setdefault(kind, []).append(path)
-        except (DatasetError, OSError):
-            continue  # reported as a problem
-    for path in (*find_sidecars(folder), *_derived_files(folder)):
-        kind = path.relative_to(folder).parts[0]
-        counts[kind] += 1
-        try:
-            if checksum_of(path) is None:
-                unprotected.setdefault(kind, []).append(path)
-        except (DatasetError, OSError):
-            continue
-    for table in find_tables(folder):
-        try:
-            listed, unlisted = listed_files(open_table(table))
-        except (DatasetError, OSError):
-            continue
-        counts[TABLES_FOLDER] += len(listed) + len(unlisted)
-        if unlisted:
-            unprotected.setdefault(TABLES_FOLDER, []).extend(table / path for path in unlisted)
-    for kind, paths in unprotected.items():
-        message = (
-            f"{len(paths)} of {counts[kind]} such files have no checksum, so changed bytes in them may go unseen: "
-            "an older version wrote them"
-        )
-        yield Problem(code="unprotected", path=kind, message=message)
+        with suppress(DatasetError, OSError):  # reported as a problem
+            yield path, read_document(path).is_protected
+
+
+def _of_derived_files(folder: Path) -> Iterator[tuple[Path, bool]]:
+    for path in _derived_files(folder):
+        with suppress(DatasetError, OSError):
+            yield path, checksum_of(path) is not None

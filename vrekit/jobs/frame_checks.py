@@ -1,7 +1,6 @@
 """Frames against each other: the same ones in every representation, in the order of their timestamps."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,20 +8,21 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.payload_checks import Problem
+from vrekit.catalog.storage import Storage
 from vrekit.core.errors import DatasetError
-from vrekit.writers.webdataset.sidecars import read_samples
 
 _COLUMNS = ("frame_index", "pts_seconds", "representation")
 
 
-def frame_warnings(folder: Path, manifest: Manifest) -> Iterator[Problem]:
+def frame_warnings(storage: Storage) -> Iterator[Problem]:
     """Yield what is odd about the frames of each video; damaged sidecars are passed over, they are reported elsewhere.
 
     A frame that failed counts as there: its failure is on record.
     """
+    manifest = storage.manifest
     for video_id, info in manifest.videos.items():
         try:
-            table = read_samples(folder, columns=_COLUMNS, video_ids=[video_id])
+            table = storage.rows(_COLUMNS, [video_id])
         except DatasetError:
             continue
         if not table.num_rows:

@@ -10,16 +10,16 @@ from vrekit import __version__
 from vrekit.catalog.card import write_card
 from vrekit.catalog.cells import Cell, CellWriter, Clip, Payload, Sample
 from vrekit.catalog.dataset import Dataset
-from vrekit.catalog.manifest import MANIFEST_NAME, WRITERS, Manifest, manifest_lock, read_manifest, write_manifest
+from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, manifest_lock, read_manifest, write_manifest
 from vrekit.catalog.places import check_places
+from vrekit.catalog.progress import read_progress
 from vrekit.catalog.runs import RUNS_FOLDER, read_runs, write_run
+from vrekit.catalog.storage import open_storage, storage_type
 from vrekit.catalog.subset import Names, Subset, verify
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.schema import SampleRow
 from vrekit.jobs.merge.origin import is_untouched
 from vrekit.jobs.payload_source import PayloadSource
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import read_progress
 
 _PLACE = ("shard", "byte_offset", "byte_size", "checksum")  # what the writer fills in
 _FRAMES_AT_ONCE = 32
@@ -71,7 +71,8 @@ def materialize(
         by_video.setdefault(video_id, {})[frame] = wanted
     copied_frames = samples = size = wanted_samples = 0
     run_ids: set[str] = set()
-    target = open_writer(output, manifest)
+    storage = open_storage(output, manifest)
+    target = storage.writer()
     for video_id, frames in by_video.items():
         source = PayloadSource(dataset, video_id, names)
         here = {
@@ -81,7 +82,7 @@ def materialize(
         }
         run_ids |= {source.rows[key]["run_id"] for key in here}
         wanted_samples += len(here)
-        before = read_progress(output, video_id)
+        before = read_progress(storage, video_id)
         done = {(frame, name) for name in names for frame in before.done_frames(name).tolist()}
         changed: set[int] = set()
         for group, members in manifest.groups.items():
@@ -109,8 +110,8 @@ def materialize(
 
 
 def _check(subset: Subset, dataset: Dataset, output: Path, writer: str | None) -> None:
-    if writer is not None and writer not in WRITERS:
-        raise UsageError(f"unknown writer {writer!r}", hint=f"known writers: {', '.join(WRITERS)}")
+    if writer is not None:
+        storage_type(writer)
     if not len(subset):
         raise UsageError("the subset is empty: there is nothing to copy")
     if output.resolve() == dataset.folder.resolve():
@@ -158,7 +159,7 @@ def _make_target(subset: Subset, dataset: Dataset, output: Path, names: Sequence
         for video_id in dict.fromkeys(video_id for video_id, _ in subset.frames):
             manifest = manifest.with_video(video_id, source.videos[video_id])
         write_manifest(output, manifest)
-        write_card(output, manifest)
+        write_card(open_storage(output, manifest))
     return manifest
 
 

@@ -18,7 +18,6 @@ from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import FrameIndex
-from vrekit.readers.payloads import open_payloads
 
 
 def stored_frames(dataset: Dataset, names: Sequence[str]) -> dict[tuple[str, str], NDArray[np.int64]]:
@@ -55,7 +54,7 @@ class PayloadSource:
             (row["frame_index"], row["representation"]): row for row in table.to_pylist()
         }
         self._index = FrameIndex.from_table(table, names)
-        self._payloads = open_payloads(dataset.folder, dataset.manifest, self._index)
+        self._payloads = dataset.storage.payloads(self._index)
         records = dataset.manifest.representations
         codecs = {name: stored_codec(name, records[name].codec or {}) for name in names}
         self._clip_codecs = {name: codec for name, codec in codecs.items() if isinstance(codec, ClipCodec)}

@@ -12,11 +12,11 @@ from typing import Any
 
 from vrekit.catalog.manifest import COPY_NAME, MANIFEST_NAME, Manifest, RepresentationRecord
 from vrekit.catalog.runs import RunRecord, scan_runs
+from vrekit.catalog.storage import stored_types
 from vrekit.codecs.auto import fitting_codecs
 from vrekit.codecs.registry import codec_for, option_of
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, VrekitError
-from vrekit.core.files import check_folder
 from vrekit.core.spec import digest
 from vrekit.engine.auto_codec import names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.export import check_trusted, parse_requests
@@ -25,8 +25,6 @@ from vrekit.engine.request import DEFAULT_SHARD_FRAMES, ExportRequest
 from vrekit.graph.build import Graph, Node
 from vrekit.representations.registry import REPRESENTATIONS, representation_type
 from vrekit.video.base import VideoInfo
-from vrekit.writers.lance.rows import TABLES_FOLDER, find_tables, lance_samples
-from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, find_sidecars, read_sidecar, split_shard_name
 
 _COLUMNS = ("video_id", "representation", "config_hash")
 _MOST_NAMED = 10  # lines of a message
@@ -113,23 +111,16 @@ def _failed(folder: Path, unexplained: Sequence[str], problems: Sequence[str]) -
 
 def _read_stored(folder: Path) -> _Stored:
     stored = _Stored()
-    if check_folder(folder / TABLES_FOLDER):
-        stored.writer = "lance"
-        parts = [(path, path.stem) for path in find_tables(folder)]
-    else:
-        stored.writer = "webdataset" if check_folder(folder / SHARDS_FOLDER) else None
-        parts = []
-        for path in find_sidecars(folder):
-            if place := split_shard_name(path.stem):
-                parts.append((path, place[0]))
-                stored.spans.add(place[1:])
-    for path, group in parts:
+    kinds = stored_types(folder)
+    if not kinds:
+        return stored
+    kind = kinds[0]
+    stored.writer = kind.name
+    for part in kind.parts(folder):
+        if part.span is not None:
+            stored.spans.add(part.span)
         try:
-            rows = (
-                lance_samples(folder, _COLUMNS, table=path, lost=[])
-                if stored.writer == "lance"
-                else read_sidecar(path, _COLUMNS)
-            )
+            rows = part.read(_COLUMNS)
         except DatasetError as error:  # it is repaired, or set aside, once there is a manifest
             stored.damaged.append(error.message)
             continue
@@ -137,7 +128,7 @@ def _read_stored(folder: Path) -> _Stored:
         pairs = rows.select(["representation", "config_hash"]).group_by(["representation", "config_hash"]).aggregate([])
         for pair in pairs.to_pylist():
             stored.hashes.setdefault(pair["representation"], set()).add(pair["config_hash"])
-            stored.groups.setdefault(pair["representation"], set()).add(group)
+            stored.groups.setdefault(pair["representation"], set()).add(part.group)
     return stored
 
 

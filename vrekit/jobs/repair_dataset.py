@@ -16,12 +16,14 @@ from vrekit.catalog.manifest import (
 )
 from vrekit.catalog.payload_checks import ValidationReport
 from vrekit.catalog.quarantine import move_aside, new_quarantine
+from vrekit.catalog.repairs import RepairReport
 from vrekit.catalog.runs import read_run, run_files
+from vrekit.catalog.storage import open_storage
 from vrekit.core.documents import read_document
 from vrekit.core.errors import DatasetError
 from vrekit.core.schema import FORMAT_VERSION
 from vrekit.jobs.rebuild import rebuild_manifest
-from vrekit.jobs.repair import RepairReport, repair
+from vrekit.jobs.repair import repair
 from vrekit.jobs.validate import validate
 
 
@@ -162,7 +164,7 @@ def _restore(folder: Path, quarantine: Path, done: DatasetRepair, trust_code: bo
     if is_damaged or COPY_NAME in lacking:
         write_manifest(folder, manifest)
     if CARD_NAME in lacking:
-        write_card(folder, manifest)
+        write_card(open_storage(folder, manifest))
     done.restored += [MANIFEST_NAME, *lacking] if is_damaged else lacking
 
 

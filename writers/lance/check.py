@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.index import indexed_rows
-from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, good_rows, rows_of
 from vrekit.catalog.row_checks import row_mistakes
+from vrekit.catalog.storage import Storage
 from vrekit.core.errors import DatasetError
 from vrekit.writers.lance.errors import is_damage, reading_lance
 from vrekit.writers.lance.ledger import check_ledger, data_files_of
@@ -38,8 +38,9 @@ _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 256
 
 
-def check_tables(folder: Path, checker: PayloadChecker) -> None:
+def check_tables(storage: Storage, checker: PayloadChecker) -> None:
     """Check every row and payload of a dataset's tables, and report unfinished cells."""
+    folder = storage.folder
     for path in find_tables(folder):
         name = path.relative_to(folder).as_posix()
         lost: list[LostFragment] = []
@@ -60,7 +61,7 @@ def check_tables(folder: Path, checker: PayloadChecker) -> None:
             continue
         checker.report.problems += _metadata_problems(table, path, name, damaged)
         checker.report.problems += [Problem(code="fragment", path=name, message=str(fragment)) for fragment in lost]
-        if lost and (frames := _frames_lost(folder, checker.manifest, name, rows)):
+        if lost and (frames := _frames_lost(storage, name, rows)):
             message = f"the frames lost with its fragments: {frames}"
             checker.report.problems.append(Problem(code="fragment", path=name, message=message))
         rows = good_rows(rows, list(row_mistakes(rows)), name, checker.report)
@@ -103,9 +104,9 @@ def _of_ledger(file: str, name: str) -> Problem:
     return Problem(code=code, path=name, message=f"{file} is damaged: its bytes do not give its checksum")
 
 
-def _frames_lost(folder: Path, manifest: Manifest, name: str, rows: pa.Table) -> str:
+def _frames_lost(storage: Storage, name: str, rows: pa.Table) -> str:
     """Return the frames that the catalog's index knows and the table has lost: `car 0..4 8, bus 2`."""
-    known = indexed_rows(folder, manifest, ("video_id", "frame_index", "shard"))
+    known = indexed_rows(storage, ("video_id", "frame_index", "shard"))
     if known is None:
         return ""
     there = set(zip(rows["video_id"].to_pylist(), rows["frame_index"].to_pylist(), strict=True))

@@ -2,69 +2,62 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from vrekit.catalog.cells import Cell
+from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.storage import Advance, CopyPlan, CopySource, Storage
 from vrekit.core.files import storage_errors
-from vrekit.jobs.merge.manifests import Combined
-from vrekit.jobs.merge.sources import Source
+from vrekit.writers.file_ranges import copy_range
 from vrekit.writers.lance.maintenance import tidy
 from vrekit.writers.lance.places import check_blobs, data_file
 from vrekit.writers.lance.rows import column_name, find_tables, open_table
 from vrekit.writers.lance.table import STORAGE_VERSION, LanceTable
-from vrekit.writers.webdataset.copying import Advance, copy_range
 
 if TYPE_CHECKING:
     import lance
-
-# rows of the sources that are not part of the result: (source, video, frame, run)
-LeftOut: TypeAlias = Collection[tuple[int, str, int, str]]
 
 _COMMIT_BYTES = 1 << 30  # fragments are committed together up to this size: many versions make a table slow
 _STEP = 64 << 20
 
 
-def copy_fragments(output: Path, combined: Combined, left_out: LeftOut, advance: Advance) -> int:
+def copy_fragments(storage: Storage, plan: CopyPlan) -> int:
     """Copy the fragments of which every row is part of the result, and return how many were copied now.
 
     The files are copied, given to the table of the result and committed under its lock; fragments that an interrupted
-    merge committed already are left alone.
+    call committed already are left alone.
 
     Args:
-        output: The result.
-        combined: The merged manifest.
-        left_out: Rows of the sources that are not part of the result.
-        advance: Called with the bytes copied since the last call.
+        storage: The result.
+        plan: What it is made of.
     """
     count = 0
-    for group, names in combined.manifest.groups.items():
-        table = LanceTable(output, group, names)
-        for source in combined.order:
-            if source.manifest.writer != "lance" or not set(names) <= combined.names[source.number]:
+    for group, names in storage.manifest.groups.items():
+        table = LanceTable(storage.folder, group, names)
+        for source in plan.sources:
+            there = source.storage
+            if there.name != storage.name or not set(names) <= source.names:
                 continue
-            for path in find_tables(source.folder):
-                if source.manifest.groups.get(path.stem) == names:
-                    count += _copy_table(source, path, table, combined, left_out, advance)
+            for path in find_tables(there.folder):
+                if there.manifest.groups.get(path.stem) == names:
+                    count += _copy_table(source, path, table, plan)
     return count
 
 
-def finish_tables(output: Path, combined: Combined, run_ids: Sequence[str]) -> None:
+def finish_tables(folder: Path, manifest: Manifest, run_ids: Sequence[str]) -> None:
     """Merge small fragments, make the indexes, tag the runs and drop the versions that the merge went through."""
-    manifest = combined.manifest
     for group, names in manifest.groups.items():
-        table = LanceTable(output, group, names)
+        table = LanceTable(folder, group, names)
         if table.exists:
             tidy(table, run_ids, rows=manifest.shard_frames, size_bytes=manifest.shard_size_bytes)
             with table.locked() as dataset:
                 table.clean_up(dataset, timedelta(0))
 
 
-def _copy_table(
-    source: Source, path: Path, table: LanceTable, combined: Combined, left_out: LeftOut, advance: Advance
-) -> int:
+def _copy_table(source: CopySource, path: Path, table: LanceTable, plan: CopyPlan) -> int:
     there = open_table(path)
     check_blobs(there, path, [column_name(name) for name in table.representations])
     with table.locked() as here:
@@ -73,13 +66,13 @@ def _copy_table(
     count = 0
     chosen: list[lance.LanceFragment] = []
     size = 0
-    for fragment in _whole_fragments(source, there, combined, left_out):
+    for fragment in _whole_fragments(source, there, plan):
         chosen.append(fragment)
         size += sum(file.stat().st_size for file in _files(path, fragment))
         if size >= _COMMIT_BYTES:
-            count += _commit(path, table, chosen, advance)
+            count += _commit(path, table, chosen, plan.advance)
             chosen, size = [], 0
-    return count + (_commit(path, table, chosen, advance) if chosen else 0)
+    return count + (_commit(path, table, chosen, plan.advance) if chosen else 0)
 
 
 def _layout(dataset: "lance.LanceDataset") -> list[tuple[str, int]]:
@@ -87,9 +80,9 @@ def _layout(dataset: "lance.LanceDataset") -> list[tuple[str, int]]:
 
 
 def _whole_fragments(
-    source: Source, dataset: "lance.LanceDataset", combined: Combined, left_out: LeftOut
+    source: CopySource, dataset: "lance.LanceDataset", plan: CopyPlan
 ) -> Iterator["lance.LanceFragment"]:
-    names = combined.video_names[source.number]
+    names = source.video_names
     for fragment in dataset.get_fragments():
         if fragment.metadata.deletion_file is not None or len(fragment.data_files()) != 1:
             continue
@@ -101,7 +94,7 @@ def _whole_fragments(
         rows = fragment.to_table(columns=["video_id", "frame_index", "run_id"]).to_pylist()
         if all(
             names.get(row["video_id"]) == row["video_id"]
-            and (source.number, row["video_id"], row["frame_index"], row["run_id"]) not in left_out
+            and (source.number, row["video_id"], row["frame_index"], row["run_id"]) not in plan.left_out
             for row in rows
         ):
             yield fragment

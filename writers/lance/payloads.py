@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.catalog.storage import MISSING, PayloadPlaces
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import place_inside
 from vrekit.core.fork_lock import ForkSafeLock
-from vrekit.readers.index import MISSING, FrameIndex
 from vrekit.writers.lance.errors import reading_lance
 from vrekit.writers.lance.places import check_blobs
 from vrekit.writers.lance.rows import column_name, open_table
@@ -26,7 +26,7 @@ class LancePayloads:
     Threads share one handle of a table. A process opens its own, as Lance's handles do not survive a fork.
     """
 
-    def __init__(self, folder: Path, index: FrameIndex) -> None:
+    def __init__(self, folder: Path, index: PayloadPlaces) -> None:
         self._folder = folder
         self._index = index
         self._lock = ForkSafeLock()

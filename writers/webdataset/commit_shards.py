@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from vrekit.writers.webdataset.copying import Advance
+from vrekit.catalog.storage import Advance
 from vrekit.writers.webdataset.new_shard import NewShard
 
 _TELL_SECONDS = 0.1

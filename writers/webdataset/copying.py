@@ -1,8 +1,7 @@
-"""Copying byte ranges between files inside the kernel, and shards put together from such ranges."""
+"""Tars put together from ranges of other tars, checked on the way."""
 
-import errno
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,71 +9,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.catalog.storage import Advance
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, DatasetError
 from vrekit.core.files import open_regular, storage_errors
+from vrekit.writers import file_ranges
+from vrekit.writers.file_ranges import copy_range
 from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE, header
 
-_STEP = 16 << 20  # what is copied is read back, and a stop looked for, after so many bytes
 _BUFFER = 4 << 20
-_NOT_HERE = {errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EBADF, errno.ETXTBSY, errno.EPERM}
 _HEADERS_AT_ONCE = 4096
 _MAX_LISTED = 5
-
-Advance = Callable[[int], None]
-
-
-def copy_range(source: int, start: int, size: int, target: int, at: int) -> None:
-    """Copy `size` bytes of one file to a place in another, sharing or copying blocks in the kernel where it can.
-
-    Args:
-        source: Descriptor to read from.
-        start: First byte to copy.
-        size: How many.
-        target: Descriptor to write to.
-        at: Where they go.
-
-    Raises:
-        DatasetError: If the source ends before them.
-    """
-    for step in (_copy_file_range, _sendfile):
-        while size > 0:
-            count = step(source, start, min(size, _STEP), target, at)
-            if count == 0:  # not possible here, or the source ends: the next way finds out
-                break
-            start, at, size = start + count, at + count, size - count
-    buffer = memoryview(bytearray(min(size, _BUFFER)))
-    while size > 0:
-        count = os.preadv(source, [buffer[:size]], start)
-        if not count:
-            raise DatasetError(f"it ends {size} bytes before its metadata says", hint="`vrekit validate` says more")
-        written = 0
-        while written < count:
-            written += os.pwrite(target, buffer[written:count], at + written)
-        start, at, size = start + count, at + count, size - count
-
-
-def _copy_file_range(source: int, start: int, size: int, target: int, at: int) -> int:
-    if not hasattr(os, "copy_file_range"):  # not Linux
-        return 0
-    try:
-        return os.copy_file_range(source, target, size, start, at)
-    except OSError as error:
-        if error.errno not in _NOT_HERE:
-            raise
-        return 0
-
-
-def _sendfile(source: int, start: int, size: int, target: int, at: int) -> int:
-    if not hasattr(os, "copy_file_range"):  # other systems send to sockets only
-        return 0
-    try:
-        os.lseek(target, at, os.SEEK_SET)
-        return os.sendfile(target, source, start, size)
-    except OSError as error:
-        if error.errno not in _NOT_HERE:
-            raise
-        return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +107,13 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
                 os.pwrite(descriptor, header(members.names[first], int(members.size[first])), at)
                 start, at = start + BLOCK, at + BLOCK
             while at < end:
-                step = min(_STEP, end - at)
+                step = min(file_ranges.STEP, end - at)
                 try:
                     copy_range(opened[number], start, step, descriptor, at)
                 except DatasetError as error:
                     raise DatasetError(f"{members.files[number]}: {error.message}", hint=error.hint) from None
                 start, at = start + step, at + step
-                if at - told >= _STEP:
+                if at - told >= file_ranges.STEP:
                     check.upto(at)
                     if sync:
                         _start_writing(descriptor, told, at - told)

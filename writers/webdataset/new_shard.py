@@ -1,7 +1,7 @@
 """Tar shards of the result, put together from ranges of the sources' tars; one shard is committed at a time."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -11,15 +11,15 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.rows import SOURCE, GroupedRows, payload_numbers, places_in
+from vrekit.catalog.storage import Advance, CopyPlan, CopySource
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import fsync_folder, place_inside, storage_errors, write_atomic
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
-from vrekit.jobs.merge.manifests import Combined
-from vrekit.jobs.merge.rows import SOURCE, VideoRows, numbers_of, payload_numbers
-from vrekit.writers.webdataset.copying import Advance, Members, is_tar_of, write_tar
-from vrekit.writers.webdataset.packing import ShardRows
-from vrekit.writers.webdataset.sidecars import read_sidecar, sidecar_bytes
+from vrekit.writers.webdataset.copying import Members, is_tar_of, write_tar
+from vrekit.writers.webdataset.packing import ShardRows, pack
+from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, read_sidecar, sidecar_bytes
 
 TEMPORARY_SUFFIX = ".merging"
 
@@ -92,19 +92,32 @@ class NewShard:
         return True
 
 
-def new_shard(folder: Path, combined: Combined, rows: VideoRows, shard: ShardRows) -> NewShard:
-    """Return what one shard of the result will be.
+def new_shards(folder: Path, manifest: Manifest, plan: CopyPlan) -> Iterator[NewShard]:
+    """Yield the shards of a result, whose videos are copied in order.
 
     Args:
         folder: The result.
-        combined: The merged manifest.
-        rows: All columns of the video's rows.
-        shard: Which rows it has.
+        manifest: Of the result.
+        plan: What it is made of.
     """
+    for video_id in manifest.videos:
+        rows = plan.rows(video_id)
+        home = folder / SHARDS_FOLDER / video_id
+        with storage_errors(home):
+            home.mkdir(parents=True, exist_ok=True)
+        for shard in pack(
+            rows, video_id, shard_frames=manifest.shard_frames, shard_size_bytes=manifest.shard_size_bytes
+        ):
+            yield _new_shard(folder, manifest, plan.sources, rows, shard)
+
+
+def _new_shard(
+    folder: Path, manifest: Manifest, sources: Sequence[CopySource], rows: GroupedRows, shard: ShardRows
+) -> NewShard:
     table = rows.table.slice(shard.start, shard.stop - shard.start).combine_chunks()
     payload_of = payload_numbers(table)
     holders = np.flatnonzero(payload_of == np.arange(len(table)))  # rows whose payload no row before them has
-    members = _members(table.take(pa.array(holders)), combined)
+    members = _members(table.take(pa.array(holders)), manifest, sources)
     placed = place_rows(table, shard.path, payload_of, holders, members.new_offsets)
     return NewShard(folder / shard.path, members, placed)
 
@@ -135,8 +148,8 @@ def place_rows(
     return table.select(SAMPLES_SCHEMA.names).cast(SAMPLES_SCHEMA)
 
 
-def _members(payloads: pa.Table, combined: Combined) -> Members:
-    sources = {source.number: source for source in combined.order}
+def _members(payloads: pa.Table, manifest: Manifest, sources: Sequence[CopySource]) -> Members:
+    by_number = {source.number: source for source in sources}
     # "2|shards/car/all-00000000-00000099.tar": Arrow finds the distinct ones
     places = pc.binary_join_element_wise(payloads[SOURCE].cast(pa.string()), payloads["shard"], "|")
     distinct = pc.unique(places).to_pylist()
@@ -144,18 +157,18 @@ def _members(payloads: pa.Table, combined: Combined) -> Members:
     renamed_from = []
     for place in distinct:
         number, _, shard = place.partition("|")
-        source = sources[int(number)]
+        source = by_number[int(number)]
         there = PurePosixPath(shard).parent.name
-        files.append(place_inside(source.folder, shard))
-        renamed_from.append(combined.video_names[source.number].get(there) != there)
-    file = numbers_of(places, distinct)
+        files.append(place_inside(source.storage.folder, shard))
+        renamed_from.append(source.video_names.get(there) != there)
+    file = places_in(places, distinct)
     return Members(
         files=tuple(files),
         file=file,
         offset=payloads["byte_offset"].to_numpy(),
         size=payloads["byte_size"].to_numpy(),
         checksum=payloads["checksum"].to_numpy().astype(np.int64),
-        names=_member_names(payloads, combined.manifest),
+        names=_member_names(payloads, manifest),
         same_name=~np.array(renamed_from, bool)[file] if len(file) else np.empty(0, bool),
     )
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vrekit.jobs.merge.rows import SOURCE, VideoRows, numbers_of, payload_numbers
+from vrekit.catalog.rows import SOURCE, GroupedRows, payload_numbers, places_in, stretches
 from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER
 from vrekit.writers.webdataset.tar_format import BLOCK
 
@@ -21,7 +21,7 @@ class ShardRows:
     stop: int
 
 
-def member_sizes(rows: VideoRows) -> NDArray[np.int64]:
+def member_sizes(rows: GroupedRows) -> NDArray[np.int64]:
     """Return the bytes of each row's tar member: header, payload, padding.
 
     Failed rows have none; a payload that frames share counts for the first of them.
@@ -31,7 +31,7 @@ def member_sizes(rows: VideoRows) -> NDArray[np.int64]:
     return np.where(first, BLOCK + -(-size // BLOCK) * BLOCK, 0)
 
 
-def pack(rows: VideoRows, video_id: str, *, shard_frames: int, shard_size_bytes: int) -> list[ShardRows]:
+def pack(rows: GroupedRows, video_id: str, *, shard_frames: int, shard_size_bytes: int) -> list[ShardRows]:
     """Return the shards of a video in order.
 
     A shard ends with its cell of the grid, or with the first frame that brings it to `shard_size_bytes`; a clip has a
@@ -68,9 +68,9 @@ def _size_stops(
     return np.array(stops, np.int64)
 
 
-def _shard_numbers(rows: VideoRows) -> NDArray[np.int64]:
+def _shard_numbers(rows: GroupedRows) -> NDArray[np.int64]:
     places = pc.binary_join_element_wise(rows.table[SOURCE].cast(pa.string()), rows.table["shard"], "|")
-    return numbers_of(places, pc.unique(places).to_pylist())
+    return places_in(places, pc.unique(places).to_pylist())
 
 
 def _clip_stops(shards: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -79,12 +79,3 @@ def _clip_stops(shards: NDArray[np.int64]) -> NDArray[np.int64]:
     np.maximum.at(last_use, shards, np.arange(len(shards)))
     reaches = np.maximum.accumulate(last_use[shards])
     return np.flatnonzero(reaches == np.arange(len(shards))) + 1
-
-
-def stretches(*keys: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return (start, stop) of each stretch of rows that have the same keys."""
-    count = len(keys[0])
-    if not count:
-        return []
-    starts = [0, *(np.flatnonzero(np.any([np.diff(key) != 0 for key in keys], axis=0)) + 1).tolist()]
-    return list(zip(starts, [*starts[1:], count], strict=True))

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.catalog.storage import MISSING, PayloadPlaces
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular, place_inside
 from vrekit.core.fork_lock import ForkSafeLock
-from vrekit.readers.index import MISSING, FrameIndex
 
 # Payloads of one shard with less than this between them are read in one go: tar headers and small neighbours. Larger
 # gaps cost more than another positioned read does, and a sparse subset would read much that nobody asked for.
@@ -38,7 +38,7 @@ class TarPayloads:
     Positioned reads share no file position, so threads and forked processes may use the same descriptors.
     """
 
-    def __init__(self, folder: Path, index: FrameIndex) -> None:
+    def __init__(self, folder: Path, index: PayloadPlaces) -> None:
         self._folder = folder
         self._index = index
         self._lock = ForkSafeLock()

@@ -8,11 +8,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
+from vrekit.catalog.rows import payload_numbers
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import fsync_folder
 from vrekit.core.locks import OwnedFile
-from vrekit.core.names import sample_key
-from vrekit.jobs.merge.rows import payload_numbers
 from vrekit.writers.webdataset.copying import Members
 from vrekit.writers.webdataset.new_shard import NewShard, place_rows
 
@@ -89,7 +88,7 @@ def _new_shard(folder: Path, manifest: Manifest, sidecar: Path, kept: pa.Table) 
         offset=payloads["byte_offset"].to_numpy(),
         size=payloads["byte_size"].to_numpy(),
         checksum=payloads["checksum"].to_numpy().astype(np.int64),
-        names=[member_name(row, manifest) for row in payloads.select(_KEY).to_pylist()],
+        names=[manifest.member_name(row) for row in payloads.select(_KEY).to_pylist()],
         same_name=np.ones(len(payloads), np.bool_),
     )
     path = tar.relative_to(folder).as_posix()
@@ -97,14 +96,6 @@ def _new_shard(folder: Path, manifest: Manifest, sidecar: Path, kept: pa.Table) 
 
 
 _KEY = ["video_id", "frame_index", "representation"]
-
-
-def member_name(row: dict[str, object], manifest: Manifest) -> str:
-    """Return the name a row's payload has in a tar."""
-    name = str(row["representation"])
-    key = sample_key(str(row["video_id"]), int(str(row["frame_index"])))
-    record = manifest.representations.get(name)
-    return f"{key}.{name}.{record.suffix if record is not None else 'bin'}"
 
 
 def _free_path(folder: Path, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""The columnar metadata of a dataset, read from the Parquet sidecars of its shards or from its Lance tables.
+"""The Parquet sidecars of tar shards: their metadata, which commits them.
 
 A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without one is not part of the dataset.
 """
@@ -6,29 +6,26 @@ A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without o
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from vrekit.catalog.arrow_numpy import codes, numbers
 from vrekit.catalog.parquet_files import open_parquet, parquet_writer, seal
 from vrekit.catalog.row_checks import DAMAGE_HINT, MAX_FRAME_INDEX, Mistake, check_rows
+from vrekit.catalog.storage import ShortShard
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder, list_files, list_folders
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
-from vrekit.writers.lance.rows import TABLES_FOLDER, lance_samples
+from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE
 
 SHARDS_FOLDER = "shards"
 FORMAT_KEY = b"vrekit.format_version"
 _ROW_GROUP = 128 * 1024  # rows
 _RANGE = re.compile(r"-([0-9]{8,})-([0-9]{8,})(-[0-9]+)?\Z")  # at the end of a shard's name
 _MANY = 16  # sidecars from which on they are read side by side, instead of the columns of each
-
-_TAR_BLOCK, _TAR_END = 512, 1024  # bytes that payloads are padded to, and of the blocks behind the last one
 
 _DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index")
 _SPLIT = ("pts_seconds", "compute_seconds", "encode_seconds")
@@ -89,28 +86,10 @@ def _is_sidecar(name: str) -> bool:
     return name.endswith(".parquet") and name[0] != "."
 
 
-def read_samples(
-    folder: Path, *, columns: Sequence[str] | None = None, video_ids: Sequence[str] | None = None
-) -> pa.Table:
-    """Return the metadata rows of a dataset, in shard order.
-
-    Args:
-        folder: The dataset.
-        columns: Columns of SAMPLES_SCHEMA to read; None reads all.
-        video_ids: Videos to read; None reads all.
-
-    Raises:
-        DatasetError: If a sidecar or table is damaged, or is a link; the message names it.
-    """
-    if check_folder(folder / TABLES_FOLDER):
-        return lance_samples(folder, columns, video_ids)
-    return read_sidecars(find_sidecars(folder, video_ids), columns)
-
-
 def read_sidecars(
     paths: Sequence[Path], columns: Sequence[str] | None = None, *, dictionaries: bool = False
 ) -> pa.Table:
-    """Return the rows of some shards, in that order, after checking them; arguments and errors as in `read_samples`.
+    """Return the rows of some shards, in that order, after checking them; arguments and errors as in `Storage.rows`.
 
     With `dictionaries`, text comes as Arrow dictionaries, in half the time.
     """
@@ -132,7 +111,7 @@ def read_sidecars(
 
 
 def read_sidecar(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the rows of one shard; arguments and errors as in `read_samples`."""
+    """Return the rows of one shard; arguments and errors as in `Storage.rows`."""
     return read_sidecars([path], columns)
 
 
@@ -198,84 +177,12 @@ def _dictionaries(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if pa.types.is_dictionary(field.type)]
 
 
-SHARE_COLUMNS = ("representation", "shard", "byte_offset", "byte_size", "payload_index")  # what `byte_shares` looks at
-
-
-def byte_shares(table: pa.Table) -> NDArray[np.int64]:
-    """Return how many bytes of payload each row stands for, so that they add up: a clip is divided among its frames.
-
-    Args:
-        table: Rows with (at least) SHARE_COLUMNS, all of those that share a payload.
-    """
-    shares = np.array(table["byte_size"].fill_null(0).to_numpy(), np.int64)
-    rows = np.flatnonzero(table["payload_index"].is_valid().to_numpy())
-    if not len(rows):
-        return shares
-    shared = table.select(["representation", "shard", "byte_offset"]).take(pa.array(rows))
-    names = (_codes(shared[name].combine_chunks().dictionary_encode()) for name in ("representation", "shard"))
-    places = np.stack([*names, shared["byte_offset"].to_numpy()], axis=1).astype(np.int64)
-    _, first, clip, frames = np.unique(places, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    sizes = shares[rows[first]]
-    shares[rows] = (sizes // frames)[clip.reshape(-1)]
-    shares[rows[first]] += sizes % frames
-    return shares
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Which frames of one video are done: frame numbers by representation name, rising, without repeats."""
-
-    done: dict[str, NDArray[np.int64]]
-    failed: dict[str, NDArray[np.int64]]
-
-    def done_frames(self, name: str) -> NDArray[np.int64]:
-        """Return the frames of representation `name` that are stored."""
-        return self.done.get(name, _NO_FRAMES)
-
-    def failed_frames(self, name: str) -> NDArray[np.int64]:
-        """Return the frames of representation `name` that failed and are not stored."""
-        return self.failed.get(name, _NO_FRAMES)
-
-
-_NO_FRAMES: NDArray[np.int64] = np.empty(0, np.int64)
-
-
-def read_progress(folder: Path, video_id: str) -> Progress:
-    """Return which frames of a video are stored or failed, according to the committed shards.
-
-    Raises:
-        DatasetError: If metadata is damaged, or a tar is missing or too short; the message names it.
-    """
-    columns = ("frame_index", "representation", "status", *TAR_COLUMNS)
-    table = read_samples(folder, columns=columns, video_ids=[video_id])
-    short = short_tars(folder, table)
-    if short:
-        more = f" (and {len(short) - 1} more)" if len(short) > 1 else ""
-        raise DatasetError(
-            f"{folder / short[0].tar} {short[0].problem}{more}",
-            hint=f"`vrekit validate --repair {folder}` takes out what is damaged; then `vrekit resume {folder}` "
-            "computes it again",
-        )
-    return progress_of(table)
-
-
-@dataclass(frozen=True, slots=True)
-class ShortTar:
-    """A committed tar that is not whole: its path relative to the dataset, and what is wrong with it."""
-
-    tar: str
-    problem: str
-
-
-TAR_COLUMNS = ("byte_offset", "byte_size", "shard")  # what `short_tars` looks at
-
-
-def short_tars(folder: Path, table: pa.Table) -> list[ShortTar]:
+def short_tars(folder: Path, table: pa.Table) -> list[ShortShard]:
     """Return the tars that are missing or end before their payloads do: one `stat` a tar, nothing is read.
 
     Args:
         folder: The dataset.
-        table: Rows with (at least) TAR_COLUMNS.
+        table: Rows with (at least) PLACE_COLUMNS.
     """
     shard, names = codes(table["shard"])
     ends = np.zeros(len(names), np.int64)
@@ -284,45 +191,12 @@ def short_tars(folder: Path, table: pa.Table) -> list[ShortTar]:
     found = []
     for name, end in zip(names, ends.tolist(), strict=True):
         if name.endswith(".tar"):
-            expected = -(-end // _TAR_BLOCK) * _TAR_BLOCK + _TAR_END
+            expected = -(-end // BLOCK) * BLOCK + len(END_OF_ARCHIVE)
             try:
                 size = (folder / name).stat().st_size
             except FileNotFoundError:
-                found.append(ShortTar(name, "is missing, but its metadata is there"))
+                found.append(ShortShard(name, "is missing, but its metadata is there"))
                 continue
             if size < expected:
-                found.append(ShortTar(name, f"has {size} bytes, but its metadata says {expected}"))
+                found.append(ShortShard(name, f"has {size} bytes, but its metadata says {expected}"))
     return found
-
-
-def progress_of(table: pa.Table) -> Progress:
-    """Return the progress that rows of one video describe; a frame that failed and was stored later is done."""
-    frames = table["frame_index"].to_numpy()
-    names = table["representation"].combine_chunks().dictionary_encode()
-    codes = _codes(names)
-    is_ok = _equals(table["status"], "ok")
-    done, failed = {}, {}
-    for code, name in enumerate(_dictionary(names)):
-        here = codes == code
-        done[name] = np.unique(frames[here & is_ok])
-        failed[name] = np.setdiff1d(frames[here & ~is_ok], done[name])
-    return Progress(done, failed)
-
-
-def _codes(array: pa.Array) -> NDArray[np.int32]:
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    return np.asarray(array.indices.to_numpy(zero_copy_only=False), np.int32)
-
-
-def _dictionary(array: pa.Array) -> Iterable[str]:
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    return array.dictionary.to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
-
-
-def _equals(column: pa.ChunkedArray, value: str) -> NDArray[np.bool_]:
-    import pyarrow.compute as pc
-
-    equal = pc.call_function("equal", [column, pa.scalar(value)])
-    return np.asarray(equal.to_numpy(zero_copy_only=False), np.bool_)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from vrekit import __version__
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, differences_between, file_name_part
+from vrekit.catalog.storage import CopySource
 from vrekit.jobs.merge.sources import Source
 from vrekit.video.base import VideoInfo
 
@@ -51,9 +52,12 @@ class Combined:
     conflicts: tuple[Conflict, ...]
 
     @property
-    def is_tar_to_tar(self) -> bool:
-        """Whether shards can be put together from ranges of the sources' shards."""
-        return {self.manifest.writer, *(source.manifest.writer for source in self.order)} == {"webdataset"}
+    def copy_sources(self) -> list[CopySource]:
+        """The sources as a storage copies from them, in order of preference."""
+        return [
+            CopySource(source.number, source.storage, self.video_names[source.number], self.names[source.number])
+            for source in self.order
+        ]
 
     @property
     def renamed(self) -> list[tuple[Source, str, str]]:

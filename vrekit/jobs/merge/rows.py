@@ -1,6 +1,6 @@
 """Which rows make it into the result: one for each (frame, representation) of a video, and what speaks against it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vrekit.catalog.rows import SOURCE, GroupedRows, places_in, prefer
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.jobs.merge.manifests import Combined, Conflict
 from vrekit.jobs.merge.sources import Source
 
-SOURCE = "source"  # the column that says which source a row is from
 SURVEY_COLUMNS = (
     "video_id",
     "frame_index",
@@ -24,37 +24,28 @@ SURVEY_COLUMNS = (
     "payload_index",
     "checksum",
     "shard",
+    "byte_offset",
 )
 _FRAMES_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class VideoRows:
-    """The rows of one video that are part of the result.
+class VideoRows(GroupedRows):
+    """The rows of one video that are part of the result, and why others are not.
+
+    Sorted by group, frame, and the manifest's order of representations. `video_id` is the name in the result.
 
     Attributes:
-        table: Columns as read, and `source`; sorted by group, frame, and the manifest's order of representations.
-            `video_id` is the name in the result; `shard`, `byte_offset` are still those of the source.
-        groups: Names of the groups.
-        group: Number in `groups` of each row, rising.
         duplicates: Rows left out because another source has the same payload for the same frame.
         superseded: Rows left out because a source itself has a better one: failures of frames stored later.
         conflicts: Frames of which two sources hold different payloads.
         left_out: `source`, `video_id`, `frame_index` and `run_id` of the rows that are not part of the result.
     """
 
-    table: pa.Table
-    groups: tuple[str, ...]
-    group: NDArray[np.int64]
     duplicates: int
     superseded: int
     conflicts: tuple[Conflict, ...]
     left_out: pa.Table
-
-    @property
-    def payload_bytes(self) -> int:
-        """Bytes of all payloads; one that frames share counts once."""
-        return payload_bytes(self.table)
 
 
 def read_video_rows(combined: Combined, video_id: str, columns: Sequence[str] | None = None) -> VideoRows:
@@ -93,21 +84,16 @@ def _choose(table: pa.Table, combined: Combined, video_id: str) -> VideoRows:
         [groups.index(record.group) if record.group else 0 for record in manifest.representations.values()]
     )
     frame = table["frame_index"].to_numpy()
-    name = numbers_of(table["representation"], names)
+    name = places_in(table["representation"], names)
     group = group_of[name] if len(names) else name
-    failed = ~np.asarray(pc.equal(table["status"], "ok").to_numpy(), np.bool_)
-    # Rows are in order of preference; among failures the latest run's counts, as everywhere.
-    runs = sorted(pc.unique(table["run_id"]).to_pylist())
-    later = np.where(failed, -numbers_of(table["run_id"], runs), 0)
-    order = np.lexsort((later, failed, name, frame, group))  # stable
-    ordered_frame, ordered_name = frame[order], name[order]
-    first = np.ones(len(order), np.bool_)
-    first[1:] = (np.diff(ordered_frame) != 0) | (np.diff(ordered_name) != 0)
-    winner = order[first]
+    preference = prefer(table, group, frame, name)  # rows are in order of preference
+    order, first = preference.order, preference.counts
+    winner = preference.winners
     loser, beaten_by = order[~first], winner[np.cumsum(first) - 1][~first]
 
     source = table[SOURCE].to_numpy()
     same_source = source[loser] == source[beaten_by]
+    failed = ~np.asarray(pc.equal(table["status"], "ok").to_numpy(), np.bool_)
     both_stored = ~failed[loser] & ~failed[beaten_by]
     checksum, size = _filled(table["checksum"]), _filled(table["byte_size"])
     same = (checksum[loser] == checksum[beaten_by]) & (size[loser] == size[beaten_by])
@@ -131,36 +117,6 @@ def _choose(table: pa.Table, combined: Combined, video_id: str) -> VideoRows:
         conflicts=tuple(conflicts),
         left_out=table.select([SOURCE, "video_id", "frame_index", "run_id"]).take(pa.array(loser)),
     )
-
-
-def payload_numbers(table: pa.Table) -> NDArray[np.int64]:
-    """Return for each row the number of the first row that has the same payload (a clip), -1 for failed rows."""
-    numbers = np.arange(table.num_rows)
-    numbers[~table["byte_size"].is_valid().to_numpy()] = -1
-    in_clip = np.flatnonzero(table["payload_index"].is_valid().to_numpy())
-    if len(in_clip):
-        part = table.take(pa.array(in_clip))
-        # not by offset: in Lance, each frame of a clip has a row id of its own
-        names = [
-            name for name in (SOURCE, "shard", "representation", "checksum", "byte_size") if name in part.column_names
-        ]
-        keys = pc.binary_join_element_wise(*(part[name].cast(pa.string()) for name in names), "|")
-        _, first, clip = np.unique(
-            numbers_of(keys, pc.unique(keys).to_pylist()), return_index=True, return_inverse=True
-        )
-        numbers[in_clip] = in_clip[first[clip.reshape(-1)]]
-    return numbers
-
-
-def payload_bytes(table: pa.Table) -> int:
-    """Return the bytes of all payloads of some rows; one that frames share counts once."""
-    first = payload_numbers(table) == np.arange(table.num_rows)
-    return int(_filled(table["byte_size"])[first].sum())
-
-
-def numbers_of(column: pa.ChunkedArray, values: Iterable[str]) -> NDArray[np.int64]:
-    """Return the place of each value of a column in `values`."""
-    return np.asarray(pc.index_in(column, pa.array(list(values), pa.string())).to_numpy(), np.int64)
 
 
 def _filled(column: pa.ChunkedArray) -> NDArray[np.int64]:

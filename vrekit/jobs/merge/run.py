@@ -9,14 +9,14 @@ So an interrupted merge is no dataset yet, and the same call goes on with it.
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vrekit.catalog.card import write_card
 from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest, write_manifest
-from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
-from vrekit.core.errors import ChecksumError, ConflictError, DatasetError, UsageError
+from vrekit.catalog.storage import CopyPlan, Storage, open_storage, storage_type
+from vrekit.core.errors import ConflictError, DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.jobs.merge.extras import copy_runs, copy_statistics
@@ -24,16 +24,8 @@ from vrekit.jobs.merge.manifests import Combined, Conflict, Layout, OnConflict, 
 from vrekit.jobs.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
 from vrekit.jobs.merge.report import MergeListener, MergeReport
 from vrekit.jobs.merge.rows import SURVEY_COLUMNS, VideoRows, read_video_rows
-from vrekit.jobs.merge.samples import write_samples
+from vrekit.jobs.merge.samples import check_payloads, write_samples
 from vrekit.jobs.merge.sources import open_sources
-from vrekit.jobs.validate import check_shards
-from vrekit.writers.lance.check import check_tables
-from vrekit.writers.lance.copying import copy_fragments, finish_tables
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.commit_shards import commit_shards
-from vrekit.writers.webdataset.new_shard import TEMPORARY_SUFFIX, NewShard, new_shard
-from vrekit.writers.webdataset.packing import member_sizes, pack
-from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, read_progress, read_samples
 
 _MAX_CONFLICTS_SHOWN = 20
 _KEPT_ROWS = 500_000  # in memory from the first look at them, about 150 MB
@@ -43,7 +35,7 @@ _KEPT_ROWS = 500_000  # in memory from the first look at them, about 150 MB
 class _Work:
     """One merge under way."""
 
-    output: Path
+    storage: Storage
     combined: Combined
     link: bool
     sync: bool
@@ -58,7 +50,7 @@ class _Survey:
 
     Attributes:
         total_bytes: Bytes to copy, headers of tars included.
-        left_out: Rows of the sources that are not part of the result; for Lance only.
+        left_out: Rows of the sources that are not part of the result, where the storage asks for them.
         rows: The rows of the first videos, so that small datasets are read once.
     """
 
@@ -105,7 +97,7 @@ def merge(
         raise UsageError("there is nothing to merge", hint="vrekit merge A B -o OUT")
     layout = layout or Layout()
     opened = open_sources(sources, output)
-    if layout.join and (layout.writer or opened[0].manifest.writer) == "lance":
+    if layout.join and storage_type(layout.writer or opened[0].manifest.writer).holds_runs_apart:
         raise UsageError(
             "a row of a Lance table holds the representations of one run, so layers cannot be joined there",
             hint="leave --join away: readers join layers by frame",
@@ -129,8 +121,9 @@ def merge(
         report.was_finished = True
     elif not dry_run:
         _check_target(output, before, origin)
+    storage = open_storage(output, combined.manifest)
     if not report.was_finished:
-        survey = _survey(combined, report)
+        survey = _survey(storage, combined, report)
         if report.conflicts and on_conflict == "error" and not dry_run:
             raise _conflict_error(report.conflicts)
         if not dry_run:
@@ -140,7 +133,7 @@ def merge(
             try:
                 origin.write(output)
                 work = _Work(
-                    output=output,
+                    storage=storage,
                     combined=combined,
                     link=link,
                     sync=sync,
@@ -148,8 +141,7 @@ def merge(
                     report=report,
                     survey=survey,
                 )
-                _copy(work)
-                _finish(work, origin)
+                _finish(work, origin, was_checked=_copy(work))
             finally:
                 lock.release()
     report.elapsed_seconds = time.perf_counter() - started
@@ -178,9 +170,10 @@ def _check_target(output: Path, before: Origin | None, origin: Origin) -> None:
         )
 
 
-def _survey(combined: Combined, report: MergeReport) -> _Survey:
+def _survey(storage: Storage, combined: Combined, report: MergeReport) -> _Survey:
     """Count what will be done and find all conflicts."""
     survey = _Survey()
+    sources = [source.storage for source in combined.order]
     report.conflicts = list(combined.conflicts)
     for video_id in combined.manifest.videos:
         keep = report.rows < _KEPT_ROWS
@@ -192,11 +185,8 @@ def _survey(combined: Combined, report: MergeReport) -> _Survey:
         report.duplicates += rows.duplicates
         report.superseded += rows.superseded
         report.conflicts += rows.conflicts
-        if combined.is_tar_to_tar:
-            survey.total_bytes += int(member_sizes(rows).sum())
-        else:
-            survey.total_bytes += rows.payload_bytes
-        if combined.manifest.writer == "lance":
+        survey.total_bytes += storage.copied_bytes(rows, sources)
+        if storage.copies_whole_parts:
             columns = (column.to_pylist() for column in rows.left_out.columns)
             survey.left_out.update(zip(*columns, strict=True))
     return survey
@@ -214,83 +204,63 @@ def _conflict_error(conflicts: Sequence[Conflict]) -> ConflictError:
     )
 
 
-def _copy(work: _Work) -> None:
-    combined, report = work.combined, work.report
+def _copy(work: _Work) -> bool:
+    """Copy everything, and return whether it was read back."""
+    combined, report, advance = work.combined, work.report, work.listener.advanced
     work.listener.started(work.survey.total_bytes)
-    if combined.is_tar_to_tar:
-        tars = commit_shards(_new_shards(work), work.listener.advanced, link=work.link, sync=work.sync)
-        report.shards += tars.written
-        report.kept_whole += tars.kept_whole
-        report.already += tars.already
-    else:
-        if combined.manifest.writer == "lance":
-            copied = copy_fragments(work.output, combined, work.survey.left_out, work.listener.advanced)
-            report.shards += copied
-            report.kept_whole += copied
-        writer = open_writer(work.output, combined.manifest)
+
+    def rows_of(video_id: str) -> VideoRows:
+        return work.survey.rows.pop(video_id, None) or read_video_rows(combined, video_id)
+
+    plan = CopyPlan(
+        sources=combined.copy_sources,
+        rows=rows_of,
+        left_out=work.survey.left_out,
+        link=work.link,
+        sync=work.sync,
+        advance=advance,
+    )
+    copied = work.storage.copy_from(plan)
+    report.shards += copied.shards
+    report.kept_whole += copied.kept_whole
+    report.already += copied.already
+    if not copied.is_complete:
         for video_id in combined.manifest.videos:
-            writer.sweep(video_id)
-            done = read_progress(work.output, video_id)
-            rows = work.survey.rows.pop(video_id, None) or read_video_rows(combined, video_id)
-            write_samples(rows, video_id, combined, writer, done, work.listener.advanced)
+            write_samples(rows_of(video_id), video_id, combined, work.storage, advance)
+    return copied.is_complete
 
 
-def _new_shards(work: _Work) -> Iterator[NewShard]:
-    manifest = work.combined.manifest
-    for video_id in manifest.videos:
-        rows = work.survey.rows.pop(video_id, None) or read_video_rows(work.combined, video_id)
-        folder = work.output / SHARDS_FOLDER / video_id
-        with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        for shard in pack(
-            rows, video_id, shard_frames=manifest.shard_frames, shard_size_bytes=manifest.shard_size_bytes
-        ):
-            yield new_shard(work.output, work.combined, rows, shard)
-
-
-def _finish(work: _Work, origin: Origin) -> None:
+def _finish(work: _Work, origin: Origin, *, was_checked: bool) -> None:
     """Check the result as a whole, and make it a dataset."""
-    output, combined = work.output, work.combined
-    if combined.manifest.writer == "lance":
-        run_ids = sorted(copy_runs(output, combined))
-        finish_tables(output, combined, run_ids)
-    else:
-        copy_runs(output, combined)
+    storage, combined, output = work.storage, work.combined, work.storage.folder
+    storage.finish(sorted(copy_runs(output, combined)))
     copy_statistics(output, combined)
     work.listener.checking()
-    _check_result(work)
+    _check_result(work, was_checked=was_checked)
     changed = [str(source.folder) for source in combined.order if source.has_changed()]
     if changed:
         raise DatasetError(
             f"{', '.join(changed)} was written to while it was merged",
             hint=f"wait until that is over, delete {output} and merge again",
         )
-    for pattern in (".*", "*/.*", f"{SHARDS_FOLDER}/*/.*"):
-        for path in output.glob(pattern):
-            if path.name.endswith((TEMPORARY_SUFFIX, ".tmp")):  # of calls that were killed
-                path.unlink()
+    for path in (*output.glob(".*"), *output.glob("*/.*")):
+        if path.name.endswith(".tmp"):  # of calls that were killed
+            path.unlink()
     with storage_errors(output):
         fsync_folder(output)
-    write_card(output, combined.manifest)
+    write_card(storage)
     write_manifest(output, combined.manifest)
     origin.finished().write(output)
 
 
-def _check_result(work: _Work) -> None:
+def _check_result(work: _Work, *, was_checked: bool) -> None:
     """Count the rows of the result; read back the payloads that were not read back when they were copied."""
-    output, combined = work.output, work.combined
-    rows = read_samples(output, columns=("status",)).num_rows
+    storage = work.storage
+    rows = storage.rows(("status",)).num_rows
     if rows != work.report.rows:
         raise DatasetError(
-            f"{output} has {rows} rows after the merge, expected {work.report.rows}",
-            hint=f"please report this; delete {output} and try again",
+            f"{storage.folder} has {rows} rows after the merge, expected {work.report.rows}",
+            hint=f"please report this; delete {storage.folder} and try again",
         )
-    report = ValidationReport()
-    checker = PayloadChecker(combined.manifest, report, decode=False)
-    if combined.manifest.writer == "lance":
-        check_tables(output, checker)
-    elif not combined.is_tar_to_tar:
-        check_shards(output, checker)
-    if report.problems:
-        listed = "\n".join(str(problem) for problem in report.problems[:_MAX_CONFLICTS_SHOWN])
-        raise ChecksumError(f"{output} is not what was to be written:\n{listed}")
+    if not was_checked:
+        check_payloads(storage)

@@ -9,22 +9,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vrekit.catalog.cells import Cell, Clip, DatasetWriter, Payload, Sample
+from vrekit.catalog.cells import Cell, Clip, Payload, Sample
+from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
+from vrekit.catalog.progress import Progress, read_progress
+from vrekit.catalog.rows import SOURCE, GroupedRows, payload_numbers, places_in, stretches
+from vrekit.catalog.storage import Advance, PayloadReader, Storage
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SampleRow
 from vrekit.jobs.merge.manifests import Combined
-from vrekit.jobs.merge.rows import SOURCE, VideoRows, numbers_of, payload_numbers
 from vrekit.jobs.merge.sources import Source
 from vrekit.readers.index import FrameIndex
-from vrekit.readers.payloads import PayloadReader, open_payloads
-from vrekit.writers.webdataset.copying import Advance
-from vrekit.writers.webdataset.packing import stretches
-from vrekit.writers.webdataset.sidecars import Progress
 
 _CHUNK_BYTES = 32 << 20
 _CHUNK_FRAMES = 256
+_MAX_PROBLEMS_SHOWN = 20
 _STATUS = ["frame_index", "representation", "status"]
 _PLACE = ("shard", "byte_offset", "byte_size", "checksum", SOURCE)  # what the writer fills in
 
@@ -35,7 +35,7 @@ class SourcePayloads:
     def __init__(self, source: Source, table: pa.Table, names: Sequence[str]) -> None:
         self.source = source
         self.index = FrameIndex.from_table(table, names)
-        self.reader: PayloadReader = open_payloads(source.folder, source.manifest, self.index)
+        self.reader: PayloadReader = source.storage.payloads(self.index)
 
     def read(self, video_id: str, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], bytes]:
         """Return the payloads of rows by (frame, representation).
@@ -59,20 +59,20 @@ class SourcePayloads:
         return payloads
 
 
-def write_samples(
-    rows: VideoRows, video_id: str, combined: Combined, writer: DatasetWriter, done: Progress, advance: Advance
-) -> None:
+def write_samples(rows: GroupedRows, video_id: str, combined: Combined, storage: Storage, advance: Advance) -> None:
     """Append the rows of a video that the result does not have yet.
 
     Args:
         rows: All columns of the video's rows.
         video_id: Name of the video in the result.
         combined: The merged manifest.
-        writer: Of the result.
-        done: What the result has of the video already.
+        storage: The result.
         advance: Called with the payload bytes appended since the last call.
     """
     manifest = combined.manifest
+    writer = storage.writer()
+    writer.sweep(video_id)
+    done = read_progress(storage, video_id)
     left = ~_is_done(rows.table, done, list(manifest.representations))
     table = rows.table.filter(pa.array(left))
     group = rows.group[left]
@@ -95,7 +95,7 @@ def write_samples(
                 continue
             for chunk in frame_chunks(inside):
                 new = [row for row in chunk if not _is_recovered(row, recovered)]
-                for sample in _samples(new, video_id, payloads, combined):
+                for sample in _samples(new, video_id, payloads, combined, holds_runs_apart=storage.holds_runs_apart):
                     open_cell.append(sample)
                     del sample  # or its payloads would be in memory beside the next ones
                 advance(sum(row["byte_size"] or 0 for row in chunk))
@@ -132,7 +132,7 @@ def clips_of_cell(
 
 def _is_done(table: pa.Table, done: Progress, names: Sequence[str]) -> NDArray[np.bool_]:
     """Return which rows the result has: stored ones, and failures that are on record there."""
-    frame, name = table["frame_index"].to_numpy(), numbers_of(table["representation"], names)
+    frame, name = table["frame_index"].to_numpy(), places_in(table["representation"], names)
     is_stored = pc.equal(table["status"], "ok").to_numpy()
     is_done = np.zeros(len(frame), np.bool_)
     for at, one in enumerate(names):
@@ -164,7 +164,12 @@ def _plain(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 
 def _samples(
-    rows: Sequence[dict[str, Any]], video_id: str, payloads: Mapping[int, SourcePayloads], combined: Combined
+    rows: Sequence[dict[str, Any]],
+    video_id: str,
+    payloads: Mapping[int, SourcePayloads],
+    combined: Combined,
+    *,
+    holds_runs_apart: bool,
 ) -> Iterator[Sample]:
     data: dict[tuple[int, str], bytes] = {}
     for number, reader in payloads.items():
@@ -177,7 +182,7 @@ def _samples(
             payload = data.pop((frame, row["representation"])) if row["status"] == "ok" else None
             parts.append(Payload(sample_row(row), records[row["representation"]].suffix or "", payload))
             del payload
-        if combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together
+        if holds_runs_apart:
             parts.sort(key=lambda part: part.row.run_id)
         sample = Sample(video_id, frame, tuple(parts))
         del parts
@@ -189,3 +194,16 @@ def sample_row(row: Mapping[str, Any]) -> SampleRow:
     """Return a row without its place, which the writer fills in."""
     fields = {name: value for name, value in row.items() if name not in _PLACE}
     return SampleRow(**{**fields, "shape": None if row["shape"] is None else tuple(row["shape"])})
+
+
+def check_payloads(storage: Storage) -> None:
+    """Read back every payload of a result.
+
+    Raises:
+        ChecksumError: If one is not what its row says.
+    """
+    report = ValidationReport()
+    storage.check(PayloadChecker(storage.manifest, report, decode=False))
+    if report.problems:
+        listed = "\n".join(map(str, report.problems[:_MAX_PROBLEMS_SHOWN]))
+        raise ChecksumError(f"{storage.folder} is not what was to be written:\n{listed}")

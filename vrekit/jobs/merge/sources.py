@@ -8,12 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.index import source_digests
-from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.places import check_places
+from vrekit.catalog.storage import Storage, open_storage
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import check_local
-from vrekit.writers.lance.rows import OPEN_FOLDER, TABLES_FOLDER
-from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, read_samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +21,31 @@ class Source:
 
     Attributes:
         number: Its place among the sources, from 0.
-        folder: Where it lies.
-        manifest: Its `dataset.json`.
+        storage: Of the dataset.
         digest: Changes when a shard or statistics are added, removed or replaced.
     """
 
     number: int
-    folder: Path
-    manifest: Manifest
+    storage: Storage
     digest: str
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.storage.folder
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its `dataset.json`."""
+        return self.storage.manifest
 
     def has_changed(self) -> bool:
         """Return whether something was written to it since it was opened."""
-        return source_digests(self.folder, self.manifest).frames != self.digest
+        return source_digests(self.storage).frames != self.digest
 
     def open_cells(self) -> int:
         """Return how many cells an interrupted or running export has not committed yet."""
-        partials = [
-            *(self.folder / SHARDS_FOLDER).glob("*/.*.tar.partial"),
-            *(self.folder / TABLES_FOLDER / OPEN_FOLDER).glob("*/*.payloads"),
-        ]
-        return len(partials)
+        return len(self.storage.open_cells())
 
     def read_rows(self, video_id: str, names: frozenset[str], columns: Sequence[str] | None = None) -> pa.Table:
         """Return the metadata rows of one video and some representations, in stored order.
@@ -51,7 +54,7 @@ class Source:
             DatasetError: If a sidecar is damaged or a row does not fit the manifest.
         """
         wanted = None if columns is None else tuple(dict.fromkeys([*columns, "representation", "config_hash"]))
-        table = read_samples(self.folder, columns=wanted, video_ids=[video_id])
+        table = self.storage.rows(wanted, [video_id])
         records = self.manifest.representations
         pairs = table.group_by(["representation", "config_hash"]).aggregate([])
         for row in pairs.to_pylist():
@@ -82,8 +85,8 @@ def open_sources(folders: Sequence[Path], output: Path) -> list[Source]:
         if place == output.resolve():
             raise UsageError(f"{output} is one of the sources", hint="choose another folder with -o")
         seen[place] = folder
-        manifest = read_manifest(folder)
+        storage = open_storage(folder)
         check_places(folder)
-        sources.append(Source(number, folder, manifest, source_digests(folder, manifest).frames))
+        sources.append(Source(number, storage, source_digests(storage).frames))
     check_places(output)
     return sources

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vrekit.catalog.rows import payload_bytes, payload_numbers
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
 from vrekit.engine.clip_checks import frames_at_once
-from vrekit.jobs.merge.rows import payload_bytes, payload_numbers
 from vrekit.jobs.merge.samples import SourcePayloads, frame_chunks
 from vrekit.readers.clips import ClipReader
 

@@ -20,29 +20,25 @@ import pyarrow.compute as pc
 from vrekit import __version__
 from vrekit.catalog.card import write_card
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
-from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
+from vrekit.catalog.rows import payload_numbers
 from vrekit.catalog.runs import RunRecord, now_iso, read_runs, write_run
+from vrekit.catalog.storage import Storage, open_storage
 from vrekit.codecs.profiles import Option
 from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import Fields
-from vrekit.core.errors import ChecksumError, DatasetError, UsageError
+from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.jobs.merge.extras import copy_runs, copy_statistics
 from vrekit.jobs.merge.manifests import Combined
 from vrekit.jobs.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
 from vrekit.jobs.merge.report import MergeListener
-from vrekit.jobs.merge.rows import SURVEY_COLUMNS, payload_numbers, read_video_rows
+from vrekit.jobs.merge.rows import SURVEY_COLUMNS, read_video_rows
+from vrekit.jobs.merge.samples import check_payloads
 from vrekit.jobs.merge.sources import Source, open_sources
 from vrekit.jobs.transcode.changes import Change, plan_changes
 from vrekit.jobs.transcode.report import RepresentationReport, TranscodeReport
 from vrekit.jobs.transcode.samples import SampleWriter
-from vrekit.jobs.validate import check_shards
-from vrekit.writers.lance.check import check_tables
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import read_samples
-
-_MAX_PROBLEMS_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +63,11 @@ class _Job:
     def manifest(self) -> Manifest:
         """Return that of the result."""
         return self.combined.manifest
+
+    @property
+    def storage(self) -> Storage:
+        """Return that of the result."""
+        return open_storage(self.output, self.manifest)
 
     @property
     def origin(self) -> Origin:
@@ -221,8 +222,8 @@ def _sizes(table: pa.Table) -> list[tuple[str, int, int]]:
 def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) -> None:
     report = job.report
     listener.started(report.bytes_before)
-    writer = open_writer(job.output, job.manifest)
-    samples = SampleWriter(job.combined, job.changes, writer, job.output, threads=threads, memory_bytes=memory_bytes)
+    writer = job.storage.writer()
+    samples = SampleWriter(job.combined, job.changes, writer, job.storage, threads=threads, memory_bytes=memory_bytes)
     try:
         for video_id in job.manifest.videos:
             writer.sweep(video_id)
@@ -252,7 +253,7 @@ def _finish(job: _Job, origin: Origin, listener: MergeListener) -> None:
         )
     with storage_errors(output):
         fsync_folder(output)
-    write_card(output, job.manifest)
+    write_card(job.storage)
     write_manifest(output, job.manifest)
     origin.finished().write(output)
 
@@ -271,22 +272,17 @@ def _with_new_codecs(record: RunRecord, changes: Mapping[str, Change]) -> RunRec
 
 
 def _check_result(job: _Job) -> None:
-    rows = read_samples(job.output, columns=("status",)).num_rows
+    rows = job.storage.rows(("status",)).num_rows
     if rows != job.report.rows:
         raise DatasetError(
             f"{job.output} has {rows} rows, expected {job.report.rows}",
             hint=f"please report this; delete {job.output} and try again",
         )
-    found = ValidationReport()
-    checker = PayloadChecker(job.manifest, found, decode=False)
-    (check_tables if job.manifest.writer == "lance" else check_shards)(job.output, checker)
-    if found.problems:
-        listed = "\n".join(str(problem) for problem in found.problems[:_MAX_PROBLEMS_SHOWN])
-        raise ChecksumError(f"{job.output} is not what was to be written:\n{listed}")
+    check_payloads(job.storage)
 
 
 def _count_result(job: _Job) -> None:
     read_manifest(job.output)
-    table = read_samples(job.output, columns=SURVEY_COLUMNS)
+    table = job.storage.rows(SURVEY_COLUMNS)
     for name, _, size in _sizes(table):
         job.report.parts[name].bytes_after = size

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,19 +12,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.cells import Cell, CellWriter, DatasetWriter, Payload, Sample
+from vrekit.catalog.rows import GroupedRows, payload_bytes, stretches
+from vrekit.catalog.storage import Storage
 from vrekit.codecs.registry import clip_codec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
 from vrekit.engine.clip_checks import ClipFrame, pixels_checksum
 from vrekit.engine.clips import ClipMaker
 from vrekit.jobs.merge.manifests import Combined
-from vrekit.jobs.merge.rows import VideoRows, payload_bytes
 from vrekit.jobs.merge.samples import SourcePayloads, clips_of_cell, sample_row
 from vrekit.jobs.transcode.changes import Change
 from vrekit.jobs.transcode.clips import clips_of_frames
 from vrekit.jobs.transcode.frames import Key, StoredFrame, frames_of_clips, stored_frames
-from vrekit.writers.webdataset.packing import stretches
-from vrekit.writers.webdataset.sidecars import read_samples
 
 # What a frame in flight takes for each of its raw bytes: the values, what comes back, and room for the codecs' own.
 _MEMORY_FACTOR = 4
@@ -65,7 +63,7 @@ class SampleWriter:
         combined: Combined,
         changes: Mapping[str, Change],
         writer: DatasetWriter,
-        output: Path,
+        storage: Storage,
         *,
         threads: int,
         memory_bytes: int,
@@ -76,7 +74,7 @@ class SampleWriter:
             combined: The source, as a merge sees it.
             changes: What happens to each stored representation.
             writer: Of the result.
-            output: Folder of the result.
+            storage: The result.
             threads: Threads that encode.
             memory_bytes: Bound on the frames in flight.
         """
@@ -84,7 +82,7 @@ class SampleWriter:
         self._combined = combined
         self._changes = changes
         self._writer = writer
-        self._output = output
+        self._storage = storage
         self._threads = threads
         self._memory_bytes = memory_bytes
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vrekit-transcode")
@@ -95,7 +93,7 @@ class SampleWriter:
         """End the threads; what they have not begun is dropped."""
         self._pool.shutdown(cancel_futures=True)
 
-    def write(self, rows: VideoRows, video_id: str, advance: Callable[[int], None]) -> None:
+    def write(self, rows: GroupedRows, video_id: str, advance: Callable[[int], None]) -> None:
         """Append one video.
 
         Args:
@@ -104,7 +102,7 @@ class SampleWriter:
             advance: Called in this thread with the source's payload bytes that are done since the last call.
         """
         manifest = self._combined.manifest
-        done = _keys(read_samples(self._output, columns=("frame_index", "representation"), video_ids=[video_id]))
+        done = _keys(self._storage.rows(("frame_index", "representation"), [video_id]))
         left = np.array([key not in done for key in _ordered_keys(rows.table)], np.bool_)
         if not left.all():
             advance(payload_bytes(rows.table.filter(pa.array(~left))))
@@ -206,7 +204,7 @@ class SampleWriter:
             if payload is not None and not isinstance(payload, bytes):
                 raise TypeError("pixels of a clip are always encoded")
             parts.append(Payload(kept, change.record.suffix or "", payload))
-        if self._combined.manifest.writer == "lance":  # a row holds one run's representations: keep a run's together
+        if self._storage.holds_runs_apart:
             parts.sort(key=lambda part: part.row.run_id)
         return _Finished(
             Sample(rows[0]["video_id"], rows[0]["frame_index"], tuple(parts)),

@@ -21,7 +21,9 @@ from vrekit.catalog.manifest import (
     write_manifest,
 )
 from vrekit.catalog.places import check_places
+from vrekit.catalog.progress import Progress, read_progress
 from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, new_run, write_run
+from vrekit.catalog.storage import open_storage
 from vrekit.core.errors import UsageError
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import check_representation_name
@@ -33,8 +35,6 @@ from vrekit.jobs.vre.folder import FrameRecord, VreFolder, VreRun, read_vre_fold
 from vrekit.jobs.vre.kinds import check_kinds, read_vre_config
 from vrekit.jobs.vre.payloads import BadFileError, Encoded, Part, parts_of, safe_name
 from vrekit.jobs.vre.video import VreVideo
-from vrekit.writers.opener import open_writer
-from vrekit.writers.webdataset.sidecars import Progress, read_progress
 
 TYPE = "external/vre"  # of the imported representations: nothing of vrekit's can compute them
 EXACT_CODECS = ("npy", "npy.zst")
@@ -217,7 +217,7 @@ def _register(request: VreRequest, video: VreVideo, records: Mapping[str, Repres
             )
         manifest = before.with_video(video.video_id, video.info).with_representations(records)
         write_manifest(output, manifest)
-        write_card(output, manifest)
+        write_card(open_storage(output, manifest))
     return manifest
 
 
@@ -235,9 +235,10 @@ def _described(request: VreRequest) -> dict[str, Any]:
 def _write(
     request: VreRequest, manifest: Manifest, video: VreVideo, parts: Sequence[Part], run_id: str, report: VreReport
 ) -> None:
-    writer = open_writer(request.output, manifest)
+    storage = open_storage(request.output, manifest)
+    writer = storage.writer()
     writer.sweep(video.video_id)
-    before = read_progress(request.output, video.video_id)
+    before = read_progress(storage, video.video_id)
     for part in parts:
         report.stored[part.name] = 0
         report.already[part.name] = len(before.done_frames(part.name))

@@ -1,0 +1,122 @@
+"""Repair of tar shards: damaged payloads go to quarantine, and a shard is written anew without them."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from vrekit.catalog.payload_checks import Problem
+from vrekit.catalog.repairs import BAD_FILE, BAD_PAYLOAD, HINTS, KEY_COLUMNS, Key, Repair, key_of
+from vrekit.catalog.rows import payload_numbers
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import open_regular
+from vrekit.writers.webdataset.members import TarMember, read_members
+from vrekit.writers.webdataset.rewrite import own_cell, rewrite_shard
+from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar
+from vrekit.writers.webdataset.writer import PARTIAL_SUFFIX
+
+
+def repair_shard(path: str, problems: Sequence[Problem], work: Repair) -> None:
+    """Repair one shard, named by its tar or its sidecar; see `Storage.repair`."""
+    tar = (work.folder / path).with_suffix(".tar")
+    sidecar = tar.with_suffix(".parquet")
+    if problems[0].code == "orphan" and not sidecar.exists():
+        if (work.folder / path).exists():
+            _set_aside(tar, work)
+        return
+    lock = own_cell(sidecar, work.manifest)
+    try:
+        if {problem.code for problem in problems} & BAD_FILE:
+            work.move_aside(sidecar, tar)
+        else:
+            _take_out(sidecar, tar, problems, work)
+        work.report.shards.append(tar.relative_to(work.folder).as_posix())
+    finally:
+        lock.release()
+
+
+def _set_aside(tar: Path, work: Repair) -> None:
+    """Move a tar without a sidecar to quarantine, unless `resume` goes on with it."""
+    lock = own_cell(tar.with_suffix(".parquet"), work.manifest)
+    try:
+        stem = lock.path.name.removesuffix(".lock")
+        name = tar.relative_to(work.folder).as_posix()
+        if any(tar.with_name(f"{stem}.{ending}").exists() for ending in ("journal", PARTIAL_SUFFIX)):
+            work.report.left.append(f"{name}: orphan ({HINTS['unfinished']})")
+        else:
+            work.move_aside(tar)
+            work.report.shards.append(name)
+    finally:
+        lock.release()
+
+
+def _take_out(sidecar: Path, tar: Path, problems: Sequence[Problem], work: Repair) -> None:
+    table = read_sidecar(sidecar)
+    payload_of = payload_numbers(table)
+    bad_keys = {key_of(problem) for problem in problems if problem.code in BAD_PAYLOAD}
+    rows = table.select([*KEY_COLUMNS, "byte_offset", "byte_size", "checksum"]).to_pylist()
+    keys = [(row["video_id"], row["frame_index"], row["representation"]) for row in rows]
+    elsewhere = _stored_elsewhere(sidecar, table, work.folder)
+    # A problem is told once of a payload that frames share, with the first of them.
+    bad = {number for number, key in zip(payload_of.tolist(), keys, strict=True) if key in bad_keys}
+    with os.fdopen(open_regular(tar), "rb") as file:
+        tar_bytes = os.fstat(file.fileno()).st_size
+        for number in np.flatnonzero(payload_of == np.arange(len(table))).tolist():
+            row = rows[number]
+            end = min(row["byte_offset"] + row["byte_size"], tar_bytes)
+            data = os.pread(file.fileno(), max(end - row["byte_offset"], 0), row["byte_offset"])
+            if number in bad or len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
+                bad.add(number)
+                work.put(work.manifest.member_name(row), data, note=keys[number] not in elsewhere)
+    keep = np.array(
+        [
+            number not in bad and key not in elsewhere if number >= 0 else key not in bad_keys
+            for number, key in zip(payload_of.tolist(), keys, strict=True)
+        ],
+        np.bool_,
+    )
+    work.settled |= {("duplicate", key) for key in elsewhere}
+    _put_orphans(tar, [problem for problem in problems if problem.code == "orphan"], work)
+    rewrite_shard(work.folder, work.manifest, sidecar, table, keep)
+
+
+def _stored_elsewhere(sidecar: Path, table: pa.Table, folder: Path) -> set[Key]:
+    """Return what of a shard another one has too: a repair that was killed had come that far."""
+    mine = set(zip(*(table[name].to_pylist() for name in ("frame_index", "representation")), strict=True))
+    found: set[Key] = set()
+    for other in find_sidecars(folder, [sidecar.parent.name]):
+        if other == sidecar:
+            continue
+        try:
+            rows = read_sidecar(other, ("frame_index", "representation", "status"))
+        except DatasetError:
+            continue
+        rows = rows.filter(pc.equal(rows["status"], "ok"))
+        keys = zip(rows["frame_index"].to_pylist(), rows["representation"].to_pylist(), strict=True)
+        found |= {(sidecar.parent.name, *key) for key in keys if key in mine}
+    return found
+
+
+def _put_orphans(tar: Path, orphans: Sequence[Problem], work: Repair) -> None:
+    if not orphans:
+        return
+    known = {problem.message.removeprefix("member ").removesuffix(" has no metadata row") for problem in orphans}
+    with os.fdopen(open_regular(tar), "rb") as file:
+        members, _ = read_members(file.fileno())  # what lies behind a damage belongs to nobody
+        for member in members:
+            if member.is_plain and member.name in known:
+                name = re.sub(r"[^A-Za-z0-9_.()+-]", "_", PurePosixPath(member.name).name).lstrip(".")
+                pieces = _pieces(file.fileno(), member)
+                work.put(f"{tar.parent.name}/{name[-200:] or 'member'}", pieces, note=False)
+
+
+def _pieces(descriptor: int, member: TarMember) -> Iterator[bytes]:
+    """Yield the payload of a member in pieces of 1 MiB: it may be larger than the memory."""
+    end = member.offset + member.size
+    for start in range(member.offset, end, 1 << 20):
+        yield os.pread(descriptor, min(1 << 20, end - start), start)
