@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contracts.writer_cells import CELL, WRITERS, make_manifest, make_sample, make_writer
+from tests.contracts.writer_cells import CELL, STORAGES, make_manifest, make_sample, make_writer
 from tests.storages import open_payloads, read_samples
 from vrekit.catalog.cells import CellWriter, Clip
 from vrekit.catalog.index import frames_of
 from vrekit.catalog.rows import byte_shares
 from vrekit.readers.index import FrameIndex
 
-pytestmark = pytest.mark.parametrize("writer", WRITERS)
+pytestmark = pytest.mark.parametrize("writer", STORAGES)
 
 
 def make_clip(frames: range, *, failed: tuple[int, ...] = (), data: bytes | None = None) -> Clip:
@@ -60,7 +60,7 @@ def test_every_frame_of_a_clip_finds_it(tmp_path: Path, writer: str) -> None:
         assert all(payload_of(tmp_path, writer, row["frame_index"]) == data for row in stored)
     assert payload_of(tmp_path, writer, 15) is None
     assert rows[15]["byte_size"] is rows[15]["checksum"] is None
-    assert (
+    assert writer == "memory" or (
         sum(path.read_bytes().count(clip_bytes(range(20, 30))) for path in tmp_path.rglob("*") if path.is_file()) == 1
     )
 
@@ -85,6 +85,8 @@ def test_a_suspended_clip_is_recovered_whole_or_not_at_all(tmp_path: Path, write
     assert again.recovered == {frame: {"rgb": "ok"} for frame in range(5)}
     again.append_clip(make_clip(range(5, 9)))
     again.suspend()
+    if writer == "memory":
+        return  # nothing is on disk
     (partial,) = (path for path in tmp_path.rglob("*") if path.suffix in (".partial", ".payloads"))
     data = bytearray(partial.read_bytes())
     data[data.index(clip_bytes(range(5, 9))) + 500] ^= 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.contracts.writer_cells import NAMES, WRITERS, make_manifest, make_sample, make_writer, payload_bytes
+from tests.contracts.writer_cells import NAMES, STORAGES, make_manifest, make_sample, make_writer, payload_bytes
 from tests.storages import open_payloads, read_samples
 from vrekit.catalog.cells import Cell
 from vrekit.catalog.storage import PayloadReader
@@ -23,7 +23,7 @@ FRAMES = 60
 Read = Callable[[list[int]], dict[str, list[bytes | None]]]
 
 
-@pytest.fixture(params=WRITERS)
+@pytest.fixture(params=STORAGES)
 def reader(request: pytest.FixtureRequest, tmp_path: Path) -> PayloadReader:
     """The reader of a dataset with 60 frames in three cells; every seventh has no rgb."""
     writer = str(request.param)
@@ -90,6 +90,8 @@ def test_a_forked_process_reads_too(reader: PayloadReader) -> None:
 
 def test_a_shard_that_is_gone_is_named(reader: PayloadReader, tmp_path: Path) -> None:
     names = {path.name for path in tmp_path.iterdir()}
+    if not names:
+        pytest.skip("nothing is on disk")
     (root,) = names & {"shards", "lance"}
     shutil.rmtree(tmp_path / root)
     with pytest.raises(DatasetError, match=f"{root}.*(all.lance|.tar)"):

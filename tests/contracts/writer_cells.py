@@ -24,6 +24,7 @@ from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
 from vrekit.video.base import VideoInfo
 
 WRITERS = ("lance", "webdataset")
+STORAGES = ("lance", "memory", "webdataset")
 NAMES = ("rgb", "a(b)+c-d", "canny.image")
 CELL = Cell("car", "all", 0, 63)
 FRAMES = range(40)

@@ -12,7 +12,6 @@ not slower after `vrekit stats`), is rebuilt when that differs, and may be delet
 import errno
 import hashlib
 import logging
-import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -33,7 +32,7 @@ from vrekit.catalog.rows import byte_shares, prefer, ranks, repeats
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
 from vrekit.catalog.storage import LostPart, Storage
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import check_folder, make_folder
+from vrekit.core.files import check_folder, listing, make_folder
 from vrekit.core.schema import SAMPLES_SCHEMA
 
 logger = logging.getLogger(__name__)
@@ -188,23 +187,11 @@ class SourceDigests:
 def source_digests(storage: Storage) -> SourceDigests:
     """Return the digests of what the index of a dataset is made from, as it is now."""
     state = hashlib.sha256(f"vrekit index {INDEX_VERSION}\n".encode())
-    for root in storage.version_folders():
-        state.update(_listing(root, storage.folder))
+    for part in storage.state():
+        state.update(part)
     samples = state.hexdigest()
-    state.update(_listing(storage.folder / STATISTICS_FOLDER, storage.folder))
+    state.update(listing(storage.folder / STATISTICS_FOLDER, storage.folder, ".parquet"))
     return SourceDigests(samples, state.hexdigest())
-
-
-def _listing(root: Path, folder: Path) -> bytes:
-    """Return names, sizes and times of the files in one folder that matter; nothing if it is not there."""
-    if not check_folder(root):
-        return b""
-    lines = []
-    for entry in os.scandir(root):
-        if not entry.name.startswith(".") and entry.name.endswith((".parquet", ".manifest")):
-            status = entry.stat()
-            lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}\n")
-    return f"{root.relative_to(folder).as_posix()}\n{''.join(sorted(lines))}".encode()
 
 
 def false_files(storage: Storage) -> Iterator[Path]:

@@ -155,6 +155,7 @@ class Storage(ABC):
         name: What `dataset.json` has in `writer`.
         folder_name: The folder of a dataset that is this storage's own.
         holds_runs_apart: Whether a sample holds the representations of one run only.
+        outlives_process: Whether samples are on a disk.
         copies_whole_parts: Whether `copy_from` needs `CopyPlan.left_out`, because it copies parts as they are.
         folder: Of the dataset.
         manifest: Of the dataset.
@@ -163,6 +164,7 @@ class Storage(ABC):
     name: ClassVar[str]
     folder_name: ClassVar[str]
     holds_runs_apart: ClassVar[bool] = False
+    outlives_process: ClassVar[bool] = True
     copies_whole_parts: ClassVar[bool] = False
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -206,8 +208,8 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def version_folders(self) -> list[Path]:
-        """Return the folders whose listing (names, sizes, times) changes whenever rows do."""
+    def state(self) -> Iterator[bytes]:
+        """Yield text that changes whenever rows do, without reading them: names, sizes and times of files."""
 
     @abstractmethod
     def shards(self) -> list[str]:
@@ -224,6 +226,15 @@ class Storage(ABC):
     @abstractmethod
     def open_cells(self) -> list[Path]:
         """Return the files of cells that an interrupted or running process has not committed yet."""
+
+    @classmethod
+    def is_in(cls, folder: Path) -> bool:
+        """Return whether a dataset has something of this storage.
+
+        Raises:
+            DatasetError: If the storage's folder is a link or no folder.
+        """
+        return check_folder(folder / cls.folder_name)
 
     @classmethod
     @abstractmethod
@@ -336,5 +347,5 @@ def storage_types() -> list[type[Storage]]:
 
 
 def stored_types(folder: Path) -> list[type[Storage]]:
-    """Return the storages that have their folder in a dataset."""
-    return [kind for kind in storage_types() if check_folder(folder / kind.folder_name)]
+    """Return the storages that a dataset has something of."""
+    return [kind for kind in storage_types() if kind.is_in(folder)]

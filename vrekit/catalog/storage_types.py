@@ -6,6 +6,7 @@ STORAGES = Registry(
     "storage",
     {
         "lance": "vrekit.writers.lance.storage:LanceStorage",
+        "memory": "vrekit.writers.memory.storage:MemoryStorage",
         "webdataset": "vrekit.writers.webdataset.storage:TarStorage",
     },
     group="vrekit.storages",

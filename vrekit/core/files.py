@@ -234,3 +234,24 @@ def place_inside(root: Path, relative: str) -> Path:
         folder = folder / part
         check_folder(folder)
     return folder / parts[-1]
+
+
+def listing(root: Path, folder: Path, suffix: str) -> bytes:
+    """Return names, sizes and times of the files in one folder that end in `suffix`; nothing if it is not there.
+
+    Args:
+        root: The folder.
+        folder: What its path is relative to.
+        suffix: Ending of the names; hidden files are left out.
+
+    Raises:
+        DatasetError: If `root` is a link or no folder.
+    """
+    if not check_folder(root):
+        return b""
+    lines = []
+    for entry in os.scandir(root):
+        if not entry.name.startswith(".") and entry.name.endswith(suffix):
+            status = entry.stat()
+            lines.append(f"{entry.name} {status.st_size} {status.st_mtime_ns}\n")
+    return f"{root.relative_to(folder).as_posix()}\n{''.join(sorted(lines))}".encode()

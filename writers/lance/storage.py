@@ -12,6 +12,7 @@ from vrekit.catalog.payload_checks import PayloadChecker, Problem
 from vrekit.catalog.repairs import Repair
 from vrekit.catalog.storage import Copied, CopyPlan, LostPart, PayloadPlaces, Storage, StoredPart
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import listing
 from vrekit.writers.lance.check import check_tables
 from vrekit.writers.lance.copying import copy_fragments, finish_tables
 from vrekit.writers.lance.garbage import collect
@@ -56,9 +57,10 @@ class LanceStorage(Storage):
             lost += found
         yield table
 
-    def version_folders(self) -> list[Path]:
+    def state(self) -> Iterator[bytes]:
         """See Storage."""
-        return [table / "_versions" for table in find_tables(self.folder)]
+        for table in find_tables(self.folder):
+            yield listing(table / "_versions", self.folder, ".manifest")
 
     def shards(self) -> list[str]:
         """See Storage."""

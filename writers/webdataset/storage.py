@@ -26,7 +26,7 @@ from vrekit.catalog.storage import (
     StoredPart,
 )
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import list_folders
+from vrekit.core.files import list_folders, listing
 from vrekit.core.text import yaml_text
 from vrekit.writers.webdataset.check import check_shards, recorded_shards
 from vrekit.writers.webdataset.commit_shards import commit_shards
@@ -78,9 +78,10 @@ class TarStorage(Storage):
         if gathered:
             yield read_sidecars(gathered, columns, dictionaries=dictionaries)
 
-    def version_folders(self) -> list[Path]:
+    def state(self) -> Iterator[bytes]:
         """See Storage."""
-        return list_folders(self.folder / SHARDS_FOLDER)
+        for root in list_folders(self.folder / SHARDS_FOLDER):
+            yield listing(root, self.folder, ".parquet")
 
     def shards(self) -> list[str]:
         """See Storage."""
