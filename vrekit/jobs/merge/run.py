@@ -19,12 +19,12 @@ from vrekit.catalog.storage import CopyPlan, Storage, open_storage, storage_type
 from vrekit.core.errors import ConflictError, DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
+from vrekit.jobs.copying import check_payloads, write_samples
 from vrekit.jobs.merge.extras import copy_runs, copy_statistics
 from vrekit.jobs.merge.manifests import Combined, Conflict, Layout, OnConflict, combine
 from vrekit.jobs.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
 from vrekit.jobs.merge.report import MergeListener, MergeReport
 from vrekit.jobs.merge.rows import SURVEY_COLUMNS, VideoRows, read_video_rows
-from vrekit.jobs.merge.samples import check_payloads, write_samples
 from vrekit.jobs.merge.sources import open_sources
 
 _MAX_CONFLICTS_SHOWN = 20

@@ -16,7 +16,7 @@ from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
 from vrekit.engine.clip_checks import frames_at_once
-from vrekit.jobs.merge.samples import SourcePayloads, frame_chunks
+from vrekit.jobs.copying import SourcePayloads, frame_chunks
 from vrekit.readers.clips import ClipReader
 
 Recovered = Mapping[int, Mapping[str, str]]

@@ -29,12 +29,12 @@ from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
+from vrekit.jobs.copying import check_payloads
 from vrekit.jobs.merge.extras import copy_runs, copy_statistics
 from vrekit.jobs.merge.manifests import Combined
 from vrekit.jobs.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
 from vrekit.jobs.merge.report import MergeListener
 from vrekit.jobs.merge.rows import SURVEY_COLUMNS, read_video_rows
-from vrekit.jobs.merge.samples import check_payloads
 from vrekit.jobs.merge.sources import Source, open_sources
 from vrekit.jobs.transcode.changes import Change, plan_changes
 from vrekit.jobs.transcode.report import RepresentationReport, TranscodeReport

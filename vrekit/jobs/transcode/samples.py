@@ -19,8 +19,8 @@ from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
 from vrekit.engine.clip_checks import ClipFrame, pixels_checksum
 from vrekit.engine.clips import ClipMaker
+from vrekit.jobs.copying import SourcePayloads, clips_of_cell, sample_row
 from vrekit.jobs.merge.manifests import Combined
-from vrekit.jobs.merge.samples import SourcePayloads, clips_of_cell, sample_row
 from vrekit.jobs.transcode.changes import Change
 from vrekit.jobs.transcode.clips import clips_of_frames
 from vrekit.jobs.transcode.frames import Key, StoredFrame, frames_of_clips, stored_frames
