@@ -8,21 +8,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vrekit.catalog.cells import DatasetWriter
-from vrekit.catalog.garbage import GarbageCollector
 from vrekit.catalog.manifest import Manifest, read_manifest
-from vrekit.catalog.payload_checks import PayloadChecker, Problem
-from vrekit.catalog.repairs import Repair
-from vrekit.catalog.rows import GroupedRows
 from vrekit.catalog.storage_types import STORAGES
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import check_folder
+
+if TYPE_CHECKING:  # a reader needs none of these
+    from vrekit.catalog.cells import DatasetWriter
+    from vrekit.catalog.garbage import GarbageCollector
+    from vrekit.catalog.payload_checks import PayloadChecker, Problem
+    from vrekit.catalog.repairs import Repair
+    from vrekit.catalog.rows import GroupedRows
 
 Advance = Callable[[int], None]  # called with the bytes that were done since the last call
 
@@ -124,7 +126,7 @@ class CopyPlan:
     """
 
     sources: Sequence[CopySource]
-    rows: Callable[[str], GroupedRows]
+    rows: "Callable[[str], GroupedRows]"
     left_out: Collection[tuple[int, str, int, str]]
     link: bool
     sync: bool
@@ -248,16 +250,16 @@ class Storage(ABC):
         """Return what reads payloads."""
 
     @abstractmethod
-    def writer(self) -> DatasetWriter:
+    def writer(self) -> "DatasetWriter":
         """Return what adds samples."""
 
     # -- upkeep ------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def check(self, checker: PayloadChecker) -> None:
+    def check(self, checker: "PayloadChecker") -> None:
         """Check every row and payload, and report what belongs to nobody."""
 
-    def recorded(self) -> Iterator[Problem]:
+    def recorded(self) -> "Iterator[Problem]":
         """Yield what differs from what runs recorded when they committed it."""
         yield from ()
 
@@ -266,7 +268,7 @@ class Storage(ABC):
         yield from ()
 
     @abstractmethod
-    def repair(self, path: str, problems: Sequence[Problem], work: Repair) -> None:
+    def repair(self, path: str, problems: "Sequence[Problem]", work: "Repair") -> None:
         """Set aside what is damaged of a shard or table; what is good stays.
 
         Args:
@@ -280,12 +282,12 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def collect_garbage(self, collector: GarbageCollector) -> None:
+    def collect_garbage(self, collector: "GarbageCollector") -> None:
         """Remove, through the collector, what no reader and no `resume` needs."""
 
     # -- from dataset to dataset -------------------------------------------------------------------------------
 
-    def copied_bytes(self, rows: GroupedRows, sources: Sequence["Storage"]) -> int:
+    def copied_bytes(self, rows: "GroupedRows", sources: Sequence["Storage"]) -> int:
         """Return how many bytes copying these rows from these storages takes, as `CopyPlan.advance` counts them."""
         return rows.payload_bytes
 

@@ -4,21 +4,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from vrekit.catalog.garbage import GarbageCollector
-from vrekit.catalog.payload_checks import PayloadChecker, Problem
-from vrekit.catalog.repairs import Repair
 from vrekit.catalog.storage import Copied, CopyPlan, LostPart, PayloadPlaces, Storage, StoredPart
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import listing
-from vrekit.writers.lance.check import check_tables
-from vrekit.writers.lance.copying import copy_fragments, finish_tables
-from vrekit.writers.lance.garbage import collect
-from vrekit.writers.lance.ledger import listed_files
 from vrekit.writers.lance.payloads import LancePayloads
-from vrekit.writers.lance.repair import repair_table
 from vrekit.writers.lance.rows import (
     OPEN_FOLDER,
     PARTIAL_SUFFIX,
@@ -28,7 +21,12 @@ from vrekit.writers.lance.rows import (
     lance_samples,
     open_table,
 )
-from vrekit.writers.lance.writer import LanceWriter
+
+if TYPE_CHECKING:
+    from vrekit.catalog.garbage import GarbageCollector
+    from vrekit.catalog.payload_checks import PayloadChecker, Problem
+    from vrekit.catalog.repairs import Repair
+    from vrekit.writers.lance.writer import LanceWriter
 
 
 class LanceStorage(Storage):
@@ -79,8 +77,10 @@ class LanceStorage(Storage):
         """See Storage."""
         return LancePayloads(self.folder, places)
 
-    def writer(self) -> LanceWriter:
+    def writer(self) -> "LanceWriter":
         """See Storage."""
+        from vrekit.writers.lance.writer import LanceWriter
+
         manifest = self.manifest
         return LanceWriter(
             self.folder,
@@ -89,33 +89,45 @@ class LanceStorage(Storage):
             shard_size_bytes=manifest.shard_size_bytes,
         )
 
-    def check(self, checker: PayloadChecker) -> None:
+    def check(self, checker: "PayloadChecker") -> None:
         """See Storage."""
+        from vrekit.writers.lance.check import check_tables
+
         check_tables(self, checker)
 
     def checksums(self) -> Iterator[tuple[Path, bool]]:
         """See Storage."""
+        from vrekit.writers.lance.ledger import listed_files
+
         for table in find_tables(self.folder):
             with suppress(DatasetError, OSError):
                 listed, unlisted = listed_files(open_table(table))
                 yield from ((table / name, True) for name in listed)
                 yield from ((table / name, False) for name in unlisted)
 
-    def repair(self, path: str, problems: Sequence[Problem], work: Repair) -> None:
+    def repair(self, path: str, problems: "Sequence[Problem]", work: "Repair") -> None:
         """See Storage."""
+        from vrekit.writers.lance.repair import repair_table
+
         repair_table(path, problems, work)
 
-    def collect_garbage(self, collector: GarbageCollector) -> None:
+    def collect_garbage(self, collector: "GarbageCollector") -> None:
         """See Storage."""
+        from vrekit.writers.lance.garbage import collect
+
         collect(self.folder, self.writer(), collector)
 
     def copy_from(self, plan: CopyPlan) -> Copied:
         """See Storage: fragments of Lance tables are copied whole where every row of them is part of the result."""
+        from vrekit.writers.lance.copying import copy_fragments
+
         count = copy_fragments(self, plan)
         return Copied(shards=count, kept_whole=count)
 
     def finish(self, run_ids: Sequence[str]) -> None:
         """See Storage."""
+        from vrekit.writers.lance.copying import finish_tables
+
         finish_tables(self.folder, self.manifest, run_ids)
 
     def card_text(self) -> str:

@@ -15,8 +15,7 @@ from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import write_atomic
 from vrekit.writers.leftovers import collect_open_cells
 from vrekit.writers.webdataset.rewrite import group_and_first, own_cell, rewrite_shard
-from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, find_sidecars, read_sidecar, sidecar_bytes
-from vrekit.writers.webdataset.writer import PARTIAL_SUFFIX
+from vrekit.writers.webdataset.sidecars import PARTIAL_SUFFIX, SHARDS_FOLDER, find_sidecars, read_sidecar, sidecar_bytes
 
 
 def collect(folder: Path, manifest: Manifest, collector: GarbageCollector) -> None:

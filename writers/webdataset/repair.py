@@ -17,8 +17,7 @@ from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular
 from vrekit.writers.webdataset.members import TarMember, read_members
 from vrekit.writers.webdataset.rewrite import own_cell, rewrite_shard
-from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar
-from vrekit.writers.webdataset.writer import PARTIAL_SUFFIX
+from vrekit.writers.webdataset.sidecars import PARTIAL_SUFFIX, find_sidecars, read_sidecar
 
 
 def repair_shard(path: str, problems: Sequence[Problem], work: Repair) -> None:

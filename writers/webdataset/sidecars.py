@@ -22,6 +22,7 @@ from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE
 
 SHARDS_FOLDER = "shards"
+PARTIAL_SUFFIX = "tar.partial"  # of the shard that is being written
 FORMAT_KEY = b"vrekit.format_version"
 _ROW_GROUP = 128 * 1024  # rows
 _RANGE = re.compile(r"-([0-9]{8,})-([0-9]{8,})(-[0-9]+)?\Z")  # at the end of a shard's name

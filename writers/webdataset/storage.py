@@ -6,16 +6,11 @@ from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from vrekit.catalog.card_features import column_type
-from vrekit.catalog.garbage import GarbageCollector
-from vrekit.catalog.parquet_files import checksum_of
-from vrekit.catalog.payload_checks import PayloadChecker, Problem
-from vrekit.catalog.repairs import Repair
-from vrekit.catalog.rows import GroupedRows
 from vrekit.catalog.storage import (
     Copied,
     CopyPlan,
@@ -28,14 +23,9 @@ from vrekit.catalog.storage import (
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import list_folders, listing
 from vrekit.core.text import yaml_text
-from vrekit.writers.webdataset.check import check_shards, recorded_shards
-from vrekit.writers.webdataset.commit_shards import commit_shards
-from vrekit.writers.webdataset.garbage import collect
-from vrekit.writers.webdataset.new_shard import TEMPORARY_SUFFIX, new_shards
-from vrekit.writers.webdataset.packing import member_sizes
 from vrekit.writers.webdataset.payloads import TarPayloads
-from vrekit.writers.webdataset.repair import repair_shard
 from vrekit.writers.webdataset.sidecars import (
+    PARTIAL_SUFFIX,
     SHARDS_FOLDER,
     find_sidecars,
     read_sidecar,
@@ -43,7 +33,13 @@ from vrekit.writers.webdataset.sidecars import (
     short_tars,
     split_shard_name,
 )
-from vrekit.writers.webdataset.writer import PARTIAL_SUFFIX, WebDatasetWriter
+
+if TYPE_CHECKING:
+    from vrekit.catalog.garbage import GarbageCollector
+    from vrekit.catalog.payload_checks import PayloadChecker, Problem
+    from vrekit.catalog.repairs import Repair
+    from vrekit.catalog.rows import GroupedRows
+    from vrekit.writers.webdataset.writer import WebDatasetWriter
 
 _PART_BYTES = 4 << 20  # of sidecars that are read at once, about 200,000 rows
 
@@ -110,41 +106,58 @@ class TarStorage(Storage):
         """See Storage."""
         return TarPayloads(self.folder, places)
 
-    def writer(self) -> WebDatasetWriter:
+    def writer(self) -> "WebDatasetWriter":
         """See Storage."""
+        from vrekit.writers.webdataset.writer import WebDatasetWriter
+
         manifest = self.manifest
         return WebDatasetWriter(
             self.folder, shard_frames=manifest.shard_frames, shard_size_bytes=manifest.shard_size_bytes
         )
 
-    def check(self, checker: PayloadChecker) -> None:
+    def check(self, checker: "PayloadChecker") -> None:
         """See Storage."""
+        from vrekit.writers.webdataset.check import check_shards
+
         check_shards(self.folder, checker)
 
-    def recorded(self) -> Iterator[Problem]:
+    def recorded(self) -> "Iterator[Problem]":
         """See Storage."""
+        from vrekit.writers.webdataset.check import recorded_shards
+
         return recorded_shards(self.folder)
 
     def checksums(self) -> Iterator[tuple[Path, bool]]:
         """See Storage."""
+        from vrekit.catalog.parquet_files import checksum_of
+
         for path in find_sidecars(self.folder):
             with suppress(DatasetError, OSError):
                 yield path, checksum_of(path) is not None
 
-    def repair(self, path: str, problems: Sequence[Problem], work: Repair) -> None:
+    def repair(self, path: str, problems: "Sequence[Problem]", work: "Repair") -> None:
         """See Storage."""
+        from vrekit.writers.webdataset.repair import repair_shard
+
         repair_shard(path, problems, work)
 
-    def collect_garbage(self, collector: GarbageCollector) -> None:
+    def collect_garbage(self, collector: "GarbageCollector") -> None:
         """See Storage."""
+        from vrekit.writers.webdataset.garbage import collect
+
         collect(self.folder, self.manifest, collector)
 
-    def copied_bytes(self, rows: GroupedRows, sources: Sequence[Storage]) -> int:
+    def copied_bytes(self, rows: "GroupedRows", sources: Sequence[Storage]) -> int:
         """See Storage: of tars, headers and padding are copied, too."""
+        from vrekit.writers.webdataset.packing import member_sizes
+
         return int(np.sum(member_sizes(rows))) if _are_tars(sources) else rows.payload_bytes
 
     def copy_from(self, plan: CopyPlan) -> Copied:
         """See Storage: from tars, shards are put together from ranges of the sources' shards."""
+        from vrekit.writers.webdataset.commit_shards import commit_shards
+        from vrekit.writers.webdataset.new_shard import new_shards
+
         if not _are_tars([source.storage for source in plan.sources]):
             return Copied()
         shards = new_shards(self.folder, self.manifest, plan)
@@ -153,6 +166,8 @@ class TarStorage(Storage):
 
     def finish(self, run_ids: Sequence[str]) -> None:
         """See Storage: remove what killed calls left."""
+        from vrekit.writers.webdataset.new_shard import TEMPORARY_SUFFIX
+
         for path in (self.folder / SHARDS_FOLDER).glob("*/.*"):
             if path.name.endswith((TEMPORARY_SUFFIX, ".tmp")):
                 os.unlink(path)
@@ -174,6 +189,8 @@ class TarStorage(Storage):
 
     def _columns(self, group: str) -> list[str]:
         """Return the columns of a group's samples, none if one of them is of a kind that is not known here."""
+        from vrekit.catalog.card_features import column_type
+
         types = {
             f"{name}.{record.suffix}": column_type(name, record)
             for name, record in self.manifest.representations.items()

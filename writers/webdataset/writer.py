@@ -28,10 +28,8 @@ from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.journal_lines import Row
 from vrekit.writers.journaled import JournaledCellWriter
 from vrekit.writers.stored_rows import STORED_COLUMNS
-from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER, read_sidecars, sidecar_bytes
+from vrekit.writers.webdataset.sidecars import PARTIAL_SUFFIX, SHARDS_FOLDER, read_sidecars, sidecar_bytes
 from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
-
-PARTIAL_SUFFIX = "tar.partial"
 
 
 class WebDatasetWriter(DatasetWriter):
