@@ -14,7 +14,7 @@ from PIL import Image
 
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
-from vrekit.catalog.samples import read_samples
+from vrekit.catalog.samples import find_sidecars, read_samples
 from vrekit.catalog.validate import validate
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import ConflictError, DatasetError, UsageError
@@ -359,3 +359,15 @@ def test_what_is_refused(tmp_path: Path, arrays: dict[str, dict[int, NDArray[Any
         (source / "a b" / "npz" / f"{frame}.npz").unlink()
     with pytest.raises(UsageError, match="holds nothing that can be imported"):
         import_vre(VreRequest(source=source, output=tmp_path / "other"))
+
+
+def test_an_import_records_its_shards(tmp_path: Path, arrays: dict[str, dict[int, NDArray[Any]]]) -> None:
+    source = write_vre(tmp_path / "vre", arrays)
+    import_vre(VreRequest(source=source, output=tmp_path / "out", shard_frames=4))
+    sidecars = find_sidecars(tmp_path / "out")
+    (run,) = (run for run in read_runs(tmp_path / "out") if run.shards)
+    assert len(run.shards) == len(sidecars) > 1
+    assert validate(tmp_path / "out").problems == []
+    sidecars[0].with_suffix(".tar").unlink()
+    sidecars[0].unlink()
+    assert [problem.code for problem in validate(tmp_path / "out").problems] == ["lost-shard"]

@@ -15,7 +15,7 @@ from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.parquet_files import check_parquet, checksum_of
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.runs import RUNS_FOLDER, ShardFacts, scan_runs
-from vrekit.catalog.samples import find_sidecars
+from vrekit.catalog.samples import find_sidecars, read_sidecar
 from vrekit.catalog.statistics import STATISTICS_FOLDER, read_statistics
 from vrekit.core.documents import read_document
 from vrekit.core.errors import DatasetError
@@ -62,6 +62,17 @@ def _derived_files(folder: Path) -> Iterator[Path]:
 
 def _is_parquet(name: str) -> bool:
     return name.endswith(".parquet") and name[0] != "."
+
+
+def shards_by_run(folder: Path) -> dict[str, dict[str, ShardFacts]]:
+    """Return the tar shards of a dataset as they are now, by path, under the id of the run of their first row."""
+    found: dict[str, dict[str, ShardFacts]] = {}
+    for sidecar in find_sidecars(folder):
+        run_ids = read_sidecar(sidecar, ("run_id",))["run_id"]
+        tar = sidecar.with_suffix(".tar")
+        facts = ShardFacts(bytes=tar.stat().st_size, rows=len(run_ids), checksum=checksum_of(sidecar) or "")
+        found.setdefault(run_ids[0].as_py(), {})[tar.relative_to(folder).as_posix()] = facts
+    return found
 
 
 def recorded_shards(folder: Path) -> Iterator[Problem]:

@@ -1,6 +1,6 @@
 """What a dataset holds, added up from its metadata: what `vrekit info` prints."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -113,17 +113,26 @@ def summarize(folder: Path) -> DatasetSummary:
     frames = stored.group_by(["video_id", "frame_index"]).aggregate([])
     shown = failures.select(["video_id", "frame_index", "representation", "error"])
     runs, damaged_runs = scan_runs(folder)
+    sidecars = find_sidecars(folder)
     return DatasetSummary(
         folder=folder,
         manifest=manifest,
-        shards=len(find_tables(folder) if manifest.writer == "lance" else find_sidecars(folder)),
+        shards=len(find_tables(folder) if manifest.writer == "lance" else sidecars),
         frames=dict(_counts(frames, "video_id")),
         representations=representations,
         runs=tuple(runs),
         damaged_runs=tuple(error.message for error in damaged_runs),
-        damaged_tars=tuple(short_tars(folder, rows)),
+        damaged_tars=(*short_tars(folder, rows), *_lost_shards(runs, sidecars, folder)),
         failures=tuple(shown.slice(0, MAX_FAILURES_SHOWN).to_pylist()),
     )
+
+
+def _lost_shards(runs: Sequence[RunRecord], sidecars: Sequence[Path], folder: Path) -> Iterator[ShortTar]:
+    """Yield the shards that runs recorded and of which the metadata is gone."""
+    here = {sidecar.with_suffix(".tar").relative_to(folder).as_posix() for sidecar in sidecars}
+    for path, rows in {path: facts.rows for run in runs for path, facts in run.shards.items()}.items():
+        if path not in here:
+            yield ShortTar(path, f"is lost with its metadata ({rows} rows)")
 
 
 def _totals(stored: pa.Table) -> pa.Table:

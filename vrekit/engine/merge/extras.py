@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vrekit.catalog.file_checks import shards_by_run
 from vrekit.catalog.runs import RUNS_FOLDER, RunRecord, read_runs, write_run
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
 from vrekit.core.documents import Fields
@@ -28,7 +29,8 @@ def copy_runs(output: Path, combined: Combined) -> set[str]:
     """Copy the records and logs of all runs whose video and representations are part of the result; return their ids.
 
     A record's request is changed where that is needed for `vrekit resume` to go on with it in the result: the layout
-    is the result's, the video has its name there, representations that lost a conflict are not asked for.
+    is the result's, the video has its name there, representations that lost a conflict are not asked for. Its shards
+    are those of the result: each belongs to the run of its first row.
     """
     records: dict[str, RunRecord] = {}
     logs: dict[str, Path] = {}
@@ -42,8 +44,9 @@ def copy_runs(output: Path, combined: Combined) -> set[str]:
                 log = source.folder / RUNS_FOLDER / f"{record.run_id}.log"
                 if log.exists():
                     logs[record.run_id] = log
+    shards = shards_by_run(output)
     for record in records.values():
-        write_run(output, record)
+        write_run(output, replace(record, shards=shards.get(record.run_id, {})))
     for run_id, log in logs.items():
         with storage_errors(output):
             write_atomic(output / RUNS_FOLDER / f"{run_id}.log", read_regular(log, max_bytes=_MAX_LOG_BYTES))

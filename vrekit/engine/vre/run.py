@@ -33,7 +33,7 @@ from vrekit.engine.vre.folder import FrameRecord, VreFolder, VreRun, read_vre_fo
 from vrekit.engine.vre.kinds import check_kinds, read_vre_config
 from vrekit.engine.vre.payloads import BadFileError, Encoded, Part, parts_of, safe_name
 from vrekit.engine.vre.video import VreVideo
-from vrekit.writers.base import Cell, Payload, Sample
+from vrekit.writers.base import Cell, DatasetWriter, Payload, Sample
 from vrekit.writers.opener import open_writer
 
 TYPE = "external/vre"  # of the imported representations: nothing of vrekit's can compute them
@@ -118,8 +118,9 @@ def import_vre(request: VreRequest) -> VreReport:
     run = new_run(video.video_id, _described(request), set(), manifest.videos[video.video_id])
     write_run(request.output, run)
     status = "failed"
+    writer = open_writer(request.output, manifest)
     try:
-        _write(request, manifest, video, parts, run.run_id, report)
+        _write(request, manifest, writer, video, parts, run.run_id, report)
         status = "done"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -127,7 +128,8 @@ def import_vre(request: VreRequest) -> VreReport:
     finally:
         totals = {name: RepresentationTotals(computed=count) for name, count in report.stored.items()}
         failures = [{"video_id": video.video_id, **failure} for failure in report.failures[:_MAX_FAILURES]]
-        write_run(request.output, run.finished(status, totals=totals, failures=failures))  # type: ignore[arg-type]  # one of RunStatus
+        end = run.finished(status, totals=totals, failures=failures, shards=writer.committed)  # type: ignore[arg-type]  # one of RunStatus
+        write_run(request.output, end)
     for one in folder.runs:
         _copy_run(request.output, one, video.video_id)
     return report
@@ -233,9 +235,14 @@ def _described(request: VreRequest) -> dict[str, Any]:
 
 
 def _write(
-    request: VreRequest, manifest: Manifest, video: VreVideo, parts: Sequence[Part], run_id: str, report: VreReport
+    request: VreRequest,
+    manifest: Manifest,
+    writer: DatasetWriter,
+    video: VreVideo,
+    parts: Sequence[Part],
+    run_id: str,
+    report: VreReport,
 ) -> None:
-    writer = open_writer(request.output, manifest)
     writer.sweep(video.video_id)
     before = read_progress(request.output, video.video_id)
     for part in parts:
