@@ -27,7 +27,7 @@ def test_merge(run: Run, tmp_path: Path) -> None:
     assert result.stdout == ""
     assert "copied and checked 2 videos, 92 rows" in result.stderr
     assert f"same video under another name: {c}: copy2 → copy" in result.stderr
-    assert "left out: 16 rows that are there twice" in result.stderr
+    assert "left out: 16 rows stored twice" in result.stderr
     assert "6 shards, 4 of them as they were" in result.stderr
     again = run("merge", a, b, c, "-o", tmp_path / "out")
     assert "is finished already: nothing to do" in again.stderr

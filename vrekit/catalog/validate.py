@@ -13,7 +13,7 @@ from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport, by_clip, good_rows, rows_of
 from vrekit.catalog.places import foreign_places
 from vrekit.catalog.row_checks import row_mistakes
-from vrekit.catalog.runs import RUNS_FOLDER, scan_runs
+from vrekit.catalog.runs import RUNS_FOLDER, run_files, scan_runs
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, place_mistakes, read_unchecked_sidecar, short_tars
 from vrekit.catalog.tar_members import read_members
 from vrekit.catalog.trust import is_code
@@ -49,7 +49,8 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
         checker.report_duplicates(TABLES_FOLDER if manifest.writer == "lance" else SHARDS_FOLDER)
         report.problems += _other_storage(folder, manifest)
         report.problems += file_problems(folder, manifest)
-        report.problems += recorded_shards(folder)
+        known = {problem.path for problem in report.problems if problem.code == "place" and problem.frame_index is None}
+        report.problems += (problem for problem in recorded_shards(folder) if problem.path not in known)
         report.warnings += unprotected_files(folder)
         if not any(problem.code in ("fragment", "index") for problem in report.problems):
             # These read all metadata again, and Lance may end the process on damage.
@@ -57,6 +58,7 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
             report.warnings += frame_warnings(folder, manifest)
     checker.report_values()
     report.warnings += _code_warnings(manifest)
+    report.warnings += _empty(folder, manifest, report)
     report.elapsed_seconds = time.perf_counter() - started
     return report
 
@@ -79,6 +81,15 @@ def _code_warnings(manifest: Manifest) -> Iterator[Problem]:
                 "elsewhere refuse it without trust_code=True"
             )
             yield Problem(code="code", path=MANIFEST_NAME, message=message, representation=name)
+
+
+def _empty(folder: Path, manifest: Manifest, report: ValidationReport) -> Iterator[Problem]:
+    """Yield a warning if nothing is stored, although representations to store were asked for."""
+    if report.payloads or report.problems or all(record.is_virtual for record in manifest.representations.values()):
+        return
+    how = "`vrekit resume`" if run_files(folder) else "the same `vrekit export …` again"
+    message = f"no frame is stored: {how} computes what was asked for"
+    yield Problem(code="empty", path=MANIFEST_NAME, message=message)
 
 
 def _other_storage(folder: Path, manifest: Manifest) -> Iterator[Problem]:

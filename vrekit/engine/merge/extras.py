@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.file_checks import shards_by_run
-from vrekit.catalog.runs import RUNS_FOLDER, RunRecord, read_runs, write_run
+from vrekit.catalog.runs import RUNS_FOLDER, RunRecord, config_folders, read_runs, write_run
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
+from vrekit.catalog.trust import RecordedCode, is_code
 from vrekit.core.documents import Fields
 from vrekit.core.files import read_regular, storage_errors, write_atomic
 from vrekit.core.names import video_id_from_path
@@ -51,6 +52,16 @@ def copy_runs(output: Path, combined: Combined) -> set[str]:
         with storage_errors(output):
             write_atomic(output / RUNS_FOLDER / f"{run_id}.log", read_regular(log, max_bytes=_MAX_LOG_BYTES))
     return set(records)
+
+
+def copy_trust(output: Path, combined: Combined) -> None:
+    """Let the result run the code that this account exported a source with, as that source may (`catalog.trust`)."""
+    specs = [record.spec for record in combined.manifest.representations.values() if is_code(record.spec.type)]
+    if specs:
+        here = RecordedCode(dataset=output, folders=config_folders(output))
+        for source in combined.order:
+            there = RecordedCode(dataset=source.folder, folders=config_folders(source.folder))
+            here.inherit(there, specs)
 
 
 def _adapted(record: RunRecord, source: Source, combined: Combined) -> RunRecord | None:

@@ -19,10 +19,11 @@ from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
 from vrekit.catalog.samples import SHARDS_FOLDER, read_progress, read_samples
 from vrekit.catalog.validate import check_shards
 from vrekit.catalog.validate_lance import check_tables
+from vrekit.core.counting import counted
 from vrekit.core.errors import ChecksumError, ConflictError, DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
-from vrekit.engine.merge.extras import copy_runs, copy_statistics
+from vrekit.engine.merge.extras import copy_runs, copy_statistics, copy_trust
 from vrekit.engine.merge.lance_target import copy_fragments, finish_tables
 from vrekit.engine.merge.manifests import Combined, Conflict, Layout, OnConflict, combine
 from vrekit.engine.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
@@ -117,7 +118,9 @@ def merge(
         writer=combined.manifest.writer,
         videos=len(combined.manifest.videos),
         renamed=[f"{source.folder}: {old} → {new}" for source, old, new in combined.renamed],
-        unfinished=[f"{source.folder}: {count}" for source in opened if (count := source.open_cells())],
+        unfinished=[
+            f"{source.folder}: {counted(cells, 'cell')}" for source in opened if (cells := source.open_cells())
+        ],
     )
     origin = Origin.of(opened, layout, on_conflict)
     before = read_origin(output)
@@ -209,7 +212,7 @@ def _conflict_error(conflicts: Sequence[Conflict]) -> ConflictError:
     hints = [conflict.hint for conflict in conflicts if conflict.hint is not None][:1]
     hints.append("--on-conflict first (or last) takes that source's; what the others have of it is left out")
     return ConflictError(
-        f"the sources disagree in {len(conflicts)} point{'s' * (len(conflicts) > 1)}:\n" + "\n".join(lines),
+        f"the sources disagree in {counted(len(conflicts), 'point')}:\n" + "\n".join(lines),
         hint="; ".join(hints),
     )
 
@@ -274,6 +277,7 @@ def _finish(work: _Work, origin: Origin) -> None:
     write_card(output, combined.manifest)
     write_manifest(output, combined.manifest)
     origin.finished().write(output)
+    copy_trust(output, combined)
 
 
 def _check_result(work: _Work) -> None:

@@ -30,7 +30,7 @@ from vrekit.core.documents import Fields
 from vrekit.core.errors import ChecksumError, DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
-from vrekit.engine.merge.extras import copy_runs, copy_statistics
+from vrekit.engine.merge.extras import copy_runs, copy_statistics, copy_trust
 from vrekit.engine.merge.manifests import Combined
 from vrekit.engine.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
 from vrekit.engine.merge.report import MergeListener
@@ -255,6 +255,7 @@ def _finish(job: _Job, origin: Origin, listener: MergeListener) -> None:
     write_card(output, job.manifest)
     write_manifest(output, job.manifest)
     origin.finished().write(output)
+    copy_trust(output, job.combined)
 
 
 def _with_new_codecs(record: RunRecord, changes: Mapping[str, Change]) -> RunRecord:
