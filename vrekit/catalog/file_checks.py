@@ -1,7 +1,7 @@
 """The files of a dataset beside its payloads: are their bytes those that were written, and can that be known at all?"""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -64,10 +64,15 @@ def _is_parquet(name: str) -> bool:
     return name.endswith(".parquet") and name[0] != "."
 
 
-def shards_by_run(folder: Path) -> dict[str, dict[str, ShardFacts]]:
-    """Return the tar shards of a dataset as they are now, by path, under the id of the run of their first row."""
+def shards_by_run(folder: Path, sidecars: Iterable[Path]) -> dict[str, dict[str, ShardFacts]]:
+    """Return tar shards of a dataset as they are now, by path, under the id of the run of their first row.
+
+    Args:
+        folder: The dataset.
+        sidecars: Of the shards.
+    """
     found: dict[str, dict[str, ShardFacts]] = {}
-    for sidecar in find_sidecars(folder):
+    for sidecar in sidecars:
         run_ids = read_sidecar(sidecar, ("run_id",))["run_id"]
         tar = sidecar.with_suffix(".tar")
         facts = ShardFacts(bytes=tar.stat().st_size, rows=len(run_ids), checksum=checksum_of(sidecar) or "")

@@ -1,6 +1,6 @@
 """Copy the samples of a subset into a dataset of their own, byte for byte: nothing is decoded or encoded again."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 from vrekit import __version__
 from vrekit.catalog.card import write_card
 from vrekit.catalog.dataset import Dataset
+from vrekit.catalog.file_checks import shards_by_run
 from vrekit.catalog.manifest import MANIFEST_NAME, WRITERS, Manifest, manifest_lock, read_manifest, write_manifest
 from vrekit.catalog.places import check_places
 from vrekit.catalog.runs import RUNS_FOLDER, read_runs, write_run
@@ -105,6 +106,7 @@ def materialize(
         progress(len(frames))
     target.close()
     _copy_runs(dataset.folder, output, run_ids)
+    _record_shards(output, target.committed)
     return MaterializeReport(frames=copied_frames, samples=samples, already=wanted_samples - samples, stored_bytes=size)
 
 
@@ -218,3 +220,11 @@ def _copy_runs(source: Path, output: Path, run_ids: Iterable[str]) -> None:
     for record in read_runs(source):
         if record.run_id in wanted and not (output / RUNS_FOLDER / f"{record.run_id}.json").exists():
             write_run(output, replace(record, shards={}))  # the shards of the result are others
+
+
+def _record_shards(output: Path, committed: Collection[str]) -> None:
+    """List the new shards with the runs that their first rows are from."""
+    found = shards_by_run(output, [(output / path).with_suffix(".parquet") for path in committed])
+    for record in read_runs(output) if found else ():
+        if record.run_id in found:
+            write_run(output, replace(record, shards={**record.shards, **found[record.run_id]}))

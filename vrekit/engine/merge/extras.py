@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from vrekit.catalog.file_checks import shards_by_run
 from vrekit.catalog.runs import RUNS_FOLDER, RunRecord, config_folders, read_runs, write_run
+from vrekit.catalog.samples import find_sidecars
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
 from vrekit.catalog.trust import RecordedCode, is_code
 from vrekit.core.documents import Fields
@@ -45,7 +46,7 @@ def copy_runs(output: Path, combined: Combined) -> set[str]:
                 log = source.folder / RUNS_FOLDER / f"{record.run_id}.log"
                 if log.exists():
                     logs[record.run_id] = log
-    shards = shards_by_run(output)
+    shards = shards_by_run(output, find_sidecars(output))
     for record in records.values():
         write_run(output, replace(record, shards=shards.get(record.run_id, {})))
     for run_id, log in logs.items():
