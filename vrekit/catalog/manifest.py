@@ -408,6 +408,11 @@ def has_samples(folder: Path) -> bool:
     return any(any(folder.glob(pattern)) for pattern in patterns)
 
 
+def describes_nothing(folder: Path) -> bool:
+    """Return whether samples are all that is left of a dataset: nothing says what they are."""
+    return has_samples(folder) and not has_lost_manifest(folder) and not (folder / ORIGIN_NAME).exists()
+
+
 def _no_dataset(folder: Path) -> DatasetError:
     """Return the error for a folder without a manifest."""
     if has_lost_manifest(folder):
@@ -417,7 +422,7 @@ def _no_dataset(folder: Path) -> DatasetError:
         command = "transcode" if "transcode" in origin.free("options") else "merge"
         folders = [source.text("folder") for source in origin.list_of("sources")]
     except (OSError, DatasetError):
-        if has_samples(folder):
+        if describes_nothing(folder):
             return DatasetError(
                 f"{folder} has stored frames, but {MANIFEST_NAME}, {COPY_NAME} and the records in runs/ are lost: "
                 "nothing says how to decode them",

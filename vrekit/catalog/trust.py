@@ -141,7 +141,7 @@ def untrusted(dataset: Path, specs: Sequence[RepresentationSpec], *, otherwise: 
         hint="it is no type of an installed package, and there is no proof that this account exported a dataset with "
         "this code at this place (was the dataset moved or copied, or the code changed?); if you trust who made the "
         "dataset, allow it with trust_code=True (Python) or --trust-code (command line), or export to it again with "
-        "your own config"
+        "a config of your own"
         f"{f', or {otherwise}' if otherwise else ''}",
     )
 

@@ -170,8 +170,7 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
         logger.warning("%s; the other runs are resumed", one.message)
     if not requests:
         raise DatasetError(f"{dataset} has no runs to resume", hint="`vrekit export VIDEO -o DATASET` starts one")
-    otherwise = "export with a config of your own, which runs only what that names"
-    check_trusted(dataset, requests.values(), trust_code=trust_code, otherwise=otherwise)
+    check_trusted(dataset, requests.values(), trust_code=trust_code)
     return list(requests.values())
 
 
@@ -193,7 +192,7 @@ def parse_requests(
     return parsed, damaged
 
 
-def check_trusted(dataset: Path, requests: Iterable[ExportRequest], *, trust_code: bool, otherwise: str) -> None:
+def check_trusted(dataset: Path, requests: Iterable[ExportRequest], *, trust_code: bool, otherwise: str = "") -> None:
     """Raise DatasetError if recorded requests name code that may not run; nothing has run then.
 
     Args:
