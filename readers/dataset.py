@@ -64,8 +64,11 @@ class FrameDataset(Dataset[Sample]):
         trust_code: Let virtual representations run code that the dataset records (`module:Class`,
             `path/file.py:Class`) and read files that it names. Without it only types of installed packages run, and
             code that this account exported this dataset with.
+        timeout_seconds: How long a predicate given as `subset` may take; None sets no limit.
+        memory_bytes: How much memory such a predicate may use; a quarter of the machine's by default.
 
     Raises:
+        QueryLimitError: If a predicate takes longer, or more memory.
         DatasetError: If it is no dataset, lacks frames of the subset, lacks data under `missing="raise"`, or a
             selected representation needs `trust_code`; nothing has run then.
         UsageError: If a name, the subset or an option cannot be right.
@@ -88,6 +91,8 @@ class FrameDataset(Dataset[Sample]):
         on_error: OnError = "raise",
         device: str = "cpu",
         trust_code: bool = False,
+        timeout_seconds: float | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self.path = Path(path)
         self.transform = transform
@@ -101,7 +106,8 @@ class FrameDataset(Dataset[Sample]):
         storage = open_storage(self.path, self.manifest)
         index = read_index(storage, stored)
         if subset is not None:
-            index = index.take(subset_rows(index, subset, self.path))
+            wanted = subset_rows(index, subset, self.path, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+            index = index.take(wanted)
         rows = rows_with(index, stored, mode)
         self.left_out = len(index) - len(rows)
         if self.left_out:

@@ -30,7 +30,14 @@ class Missing(StrEnum):
     RAISE = "raise"  # opening the dataset fails
 
 
-def subset_rows(index: FrameIndex, subset: Subset, folder: Path) -> NDArray[np.int64]:
+def subset_rows(
+    index: FrameIndex,
+    subset: Subset,
+    folder: Path,
+    *,
+    timeout_seconds: float | None = None,
+    memory_bytes: int | None = None,
+) -> NDArray[np.int64]:
     """Return the rows of a subset, in the subset's order.
 
     Args:
@@ -38,8 +45,11 @@ def subset_rows(index: FrameIndex, subset: Subset, folder: Path) -> NDArray[np.i
         subset: Keys (`car/00000012`), a table or Parquet file with the columns video_id and frame_index, or a
             predicate such as `"luma_mean > 0.2"`: text that is no file and does not end in `.parquet`.
         folder: The dataset, which a predicate is asked of.
+        timeout_seconds: How long a predicate may take; None sets no limit.
+        memory_bytes: How much memory a predicate may use; a quarter of the machine's by default.
 
     Raises:
+        QueryLimitError: If a predicate takes longer, or more memory.
         UsageError: If it is no subset, or names a frame twice.
         DatasetError: If it names frames the dataset does not have.
     """
@@ -47,7 +57,7 @@ def subset_rows(index: FrameIndex, subset: Subset, folder: Path) -> NDArray[np.i
         from vrekit.catalog.dataset import open_dataset
         from vrekit.catalog.query import select_frames
 
-        with open_dataset(folder) as dataset:
+        with open_dataset(folder, memory_bytes=memory_bytes) as dataset, dataset.sandbox.time_limit(timeout_seconds):
             video_ids, frames = _from_table(select_frames(dataset, subset), "the query")
     elif isinstance(subset, (str, Path)):
         video_ids, frames = _from_table(_read(Path(subset)), str(subset))

@@ -48,7 +48,8 @@ class VirtualRepresentation:
             raise UsageError(
                 f"{record.spec.name!r} ({record.spec.type}) is virtual but needs the video's pixels, "
                 "which a dataset reader does not have",
-                hint="leave it out with representations=[…], or export it with store: true",
+                hint="leave it out with representations=[…], or export it with store: true; a type of yours that needs "
+                "its dependencies only sets uses_frames = False",
             )
         if problem := input_count_problem(cls, record.spec):
             raise DatasetError(

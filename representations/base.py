@@ -22,6 +22,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.core.counting import counted
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
 
@@ -108,6 +109,7 @@ def input_count_problem(cls: type[Representation], spec: RepresentationSpec) -> 
     shown = ", ".join(map(repr, spec.dependencies[:_MOST_NAMED])) or "none"
     more = ", …" if len(spec.dependencies) > _MOST_NAMED else ""
     return (
-        f"{spec.type} takes {len(cls.inputs)} dependencies ({wanted}), got {len(spec.dependencies)}: "
+        f"{spec.type} takes {counted(len(cls.inputs), 'dependency', 'dependencies')} ({wanted}), "
+        f"got {len(spec.dependencies)}: "
         f"{f'[{shown}{more}]' if spec.dependencies else 'none'}"
     )

@@ -93,7 +93,7 @@ class OpenShard:
         """Keep the longest run of whole samples, cut the rest off, and return the sizes of both files."""
         file_size = os.fstat(self._file).st_size
         end, kept = 0, 0
-        for line in _lines(self._journal):
+        for line in lines_of(self._journal):
             parsed = parse_line(line)
             if parsed is None or not end <= parsed[0] <= file_size:
                 break
@@ -264,7 +264,7 @@ def _blocks(descriptor: int, end: int) -> Iterator[bytes]:
             rest += block
 
 
-def _lines(descriptor: int) -> Iterator[bytes]:
+def lines_of(descriptor: int) -> Iterator[bytes]:
     """Yield the lines of a journal, and an overlong one not to its end; none of them is believed yet."""
     rest = b""
     for at in range(0, os.fstat(descriptor).st_size, _BLOCK_BYTES):

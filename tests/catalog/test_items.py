@@ -235,7 +235,7 @@ def test_the_command(out: Path) -> None:
     assert json.loads(result.stdout)["items"] == {"gps": FRAMES}
     result = runner.invoke(app, ["items", str(out)])
     assert result.exit_code == 0
-    assert f"{FRAMES} payloads were listed before" in result.stderr
+    assert f"{FRAMES} payloads listed before" in result.stderr
     where = "key IN (SELECT key FROM items WHERE alt > 95.5)"
     found = runner.invoke(app, ["query", str(out), where, "--format", "count"])
     assert found.stdout.strip() == "5"

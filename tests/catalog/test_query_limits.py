@@ -18,6 +18,7 @@ from vrekit.catalog.statements import STATEMENT_THREAD, Statements
 from vrekit.cli.app import app
 from vrekit.core.errors import QueryLimitError, UsageError
 from vrekit.core.memory import machine_memory, resident_memory
+from vrekit.readers.dataset import FrameDataset
 
 ENDLESS = "SELECT count(*) FROM range(1000000000000) a, range(1000000000) b"
 DISOBEDIENT = "SELECT levenshtein(repeat('ab', 200000), repeat('ba', 200000))"  # DuckDB looks up after minutes
@@ -231,3 +232,12 @@ def test_a_whole_select_is_no_predicate(folder: Path, where: str) -> None:
     assert result.exit_code == 2
     assert "a predicate is a condition, not a whole SELECT" in result.stderr
     assert "--sql" in result.stderr
+
+
+def test_a_subset_that_is_a_query_has_the_same_limits(folder: Path) -> None:
+    endless = f"frame_index < ({ENDLESS})"
+    with pytest.raises(QueryLimitError):
+        FrameDataset(folder, subset=endless, timeout_seconds=0.2)
+    with pytest.raises(UsageError, match="memory"):
+        FrameDataset(folder, subset="frame_index < 2", memory_bytes=1)
+    assert len(FrameDataset(folder, ["rgb"], subset="frame_index < 2", timeout_seconds=60.0, memory_bytes=1 << 30)) == 2

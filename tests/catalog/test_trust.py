@@ -122,7 +122,7 @@ def test_the_message_names_types_representations_and_how_to_go_on(code: Recorded
     with pytest.raises(DatasetError) as raised:
         code.check(specs, otherwise="do without")
     assert raised.match("'x0' has the type 'os:system'.*'x4' has .* and 3 more: this is code recorded in the dataset")
-    assert str(raised.value.hint).endswith("--trust-code (command line), or do without")
+    assert str(raised.value.hint).endswith("or export to it again with a config of your own, or do without")
 
 
 @pytest.mark.parametrize("type_name", [f"{'x' * 5000}.py:X", "\0.py:X", "a\ud800.py:X"])

@@ -27,8 +27,8 @@ def test_merge(run: Run, tmp_path: Path) -> None:
     assert result.stdout == ""
     assert "copied and checked 2 videos, 92 rows" in result.stderr
     assert f"same video under another name: {c}: copy2 → copy" in result.stderr
-    assert "left out: 16 rows that are there twice" in result.stderr
-    assert "6 shards, 4 of them as they were" in result.stderr
+    assert "left out: 16 rows stored twice" in result.stderr
+    assert "6 shards written, 4 of them unchanged" in result.stderr
     again = run("merge", a, b, c, "-o", tmp_path / "out")
     assert "is finished already: nothing to do" in again.stderr
     assert len(members_of(tmp_path / "out")) == 92
@@ -149,7 +149,7 @@ def test_gc(run: Run, tmp_path: Path) -> None:
     os.utime(partial, (1, 1))
     dry = run("gc", folder, "--dry-run")
     assert ".all-00000008.tar.partial: an interrupted export that nobody resumed, 5.0 kB" in dry.stdout
-    assert "would free 5.0 kB in 1 places" in dry.stderr
+    assert "would free 5.0 kB in 1 place" in dry.stderr
     assert partial.exists()
     result = run("gc", folder, "--json", "--older-than", "0.5")
     assert json.loads(result.stdout)["freed_bytes"] == 5000

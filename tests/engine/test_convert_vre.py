@@ -23,6 +23,7 @@ from vrekit.jobs.merge.run import merge
 from vrekit.jobs.validate import validate
 from vrekit.jobs.vre.run import VreRequest, import_vre
 from vrekit.readers.dataset import FrameDataset
+from vrekit.writers.webdataset.sidecars import find_sidecars
 
 FRAMES = 20  # of the video; VRE computed some of them
 RUN = "bmZpmtRcd2"
@@ -359,3 +360,15 @@ def test_what_is_refused(tmp_path: Path, arrays: dict[str, dict[int, NDArray[Any
         (source / "a b" / "npz" / f"{frame}.npz").unlink()
     with pytest.raises(UsageError, match="holds nothing that can be imported"):
         import_vre(VreRequest(source=source, output=tmp_path / "other"))
+
+
+def test_an_import_records_its_shards(tmp_path: Path, arrays: dict[str, dict[int, NDArray[Any]]]) -> None:
+    source = write_vre(tmp_path / "vre", arrays)
+    import_vre(VreRequest(source=source, output=tmp_path / "out", shard_frames=4))
+    sidecars = find_sidecars(tmp_path / "out")
+    (run,) = (run for run in read_runs(tmp_path / "out") if run.shards)
+    assert len(run.shards) == len(sidecars) > 1
+    assert validate(tmp_path / "out").problems == []
+    sidecars[0].with_suffix(".tar").unlink()
+    sidecars[0].unlink()
+    assert [problem.code for problem in validate(tmp_path / "out").problems] == ["lost-shard"]

@@ -12,11 +12,14 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 from tests.storages import open_writer, read_samples
 from vrekit.catalog.cells import Cell
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
+from vrekit.catalog.storage import open_storage
+from vrekit.cli.app import app
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.errors import (
     ComputeError,
@@ -30,7 +33,9 @@ from vrekit.core.errors import (
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
 from vrekit.engine.pipeline import Pipeline
+from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.repair_dataset import repair_dataset
 from vrekit.jobs.validate import validate
 from vrekit.video.selection import parse_frames
 
@@ -594,4 +599,58 @@ def test_an_export_that_was_killed_before_its_run_was_recorded(make_request: Mak
     with pytest.raises(DatasetError, match="has no runs to resume: no export came as far as its first frame") as caught:
         resume(request.dataset)
     assert caught.value.hint == "the same `vrekit export …` command again goes on"
+    assert export(request).computed_frames == 90
+
+
+class _Stop(ProgressListener):
+    """Ctrl-C after the first frames."""
+
+    def advanced(self, name: str, *, stored: int, failed: int, stored_bytes: int) -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("writer", ["webdataset", "lance"])
+def test_frames_in_an_open_shard_are_counted(make_request: MakeRequest, writer: str) -> None:
+    request = make_request(shard_frames=64, batch_size=4, threads=1, writer=writer)
+    for _ in range(3):  # stopped at its first frame each time
+        with pytest.raises(KeyboardInterrupt):
+            export(request, _Stop())
+    waiting = open_storage(request.dataset).open_frames()["square"]
+    assert 0 < waiting < 30
+    shown = CliRunner().invoke(app, ["info", str(request.dataset)])
+    assert f"square: {waiting} more frame" in shown.stdout
+    (report, *_) = resume(request.dataset)
+    assert report.already["rgb"] == waiting
+    assert report.already["rgb"] + report.totals["rgb"].computed == 30
+    assert open_storage(request.dataset).open_frames() == {}
+
+
+def test_lost_run_records_are_named(make_request: MakeRequest) -> None:
+    request = make_request()
+    export(request)
+    shutil.rmtree(request.dataset / "runs")
+    with pytest.raises(
+        DatasetError, match="has stored frames, but runs/ has no record of what was asked for"
+    ) as caught:
+        resume(request.dataset)
+    assert "export again with the same config" in (caught.value.hint or "")
+    assert export(request).run_id is None
+
+
+def test_a_dataset_that_lost_all_that_describes_it_is_no_dead_end(make_request: MakeRequest) -> None:
+    request = make_request()
+    export(request)
+    shutil.rmtree(request.dataset / "runs")
+    for name in ("dataset.json", "dataset.json.bak"):
+        (request.dataset / name).unlink()
+    for call in (lambda: export(request), lambda: repair_dataset(request.dataset), lambda: resume(request.dataset)):
+        with pytest.raises(
+            DatasetError, match=r"dataset\.json, dataset\.json\.bak and the records in runs/ are lost"
+        ) as error:
+            call()
+        assert "restore one of the three" in (error.value.hint or "")
+        assert "move shards/ and lance/ out of this one" in (error.value.hint or "")
+    for name in ("shards", "index"):
+        shutil.rmtree(request.dataset / name, ignore_errors=True)
+    (request.dataset / "README.md").unlink()
     assert export(request).computed_frames == 90

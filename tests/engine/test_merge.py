@@ -531,7 +531,7 @@ def test_open_cells_are_mentioned(tmp_path: Path) -> None:
     a = make_dataset(tmp_path / "a", {"car": range(8)}, ["rgb"])
     (a / "shards/car/.all-00000008.tar.partial").write_bytes(b"half a shard")
     report = merge([a], tmp_path / "out")
-    assert report.unfinished == [f"{a}: 1"]
+    assert report.unfinished == [f"{a}: 1 cell"]
 
 
 # -- copying -----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Mistakes that only show once the classes are loaded: all of them in one ConfigError."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -29,7 +30,7 @@ representations:
 """)
     text = "\n".join(found)
     assert len(found) == 5
-    assert "hsv: color/hsv takes 1 dependencies (color), got 0" in text
+    assert "hsv: color/hsv takes 1 dependency (color), got 0" in text
     assert "threshold3" in text
     assert "did you mean 'threshold" in text
     assert "normals: normals/svd needs a dependency of kind depth, but 'rgb' is of kind color" in text
@@ -86,3 +87,24 @@ representations:
     assert svg.count("<rect") == 3  # the paper and two boxes
     assert svg.count("<path") == 1
     assert ">hsv(rgb)</text>" in svg
+
+
+@pytest.mark.parametrize(
+    ("body", "hint"),
+    [("", "inputs = ((Kind.COLOR,),)"), ("    inputs = None\n", "uses_frames = False")],
+    ids=["inputs", "uses_frames"],
+)
+def test_what_a_virtual_type_of_ones_own_lacks_is_in_the_hint(tmp_path: Path, body: str, hint: str) -> None:
+    (tmp_path / "mine.py").write_text(f"""
+from vrekit.representations.base import Representation
+
+class Mine(Representation):
+{body}    def output_spec(self, height, width, dependencies):
+        return dependencies["rgb"]
+    def compute(self, batch, dependencies):
+        return dependencies["rgb"]
+""")
+    config = "representations: {rgb: {type: color/rgb}, x: {type: 'mine.py:Mine', deps: [rgb], store: false}}"
+    with pytest.raises(ConfigError) as caught:
+        build_graph(parse_config(config).representations, height=32, width=48, folders=[tmp_path])
+    assert hint in (caught.value.hint or "")

@@ -349,3 +349,29 @@ def test_messages_name_repair(make_request: MakeRequest, tmp_path: Path) -> None
     with pytest.raises(DatasetError, match="is not a dataset"):
         repair_dataset(tmp_path / "foreign")
     assert [path.name for path in (tmp_path / "foreign").rglob("*")] == ["runs", "a.json"]
+
+
+def test_a_code_file_that_is_gone_is_named(make_request: MakeRequest, tmp_path: Path) -> None:
+    code = tmp_path / "configs" / "mine.py"
+    code.parent.mkdir()
+    code.write_text(MINE)
+    config = "representations:\n  mine: {type: 'mine.py:Mine'}\n"
+    export(make_request(config=config, config_folder=code.parent, frames=FEW))
+    lose_both(tmp_path / "out")
+    code.unlink()
+    with pytest.raises(
+        DatasetError, match=r"cannot be rebuilt from the runs:\n  run .*: mine: no file mine\.py"
+    ) as caught:
+        repair_dataset(tmp_path / "out", trust_code=True)
+    assert "no run's record says" not in caught.value.message
+
+
+MINE = """
+from vrekit.representations.base import Kind, Output, OutputSpec, Representation
+
+class Mine(Representation):
+    def output_spec(self, height, width, dependencies):
+        return OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=(height, width, 3), axes="HWC", value_range=(0, 255))
+    def compute(self, batch, dependencies):
+        return Output(data=255 - batch.frames)
+"""

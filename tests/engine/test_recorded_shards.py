@@ -5,16 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.engine.merge_datasets import make_dataset, members_of
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.parquet_files import checksum_of
 from vrekit.catalog.runs import read_runs
+from vrekit.catalog.subset import Subset
+from vrekit.catalog.summary import summarize
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.gc import collect_garbage
+from vrekit.jobs.materialize import materialize
+from vrekit.jobs.merge.manifests import Layout
 from vrekit.jobs.merge.run import merge
 from vrekit.jobs.repair import repair
+from vrekit.jobs.transcode.run import transcode
 from vrekit.jobs.validate import validate
 from vrekit.writers.webdataset.sidecars import find_sidecars, read_sidecar, sidecar_bytes
 
@@ -77,7 +83,7 @@ def test_another_sidecar_is_noticed(make_request: MakeRequest) -> None:
     assert problems(folder) == []
 
 
-def test_what_writes_shards_anew_takes_them_out_of_the_records(make_request: MakeRequest, tmp_path: Path) -> None:
+def test_what_writes_shards_anew_takes_them_out_of_the_records(make_request: MakeRequest) -> None:
     request = make_request()
     export(request)
     folder = request.dataset
@@ -91,9 +97,37 @@ def test_what_writes_shards_anew_takes_them_out_of_the_records(make_request: Mak
     assert name not in read_runs(folder)[0].shards
     assert len(read_runs(folder)[0].shards) > 0
     resume(folder)
-    merge([folder], tmp_path / "merged")
-    assert all(not run.shards for run in read_runs(tmp_path / "merged"))
-    assert problems(tmp_path / "merged") == []
+
+
+def lose_a_shard(folder: Path) -> str:
+    sidecar = find_sidecars(folder)[1]
+    sidecar.unlink()
+    sidecar.with_suffix(".tar").unlink()
+    return sidecar.with_suffix(".tar").relative_to(folder).as_posix()
+
+
+@pytest.mark.parametrize("job", ["merge", "transcode", "materialize"])
+def test_a_copy_records_its_own_shards(make_request: MakeRequest, tmp_path: Path, job: str) -> None:
+    request = make_request()
+    export(request)
+    folder = tmp_path / "copy"
+    if job == "merge":
+        merge([request.dataset], folder, layout=Layout(shard_frames=16))
+    elif job == "materialize":
+        with open_dataset(request.dataset) as dataset:
+            materialize(Subset({("square", frame): None for frame in range(30)}), dataset, folder)
+    else:
+        transcode(request.dataset, folder, codecs={"rgb": "npy"})
+    assert problems(folder) == []
+    (run,) = read_runs(folder)
+    assert len(run.shards) == len(find_sidecars(folder)) > 1
+    name = lose_a_shard(folder)
+    assert problems(folder) == [("lost-shard", name)]
+    (lost,) = summarize(folder).damaged_tars
+    assert (lost.tar, lost.problem) == (name, f"is lost with its metadata ({run.shards[name].rows} rows)")
+    assert repair(folder, validate(folder).problems).shards == [name]
+    resume(folder)
+    assert (problems(folder), summarize(folder).damaged_tars) == ([], ())
 
 
 def test_gc_takes_superseded_shards_out_of_the_records(make_request: MakeRequest) -> None:

@@ -13,6 +13,8 @@ from vrekit.cli.app import app
 from vrekit.core.errors import ConfigError, DatasetError
 from vrekit.engine.export import export, recorded_requests, resume
 from vrekit.engine.request import ExportRequest
+from vrekit.jobs.merge.run import merge
+from vrekit.jobs.transcode.run import transcode
 from vrekit.readers.dataset import FrameDataset
 
 CONFIG = "representations:\n  rgb: {type: color/rgb, codec: png}\n  mine: {type: 'mine.py:Mine', deps: [rgb]}\n"
@@ -126,3 +128,46 @@ def test_a_run_cannot_pass_for_a_config(exported: Path) -> None:
     assert request.recorded
     assert request.position is None
     assert not {"recorded", "position", "dataset"} & set(request.to_json())
+
+
+VIRTUAL = CONFIG.replace("deps: [rgb]", "deps: [rgb], store: false")
+
+
+def test_a_copy_inherits_what_its_source_has_proof_of(
+    make_request: Callable[..., ExportRequest], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(TYPE)
+    source = tmp_path / "source"
+    export(make_request(config=VIRTUAL, config_folder=tmp_path, dataset=source))
+    merge([source], tmp_path / "merged")
+    transcode(source, tmp_path / "npy", codecs={"rgb": "npy"})
+    for folder in ("merged", "npy"):
+        assert len(FrameDataset(tmp_path / folder)) == 30
+        assert len(resume(tmp_path / folder)) == 1
+    shutil.copytree(source, tmp_path / "copied")
+    merge([tmp_path / "copied"], tmp_path / "again")  # a source without proof gives none
+    for folder in ("copied", "again"):
+        with pytest.raises(DatasetError, match="this is code recorded") as caught:
+            FrameDataset(tmp_path / folder)
+        assert "at this place (was the dataset moved or copied" in (caught.value.hint or "")
+
+
+def test_a_copy_inherits_nothing_for_other_code_of_that_name(
+    make_request: Callable[..., ExportRequest], tmp_path: Path
+) -> None:
+    for name in ("own", "stranger"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(TYPE)
+    (tmp_path / "own" / "more.npy").write_bytes(Path(make_request().video).read_bytes())
+    first, second = tmp_path / "a", tmp_path / "b"
+    export(make_request(config=VIRTUAL, config_folder=tmp_path / "own", dataset=first))
+    video = str(tmp_path / "own" / "more.npy")
+    export(make_request(config=VIRTUAL, config_folder=tmp_path / "own", dataset=second, video=video, video_id="second"))
+    for run in (second / "runs").glob("*.json"):  # the newest run decides where `mine.py` is looked for
+        with edited(run) as record:
+            record["request"]["config_folder"] = str(tmp_path / "stranger")
+    (tmp_path / "stranger" / "mine.py").write_text(TYPE + "# evil\n")
+    merge([first, second], tmp_path / "merged")
+    with pytest.raises(DatasetError, match="this is code recorded"):
+        FrameDataset(tmp_path / "merged")
+    assert len(FrameDataset(first)) == 30

@@ -294,7 +294,7 @@ def test_virtual_with_a_wrong_number_of_dependencies_is_refused(tmp_path: Path) 
     builder.add("car", [0])
     builder.write()
     expected = (
-        r"'hsv' is virtual and cannot be computed: color/hsv takes 1 dependencies \(color\), got 9: \['r0', .*, …\]"
+        r"'hsv' is virtual and cannot be computed: color/hsv takes 1 dependency \(color\), got 9: \['r0', .*, …\]"
     )
     with pytest.raises(DatasetError, match=expected):
         FrameDataset(tmp_path)

@@ -410,6 +410,17 @@ def has_lost_manifest(folder: Path) -> bool:
         return False
 
 
+def has_samples(folder: Path) -> bool:
+    """Return whether a folder has committed shards or Lance tables, or shards that are being written."""
+    patterns = ("shards/*/*.parquet", "shards/*/.*.journal", "lance/*.lance", "lance/.open/*/*.journal")
+    return any(any(folder.glob(pattern)) for pattern in patterns)
+
+
+def describes_nothing(folder: Path) -> bool:
+    """Return whether samples are all that is left of a dataset: nothing says what they are."""
+    return has_samples(folder) and not has_lost_manifest(folder) and not (folder / ORIGIN_NAME).exists()
+
+
 def _no_dataset(folder: Path) -> DatasetError:
     """Return the error for a folder without a manifest."""
     if has_lost_manifest(folder):
@@ -419,6 +430,13 @@ def _no_dataset(folder: Path) -> DatasetError:
         command = "transcode" if "transcode" in origin.free("options") else "merge"
         folders = [source.text("folder") for source in origin.list_of("sources")]
     except (OSError, DatasetError):
+        if describes_nothing(folder):
+            return DatasetError(
+                f"{folder} has stored frames, but {MANIFEST_NAME}, {COPY_NAME} and the records in runs/ are lost: "
+                "nothing says how to decode them",
+                hint=f"restore one of the three from a backup (`vrekit repair DATASET` rebuilds {MANIFEST_NAME} from "
+                "runs/); to export anew, choose another folder, or move shards/ and lance/ out of this one",
+            )
         what = "is not a dataset (it has no dataset.json)" if folder.is_dir() else "does not exist"
         return DatasetError(
             f"{folder} {what}", hint="`vrekit export VIDEO -o DATASET` makes one; pass the folder that -o named"

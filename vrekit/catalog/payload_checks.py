@@ -29,8 +29,8 @@ class Problem:
         code: Short name. Problems: `checksum`, `decode`, `dependencies`, `duplicate`, `layout`, `link`, `lost-shard`,
             `missing-shard`, `orphan`, `place`, `replaced-shard`, `row`, `run`, `sidecar`, `storage`, `unfinished`,
             `unknown`, `unreadable`; `codec` of the manifest; `derived` of index, statistics and items; of Lance tables
-            `fragment`, `index`, `lost-table`, `table`, `tag`, `version`. Warnings: `code`, `frames`, `pts`,
-            `unprotected`, `values`.
+            `fragment`, `index`, `lost-table`, `table`, `tag`, `version`. Warnings: `code`, `empty`, `frames`,
+            `pts`, `unprotected`, `values`.
         path: File it is about, relative to the dataset.
         message: What is wrong, for people.
         video_id: Video of the row, if it is about one.

@@ -65,8 +65,8 @@ class RunRecord:
         status: `running` in a file nobody is working on means the process was killed.
         totals: By representation name.
         failures: The first failures: video_id, frame_index, representation, error.
-        shards: The tar shards that it committed, by path relative to the dataset. Who writes one of them anew takes it
-            out (`forget_shards`), and so does a record in another dataset.
+        shards: The tar shards that it committed, by path relative to the dataset; in a merged or transcoded dataset,
+            the shards whose first row is from this run. Who writes one of them anew takes it out (`forget_shards`).
         video: Facts about the video, as `dataset.json` has them; None in records of an older vrekit.
     """
 

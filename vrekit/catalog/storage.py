@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # a reader needs none of these
     from vrekit.catalog.payload_checks import PayloadChecker, Problem
     from vrekit.catalog.repairs import Repair
     from vrekit.catalog.rows import GroupedRows
+    from vrekit.catalog.runs import ShardFacts
 
 Advance = Callable[[int], None]  # called with the bytes that were done since the last call
 
@@ -229,6 +230,14 @@ class Storage(ABC):
     def open_cells(self) -> list[Path]:
         """Return the files of cells that an interrupted or running process has not committed yet."""
 
+    def open_frames(self) -> dict[str, int]:
+        """Return how many frames of each video wait in open cells; of several representations, the most of one.
+
+        Raises:
+            DatasetError: If one of the files or folders is a link.
+        """
+        return {}
+
     @classmethod
     def is_in(cls, folder: Path) -> bool:
         """Return whether a dataset has something of this storage.
@@ -262,6 +271,14 @@ class Storage(ABC):
     def recorded(self) -> "Iterator[Problem]":
         """Yield what differs from what runs recorded when they committed it."""
         yield from ()
+
+    def shard_facts(self, paths: Collection[str] | None = None) -> "dict[str, dict[str, ShardFacts]]":
+        """Return shards as they are now, for the records of runs: by path, under the id of the run of their first row.
+
+        Args:
+            paths: Of the shards; None takes all.
+        """
+        return {}
 
     def checksums(self) -> Iterator[tuple[Path, bool]]:
         """Yield the metadata files, and whether each has a checksum; damaged ones are passed over."""

@@ -1,6 +1,6 @@
 """What a dataset holds, added up from its metadata: what `vrekit info` prints."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,7 @@ class DatasetSummary:
     damaged_runs: tuple[str, ...]
     damaged_tars: tuple[ShortShard, ...]
     failures: tuple[Mapping[str, Any], ...]
+    open_frames: Mapping[str, int]
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
@@ -67,6 +68,7 @@ class DatasetSummary:
             "damaged_runs": list(self.damaged_runs),
             "damaged_tars": [asdict(one) for one in self.damaged_tars],
             "failures": list(self.failures),
+            "open_frames": dict(self.open_frames),
         }
 
 
@@ -114,17 +116,26 @@ def summarize(folder: Path) -> DatasetSummary:
     frames = stored.group_by(["video_id", "frame_index"]).aggregate([])
     shown = failures.select(["video_id", "frame_index", "representation", "error"])
     runs, damaged_runs = scan_runs(folder)
+    shards = set(storage.shards())
     return DatasetSummary(
         folder=folder,
         manifest=manifest,
-        shards=len(storage.shards()),
+        shards=len(shards),
         frames=dict(_counts(frames, "video_id")),
         representations=representations,
         runs=tuple(runs),
         damaged_runs=tuple(error.message for error in damaged_runs),
-        damaged_tars=tuple(storage.short_shards(rows)),
+        damaged_tars=(*storage.short_shards(rows), *_lost_shards(runs, shards)),
         failures=tuple(shown.slice(0, MAX_FAILURES_SHOWN).to_pylist()),
+        open_frames=storage.open_frames(),
     )
+
+
+def _lost_shards(runs: Sequence[RunRecord], shards: Collection[str]) -> Iterator[ShortShard]:
+    """Yield the shards that runs recorded and of which the metadata is gone."""
+    for path, rows in {path: facts.rows for run in runs for path, facts in run.shards.items()}.items():
+        if path not in shards:
+            yield ShortShard(path, f"is lost with its metadata ({rows} rows)")
 
 
 def _totals(stored: pa.Table) -> pa.Table:

@@ -69,6 +69,20 @@ class RecordedCode:
                 except OSError as error:  # such as a read-only home: reading will ask for trust_code
                     logger.info("cannot note that %s is trusted: %s", spec.type, error)
 
+    def inherit(self, source: "RecordedCode", specs: Iterable[RepresentationSpec]) -> None:
+        """Note the same for a dataset that this account makes of another one: for types that are proven there.
+
+        Args:
+            source: The other dataset.
+            specs: What the new one records; a type that would be other code here than there is not noted.
+        """
+        for spec in specs:
+            if is_code(spec.type) and source._is_remembered(spec) and self._code(spec) == source._code(spec):
+                self.remember([spec])
+
+    def _code(self, spec: RepresentationSpec) -> Mapping[str, Any]:
+        return {name: value for name, value in (self._facts(spec) or {}).items() if name != "dataset"}
+
     def _remember(self, spec: RepresentationSpec) -> None:
         store, facts = self._store(), self._facts(spec)
         if store is None or facts is None:
@@ -124,8 +138,10 @@ def untrusted(dataset: Path, specs: Sequence[RepresentationSpec], *, otherwise: 
     more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
     return DatasetError(
         f"{dataset}: {', '.join(named[:_MOST_NAMED])}{more}: this is code recorded in the dataset, and it was not run",
-        hint="it is no type of an installed package, and this account did not export this dataset with this code; if "
-        "you trust who made the dataset, allow it with trust_code=True (Python) or --trust-code (command line)"
+        hint="it is no type of an installed package, and there is no proof that this account exported a dataset with "
+        "this code at this place (was the dataset moved or copied, or the code changed?); if you trust who made the "
+        "dataset, allow it with trust_code=True (Python) or --trust-code (command line), or export to it again with "
+        "a config of your own"
         f"{f', or {otherwise}' if otherwise else ''}",
     )
 

@@ -10,6 +10,7 @@ from vrekit.cli.interrupts import goes_on
 from vrekit.cli.merge import Storage, run_merge
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json
 from vrekit.cli.units import parse_bytes
+from vrekit.core.counting import counted
 
 SHOWN = 20
 
@@ -123,7 +124,7 @@ def _import_vre(source: Path, output: Path, *, as_json: bool, **options: object)
             note(f"… and {len(report.failures) - SHOWN} more: `vrekit info {output}`")
         already = sum(report.already.values())
         note(
-            f"{sum(report.stored.values())} payloads of {len(report.stored)} representations, "
+            f"{counted(sum(report.stored.values()), 'payload')} of {counted(len(report.stored), 'representation')}, "
             f"{human_bytes(report.stored_bytes)}, in {human_seconds(time.perf_counter() - started)} → {output}"
             + (f"; {already} were there already" if already else "")
         )

@@ -9,6 +9,7 @@ import typer
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_error, print_json, table, wants_progress
 from vrekit.cli.units import parse_bytes, parse_memory
+from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
     from vrekit.core.errors import VrekitError
@@ -234,7 +235,7 @@ def finish(outcome: "Outcome", as_json: bool) -> None:
     if failed:
         dataset = reports[0].dataset
         note(
-            f"{failed} results failed (frames × representations); their errors: `vrekit info {dataset}`; "
+            f"{counted(failed, 'result')} failed (frames × representations); their errors: `vrekit info {dataset}`; "
             f"try again: `vrekit resume {dataset}`"
         )
         raise typer.Exit(1)
@@ -249,7 +250,7 @@ def _as_json(report: "ExportReport") -> dict[str, Any]:
 
 
 def _print_report(report: "ExportReport") -> None:
-    title = f"{report.video_id} → {report.dataset}: {report.frames} frames"
+    title = f"{report.video_id} → {report.dataset}: {counted(report.frames, 'frame')}"
     if report.run_id is None:
         note(f"{title}, all stored already: nothing to compute ({human_seconds(report.elapsed_seconds)})")
         return
@@ -273,7 +274,7 @@ def _print_report(report: "ExportReport") -> None:
     most = max((done.computed + done.failed for done in report.totals.values()), default=0)
     size = human_bytes(sum(done.stored_bytes for done in report.totals.values()))
     note(
-        f"{most} frames in {human_seconds(report.elapsed_seconds)} "
+        f"{counted(most, 'frame')} in {human_seconds(report.elapsed_seconds)} "
         f"({most / report.elapsed_seconds:.1f} frames/s), {size}, run {report.run_id}"
     )
 
@@ -307,8 +308,8 @@ def _dry_run(requests: "list[ExportRequest]", as_json: bool) -> None:
             "≈ CPU\ntime",
             "codec",
         ]
-        table(columns, rows, title=f"{one.video_id}: {one.frames} frames (nothing is written)")
+        table(columns, rows, title=f"{one.video_id}: {counted(one.frames, 'frame')} (nothing is written)")
         note(
             f"about {human_bytes(one.estimated_bytes)} and {human_seconds(one.estimated_seconds)} of CPU time, "
-            f"from {one.sampled_frames} frames computed and encoded as a sample"
+            f"from {counted(one.sampled_frames, 'frame')} computed and encoded as a sample"
         )

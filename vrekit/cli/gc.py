@@ -7,6 +7,7 @@ import typer
 
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, note, print_json, say
+from vrekit.core.counting import counted
 
 
 @command
@@ -39,4 +40,4 @@ def gc(
     for kept in report.kept:
         note(f"kept {kept['path']}: {kept['why']}")
     verb = "would free" if dry_run else "freed"
-    note(f"{verb} {human_bytes(report.freed_bytes)} in {len(report.removed)} places")
+    note(f"{verb} {human_bytes(report.freed_bytes)} in {counted(len(report.removed), 'place')}")

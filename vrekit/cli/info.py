@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, say, table
+from vrekit.core.counting import counted
 
 
 @command
@@ -21,12 +22,13 @@ def info(
     from vrekit.catalog.summary import summarize
 
     summary = summarize(dataset)
+    waiting = summary.open_frames
     if as_json:
         print_json(summary.to_json())
         return
     manifest = summary.manifest
     say(
-        f"{dataset}: {manifest.writer}, format version {manifest.format_version}, {summary.shards} shards, "
+        f"{dataset}: {manifest.writer}, format version {manifest.format_version}, {counted(summary.shards, 'shard')}, "
         f"{human_bytes(sum(one.stored_bytes for one in summary.representations))} of payloads\n"
     )
     videos = [
@@ -41,6 +43,9 @@ def info(
         for video_id, one in manifest.videos.items()
     ]
     table(["video", "frames stored", "size", "fps", "codec", "source"], videos)
+    for video_id, count in waiting.items():
+        frames = f"{counted(count, 'more frame')} in an open shard"
+        say(f"{video_id}: {frames}; `vrekit resume {dataset}` goes on with them")
     representations = [
         [
             one.name,

@@ -8,6 +8,7 @@ import typer
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_seconds, wants_progress
 from vrekit.cli.over_frames import finish, frames_bar
+from vrekit.core.counting import counted
 
 
 @command
@@ -27,7 +28,7 @@ def items(
     columns of its representation. Frames that were listed before are left alone. Exit code 1 when some failed.
 
     Example:
-        vrekit items out && vrekit query out "key IN (SELECT key FROM items WHERE class = 2 AND score > 0.5)"
+        vrekit items out && vrekit query out "key IN (SELECT key FROM items WHERE label = 2 AND score > 0.5)"
     """
     from vrekit.catalog.dataset import open_dataset
     from vrekit.jobs.items import list_items
@@ -39,7 +40,7 @@ def items(
     ):
         report = list_items(opened, names or (), threads=threads, progress=progress)
     counts = ", ".join(f"{count} of {name}" for name, count in report.items.items())
-    summary = f"{report.frames} payloads read in {human_seconds(report.elapsed_seconds)}, items: {counts}" + (
-        f"; {report.already} payloads were listed before" if report.already else ""
-    )
+    read = counted(report.frames, "payload")
+    before = f"; {counted(report.already, 'payload')} listed before" if report.already else ""
+    summary = f"{read} read in {human_seconds(report.elapsed_seconds)}, items: {counts}{before}"
     finish(summary, report.failures, as_json=as_json, report=report.to_json())

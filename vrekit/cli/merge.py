@@ -9,6 +9,7 @@ import typer
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, wants_progress
 from vrekit.cli.units import parse_bytes
+from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
     from vrekit.jobs.merge.report import MergeReport
@@ -124,7 +125,7 @@ def byte_listener(no_progress: bool, doing: str = "copying") -> Any:
 
 def _print_report(report: "MergeReport", *, dry_run: bool) -> None:
     for line in report.unfinished:
-        note(f"warning: {line} cells of an interrupted export are not copied (`vrekit resume` finishes them)")
+        note(f"warning: {line} of an interrupted export not copied (`vrekit resume` finishes what is open)")
     for line in report.renamed:
         note(f"same video under another name: {line}")
     for conflict in report.conflicts:
@@ -134,16 +135,22 @@ def _print_report(report: "MergeReport", *, dry_run: bool) -> None:
         note(f"{report.output} is finished already: nothing to do")
         return
     left_out = [
-        f"{count} {what}"
-        for count, what in ((report.duplicates, "rows that are there twice"), (report.superseded, "outdated rows"))
+        text
+        for count, text in (
+            (report.duplicates, f"{counted(report.duplicates, 'row')} stored twice"),
+            (report.superseded, counted(report.superseded, "outdated row")),
+        )
         if count
     ]
-    what = f"{report.videos} videos, {report.rows} rows, {human_bytes(report.payload_bytes)}"
+    what = f"{counted(report.videos, 'video')}, {counted(report.rows, 'row')}, {human_bytes(report.payload_bytes)}"
     note(f"{'would copy' if dry_run else 'copied and checked'} {what} → {report.output} ({report.writer})")
     if left_out:
         note(f"left out: {', '.join(left_out)}")
     if not dry_run:
         seconds = report.elapsed_seconds
-        shards = f"{report.shards} shards, {report.kept_whole} of them as they were" if report.shards else "rows"
-        before = f", {report.already} were done before" if report.already else ""
-        note(f"{shards}{before}; {human_seconds(seconds)}, {human_bytes(report.payload_bytes / max(seconds, 1e-9))}/s")
+        parts = [f"{human_seconds(seconds)}, {human_bytes(report.payload_bytes / max(seconds, 1e-9))}/s"]
+        if report.already:
+            parts.insert(0, f"{counted(report.already, 'shard')} done before")
+        if report.shards:
+            parts.insert(0, f"{counted(report.shards, 'shard')} written, {report.kept_whole} of them unchanged")
+        note("; ".join(parts))

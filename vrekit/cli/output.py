@@ -7,9 +7,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import typer
 
@@ -135,23 +135,63 @@ def human_seconds(seconds: float) -> str:
 
 
 def table(columns: list[str], rows: list[list[str]], *, title: str | None = None, stderr: bool = False) -> None:
-    """Print a table; first column left, the others right unless they hold words. Plain text when not a terminal."""
+    """Print a table; first column left, the others right unless they hold words. Plain text when not a terminal.
+
+    Where the columns do not fit side by side, the table comes in several parts; each begins with the first column.
+    Text wraps between words, and inside a word only where that is longer than half a line.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(
-        *columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
-    )
-    for number, column in enumerate(grid.columns):
-        cells = [row[number] for row in rows]
-        numeric = bool(cells) and all(cell[:1].isdigit() or cell in ("", "–") for cell in cells)
-        column.justify = "right" if number and numeric else "left"
-        column.overflow = "fold"
-    for row in rows:
-        grid.add_row(*(Text(_printable_lines(cell)) for cell in row))
     console = Console(stderr=stderr)
-    if not console.is_terminal:
+    if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = 160  # a pipe has no width; do not fold what a script reads
-    console.print(grid)
+    cells = [[_printable_lines(row[number]) for row in rows] for number in range(len(columns))]
+    widths = [
+        min(_least_width(texts), (console.width - _EDGES - _GAP) // 2)
+        for texts in map(list, zip(columns, *rows, strict=True))
+    ]
+    for number, part in enumerate(_parts(widths, console.width)):
+        grid = Table(
+            title=None if number else title,
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        for column in part:
+            numeric = bool(rows) and all(cell[:1].isdigit() or cell in ("", "–") for cell in cells[column])
+            justify: Literal["left", "right"] = "right" if column and numeric else "left"
+            grid.add_column(Text(columns[column]), justify=justify, overflow="fold", min_width=widths[column])
+        for row in range(len(rows)):
+            grid.add_row(*(Text(cells[column][row]) for column in part))
+        console.print(grid)
+
+
+_MOST_WRAPPED = 24  # a column of sentences is not made narrower than this
+
+
+def _least_width(texts: list[str]) -> int:
+    """Return how narrow a column may be: its longest word, and for sentences enough that they stay readable."""
+    from rich.cells import cell_len
+
+    longest_word = max((cell_len(word) for text in texts for word in text.split()), default=0)
+    longest_line = max((cell_len(line) for text in texts for line in text.splitlines()), default=0)
+    return max(1, longest_word, min(longest_line, _MOST_WRAPPED))
+
+
+def _parts(widths: list[int], width: int) -> Iterator[list[int]]:
+    """Yield the numbers of the columns that fit side by side; each part begins with the first column."""
+    part, used = [0], widths[0] + _EDGES
+    for column in range(1, len(widths)):
+        if used + _GAP + widths[column] > width and len(part) > 1:
+            yield part
+            part, used = [0], widths[0] + _EDGES
+        part.append(column)
+        used += _GAP + widths[column]
+    yield part
+
+
+_EDGES, _GAP = 2, 2  # characters beside a table, and between two columns

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from vrekit.cli.output import note, print_json, say
+from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
     from vrekit.jobs.stats import StatsProgress
@@ -57,5 +58,5 @@ def finish(summary: str, failures: Sequence[str], *, as_json: bool, report: Mapp
         for failure in failures[:_FAILURES_SHOWN]:
             say(f"failed: {failure}")
     if failures:
-        note(f"{len(failures)} payloads could not be read")
+        note(f"{counted(len(failures), 'payload')} could not be read")
         raise typer.Exit(1)

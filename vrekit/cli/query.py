@@ -8,6 +8,7 @@ import typer
 
 from vrekit.cli.output import command, note
 from vrekit.cli.units import parse_bytes
+from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -134,7 +135,7 @@ def query(
                 note(f"… and {more}: --format csv or json prints all, --limit the first")
         if save is not None and subset is not None:
             subset.write(save)
-            note(f"saved {len(subset)} frames to {save} (digest {subset.digest[:16]})")
+            note(f"saved {counted(len(subset), 'frame')} to {save} (digest {subset.digest[:16]})")
     if not count and not allow_empty:
         note("nothing selected (exit code 1; --allow-empty makes it 0)")
         raise typer.Exit(1)

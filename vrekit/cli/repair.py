@@ -1,5 +1,6 @@
 """`vrekit repair`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,12 +8,14 @@ import typer
 
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, say
+from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
-    from vrekit.catalog.payload_checks import ValidationReport
+    from vrekit.catalog.payload_checks import Problem, ValidationReport
     from vrekit.jobs.repair_dataset import DatasetRepair
 
 SHOWN = 20
+_SHOWN_OF_FILE = 3
 
 
 @command
@@ -62,17 +65,35 @@ def run_repair(dataset: Path, *, decode: bool, dry_run: bool, as_json: bool, tru
 
 def print_validation(report: "ValidationReport") -> None:
     """Print what a check found."""
-    for problem in report.problems:
-        say(str(problem))
+    for line in _lines(report.problems):
+        say(line)
     for warning in report.warnings:
         say(f"warning: {warning}")
     found = [
-        f"{len(some)} {what}" for some, what in ((report.problems, "problems"), (report.warnings, "warnings")) if some
+        counted(len(some), what) for some, what in ((report.problems, "problem"), (report.warnings, "warning")) if some
     ]
     note(
-        f"{report.payloads} payloads, {human_bytes(report.payload_bytes)} checked in "
+        f"{counted(report.payloads, 'payload')}, {human_bytes(report.payload_bytes)} checked in "
         f"{human_seconds(report.elapsed_seconds)}: {', '.join(found) or 'all good'}"
     )
+
+
+def _lines(problems: "list[Problem]") -> Iterator[str]:
+    """Yield a line for each problem; one for all of a file that are alike, when they are many."""
+    alike: dict[tuple[str, str], list[Problem]] = {}
+    for problem in problems:
+        alike.setdefault((problem.code, problem.path), []).append(problem)
+    for some in alike.values():
+        places = sorted((one.video_id or "", one.frame_index) for one in some if one.frame_index is not None)
+        if len(places) <= _SHOWN_OF_FILE:
+            yield from map(str, some)
+            continue
+        (first_video, first), (last_video, last) = places[0], places[-1]
+        about_file = next((one for one in some if one.frame_index is None), None)
+        yield (
+            f"{about_file or some[0]}; {len(places)} payloads are concerned, from {first_video} frame {first} "
+            f"to {last_video} frame {last} (--json lists all)"
+        )
 
 
 def _print(done: "DatasetRepair", dataset: Path, dry_run: bool) -> None:
@@ -94,11 +115,11 @@ def _print(done: "DatasetRepair", dataset: Path, dry_run: bool) -> None:
             note(f"`vrekit repair {dataset}` moves what is damaged to quarantine/")
         return
     report = done.repair
-    for line in report.left:
+    for line in dict.fromkeys(report.left):
         note(f"not repaired: {line}")
     if report.shards:
         kept = f"; what was damaged is in {dataset / report.quarantine}" if report.quarantine else ""
-        note(f"{len(report.shards)} shards repaired{kept}")
+        note(f"{counted(len(report.shards), 'shard')} repaired{kept}")
     if report.quarantine is None:
         return
     for name in report.samples[:SHOWN]:

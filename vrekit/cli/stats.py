@@ -8,6 +8,7 @@ import typer
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_seconds, wants_progress
 from vrekit.cli.over_frames import finish, frames_bar
+from vrekit.core.counting import counted
 
 
 @command
@@ -44,7 +45,7 @@ def stats(
     ):
         report = compute_statistics(opened, sources=sources, threads=threads, progress=progress)
     measured_on = ", ".join(f"{name} ({kind})" for kind, name in report.sources.items())
-    summary = f"{report.measured} frames measured in {human_seconds(report.elapsed_seconds)} on {measured_on}" + (
-        f"; {report.already} were measured before" if report.already else ""
-    )
+    measured = counted(report.measured, "frame")
+    before = f"; {report.already} were measured before" if report.already else ""
+    summary = f"{measured} measured in {human_seconds(report.elapsed_seconds)} on {measured_on}{before}"
     finish(summary, report.failures, as_json=as_json, report=report.to_json())

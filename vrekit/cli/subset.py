@@ -8,6 +8,7 @@ import typer
 from vrekit.cli.export import WriterName
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, note, print_json, say, table
+from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
     from vrekit.catalog.subset import Operation
@@ -27,7 +28,8 @@ def _combine(operation: "Operation", a: Path, b: Path, output: Path) -> None:
     left, right = read_subset(a), read_subset(b)
     result = combine(operation, left, right)
     result.write(output)
-    note(f"{len(left)} {operation} {len(right)} → {len(result)} frames, {output} (digest {result.digest[:16]})")
+    frames = counted(len(result), "frame")
+    note(f"{len(left)} {operation} {len(right)} → {frames}, {output} (digest {result.digest[:16]})")
 
 
 @app.command()
@@ -83,7 +85,7 @@ def info(
     if as_json:
         print_json({"frames": len(read), "videos": dict(videos), "digest": read.digest, **read.metadata})
         return
-    say(f"{subset}: {len(read)} frames of {len(videos)} videos, digest {read.digest[:16]}")
+    say(f"{subset}: {counted(len(read), 'frame')} of {counted(len(videos), 'video')}, digest {read.digest[:16]}")
     if dataset := read.metadata.get("dataset"):
         say(f"selected from {dataset['name']}")
     for stage in read.metadata.get("stages", []):
@@ -91,11 +93,11 @@ def info(
         before = "" if stage.get("n_in") is None else f"{stage['n_in']} → "
         say(f"  {stage['op']}{f' ({params})' if params else ''}: {before}{stage['n_out']}")
         for source in stage.get("sources", []):
-            say(f"    {source['count']} frames, digest {source['digest'][:16]}")
+            say(f"    {counted(source['count'], 'frame')}, digest {source['digest'][:16]}")
     shown = [[video_id, str(count)] for video_id, count in videos.most_common(SHOWN)]
     table(["video", "frames"], shown)
     if len(videos) > SHOWN:
-        note(f"… and {len(videos) - SHOWN} more videos")
+        note(f"… and {counted(len(videos) - SHOWN, 'more video')}")
 
 
 @app.command()
@@ -135,7 +137,10 @@ def verify(
             say(line)
         if len(lines) > SHOWN:
             note(f"… and {len(lines) - SHOWN} more: --json lists all")
-        note(f"{found.count} frames: " + ("all there" if found.is_good else f"{len(lines)} not as the subset says"))
+        note(
+            f"{counted(found.count, 'frame')}: "
+            + ("all there" if found.is_good else f"{len(lines)} not as the subset says")
+        )
     if not found.is_good:
         raise typer.Exit(1)
 
@@ -171,6 +176,7 @@ def materialize(
         print_json(asdict(report))
         return
     note(
-        f"{report.samples} samples of {report.frames} frames, {human_bytes(report.stored_bytes)}, copied to {output}"
+        f"{counted(report.samples, 'sample')} of {counted(report.frames, 'frame')}, "
+        f"{human_bytes(report.stored_bytes)}, copied to {output}"
         + (f"; {report.already} were there already" if report.already else "")
     )

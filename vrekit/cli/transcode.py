@@ -10,6 +10,7 @@ from vrekit.cli.interrupts import goes_on
 from vrekit.cli.merge import byte_listener
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, table
 from vrekit.cli.units import parse_memory
+from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
     from vrekit.jobs.transcode.report import TranscodeReport
@@ -101,8 +102,8 @@ def _codec(text: str) -> tuple[str, Any]:
 def _print_report(report: "TranscodeReport", *, dry_run: bool) -> None:
     if report.unfinished:
         note(
-            f"warning: {report.unfinished} cells of an interrupted export are not taken along "
-            "(`vrekit resume` finishes them)"
+            f"warning: {counted(report.unfinished, 'cell')} of an interrupted export not taken along "
+            "(`vrekit resume` finishes what is open)"
         )
     rows = []
     for name, part in report.parts.items():
@@ -122,13 +123,15 @@ def _print_report(report: "TranscodeReport", *, dry_run: bool) -> None:
     columns = ["representation", "codec before", "after", "payloads", "size before", "size", "loss"]
     table(columns, rows, title=f"{report.source} → {report.output}", stderr=True)
     if dry_run:
-        note(f"would write {report.rows} rows from {human_bytes(report.bytes_before)} of payloads; nothing is written")
+        rows_and_bytes = f"{counted(report.rows, 'row')} from {human_bytes(report.bytes_before)} of payloads"
+        note(f"would write {rows_and_bytes}; nothing is written")
     elif report.was_finished:
         note(f"{report.output} is finished already: nothing to do")
     else:
         seconds = max(report.elapsed_seconds, 1e-9)
         note(
-            f"{report.encoded} payloads encoded and checked, {report.copied} copied, {report.failed} failed frames "
-            f"kept as such: {human_bytes(report.bytes_before)} → {human_bytes(report.bytes_after)} in "
+            f"{counted(report.encoded, 'payload')} encoded and checked, {report.copied} copied, "
+            f"{counted(report.failed, 'failed frame')} kept as such: "
+            f"{human_bytes(report.bytes_before)} → {human_bytes(report.bytes_after)} in "
             f"{human_seconds(seconds)} ({human_bytes(report.bytes_before / seconds)}/s)"
         )

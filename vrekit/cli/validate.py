@@ -18,6 +18,9 @@ def validate(
     repair: Annotated[
         bool, typer.Option("--repair", help="Move damaged samples to quarantine/, so that resume computes them again.")
     ] = False,
+    trust_code: Annotated[
+        bool, typer.Option("--trust-code", help="With --repair: run code that the dataset records, as `vrekit repair`.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check a dataset's metadata against its bytes: checksums, places, shapes, and what belongs to nobody.
@@ -31,7 +34,7 @@ def validate(
     from vrekit.jobs.validate import validate as run_validate
 
     if repair:
-        run_repair(dataset, decode=decode, dry_run=False, as_json=as_json)
+        run_repair(dataset, decode=decode, dry_run=False, as_json=as_json, trust_code=trust_code)
         return
     report = run_validate(dataset, decode=decode)
     if as_json:

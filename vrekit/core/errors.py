@@ -29,6 +29,8 @@ class VrekitError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint is not None:
+            self.add_note(f"hint: {hint}")  # a traceback shows it below the message
 
     def __str__(self) -> str:
         return self.message

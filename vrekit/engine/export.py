@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vrekit.catalog.cells import DatasetWriter
-from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.manifest import has_samples, read_manifest
 from vrekit.catalog.progress import read_progress
 from vrekit.catalog.runs import (
     DAMAGED_RUN_HINT,
@@ -146,6 +146,12 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
     recorded = read_runs(dataset)
     if not recorded:
         read_runs(dataset, strict=True)  # raises the error of a damaged one
+        if has_samples(dataset):
+            raise DatasetError(
+                f"{dataset} has stored frames, but runs/ has no record of what was asked for: the records are lost",
+                hint="restore runs/ from a backup, or export again with the same config and options: "
+                "`vrekit export VIDEO -o DATASET --config CONFIG` keeps what is stored and computes the rest",
+            )
         raise DatasetError(
             f"{dataset} has no runs to resume: no export came as far as its first frame",
             hint="the same `vrekit export …` command again goes on",
@@ -164,8 +170,7 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
         logger.warning("%s; the other runs are resumed", one.message)
     if not requests:
         raise DatasetError(f"{dataset} has no runs to resume", hint="`vrekit export VIDEO -o DATASET` starts one")
-    otherwise = "export with a config of your own, which runs only what that names"
-    check_trusted(dataset, requests.values(), trust_code=trust_code, otherwise=otherwise)
+    check_trusted(dataset, requests.values(), trust_code=trust_code)
     return list(requests.values())
 
 
@@ -187,7 +192,7 @@ def parse_requests(
     return parsed, damaged
 
 
-def check_trusted(dataset: Path, requests: Iterable[ExportRequest], *, trust_code: bool, otherwise: str) -> None:
+def check_trusted(dataset: Path, requests: Iterable[ExportRequest], *, trust_code: bool, otherwise: str = "") -> None:
     """Raise DatasetError if recorded requests name code that may not run; nothing has run then.
 
     Args:
@@ -299,6 +304,7 @@ def _run_recorded(
     return replace(
         report,
         run_id=record.run_id,
+        already={name: count + pipeline.tally.recovered.get(name, 0) for name, count in report.already.items()},
         totals=pipeline.tally.totals,
         failures=pipeline.tally.failures,
         elapsed_seconds=elapsed,

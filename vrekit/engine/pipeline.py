@@ -360,6 +360,7 @@ class Pipeline:
                 continue
             recovered = len(frames) - len(cell.missing.get(name, ()))
             if recovered:
+                self.tally.recovered[name] = self.tally.recovered.get(name, 0) + recovered
                 self.listener.advanced(name, stored=recovered, failed=0, stored_bytes=0)
 
     def _commit(self, cell: _CellWork | None) -> None:

@@ -19,6 +19,7 @@ from vrekit.catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
     RepresentationRecord,
+    describes_nothing,
     has_lost_manifest,
     manifest_lock,
     read_manifest,
@@ -195,7 +196,7 @@ def _check_target(dataset: Path) -> None:
     foreign = any(entry.name != ".lock" and not is_temporary(entry) for entry in dataset.iterdir())
     # Looked at last: another process may be making this very dataset, and writes its manifest first.
     if foreign and not (dataset / MANIFEST_NAME).exists():
-        if has_lost_manifest(dataset):
+        if has_lost_manifest(dataset) or describes_nothing(dataset):
             read_manifest(dataset)  # raises the error that says what to do
         raise UsageError(
             f"{dataset} is not empty and is no vrekit dataset",

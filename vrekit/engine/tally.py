@@ -11,12 +11,13 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Tally:
-    """What happened so far, by representation."""
+    """What happened so far, by representation; `recovered` counts frames that were found in open shards."""
 
     totals: dict[str, RepresentationTotals] = field(default_factory=dict)
     failures: list[dict[str, object]] = field(default_factory=list)
     streaks: dict[str, int] = field(default_factory=dict)
     last_errors: dict[str, str | None] = field(default_factory=dict)
+    recovered: dict[str, int] = field(default_factory=dict)
 
     def add(self, row: SampleRow, *, stored_bytes: int, by_decoder: bool) -> None:
         """Count one frame of one representation.

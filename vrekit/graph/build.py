@@ -291,9 +291,13 @@ def _with_paths_found(
     return found
 
 
+_INPUTS_EXAMPLE = "`inputs = ((Kind.COLOR,),)` for one colour image"
+
+
 def _check_inputs(spec: RepresentationSpec, instance: Representation, parents: Sequence[Node]) -> None:
     if problem := input_count_problem(type(instance), spec):
-        raise UsageError(problem)
+        own = f"a type of yours names the kinds it takes: {_INPUTS_EXAMPLE}; `inputs = None` takes any"
+        raise UsageError(problem, hint=own if ":" in spec.type and not type(instance).inputs else None)
     accepted = type(instance).inputs
     if accepted is None:
         return

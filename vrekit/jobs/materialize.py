@@ -1,6 +1,6 @@
 """Copy the samples of a subset into a dataset of their own, byte for byte: nothing is decoded or encoded again."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -106,6 +106,7 @@ def materialize(
         progress(len(frames))
     target.close()
     _copy_runs(dataset.folder, output, run_ids)
+    _record_shards(output, target.committed)
     return MaterializeReport(frames=copied_frames, samples=samples, already=wanted_samples - samples, stored_bytes=size)
 
 
@@ -219,3 +220,11 @@ def _copy_runs(source: Path, output: Path, run_ids: Iterable[str]) -> None:
     for record in read_runs(source):
         if record.run_id in wanted and not (output / RUNS_FOLDER / f"{record.run_id}.json").exists():
             write_run(output, replace(record, shards={}))  # the shards of the result are others
+
+
+def _record_shards(output: Path, committed: Collection[str]) -> None:
+    """List the new shards with the runs that their first rows are from."""
+    found = open_storage(output).shard_facts(committed)
+    for record in read_runs(output) if found else ():
+        if record.run_id in found:
+            write_run(output, replace(record, shards={**record.shards, **found[record.run_id]}))

@@ -91,7 +91,8 @@ def rebuild_manifest(folder: Path, *, trust_code: bool = False) -> Rebuilt:
         except VrekitError as error:
             problems.append(f"run {run.run_id}: {error.message}")
     if manifest is None:
-        raise _failed(folder, ["no run's record says what was exported"], problems)
+        unexplained = [] if runs else ["no run's record says what was exported"]
+        raise _failed(folder, unexplained, problems)
     if unexplained := list(_unexplained(manifest, stored)):
         raise _failed(folder, unexplained, problems)
     manifest = replace(_in_stored_groups(manifest, stored), created_with=runs[0][0].versions.get("vrekit", ""))

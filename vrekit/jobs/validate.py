@@ -7,7 +7,7 @@ from pathlib import Path
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport
 from vrekit.catalog.places import foreign_places
-from vrekit.catalog.runs import RUNS_FOLDER, scan_runs
+from vrekit.catalog.runs import RUNS_FOLDER, run_files, scan_runs
 from vrekit.catalog.storage import Storage, open_storage, stored_types
 from vrekit.catalog.trust import is_code
 from vrekit.core.errors import DatasetError
@@ -43,7 +43,8 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
         checker.report_duplicates(storage.folder_name)
         report.problems += _unused_storages(storage, others)
         report.problems += file_problems(folder, manifest)
-        report.problems += storage.recorded()
+        known = {problem.path for problem in report.problems if problem.code == "place" and problem.frame_index is None}
+        report.problems += (problem for problem in storage.recorded() if problem.path not in known)
         report.warnings += unprotected_files(storage)
         if not any(problem.code in ("fragment", "index") for problem in report.problems):
             # These read all metadata again, and Lance may end the process on damage.
@@ -51,6 +52,7 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
             report.warnings += frame_warnings(storage)
     checker.report_values()
     report.warnings += _code_warnings(manifest)
+    report.warnings += _empty(folder, manifest, report)
     report.elapsed_seconds = time.perf_counter() - started
     return report
 
@@ -73,6 +75,15 @@ def _code_warnings(manifest: Manifest) -> Iterator[Problem]:
                 "elsewhere refuse it without trust_code=True"
             )
             yield Problem(code="code", path=MANIFEST_NAME, message=message, representation=name)
+
+
+def _empty(folder: Path, manifest: Manifest, report: ValidationReport) -> Iterator[Problem]:
+    """Yield a warning if nothing is stored, although representations to store were asked for."""
+    if report.payloads or report.problems or all(record.is_virtual for record in manifest.representations.values()):
+        return
+    how = "`vrekit resume`" if run_files(folder) else "the same `vrekit export …` again"
+    message = f"no frame is stored: {how} computes what was asked for"
+    yield Problem(code="empty", path=MANIFEST_NAME, message=message)
 
 
 def _unused_storages(storage: Storage, others: Sequence[Storage]) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ from vrekit.writers.lance.rows import (
     lance_samples,
     open_table,
 )
+from vrekit.writers.open_frames import count_open_frames
 
 if TYPE_CHECKING:
     from vrekit.catalog.garbage import GarbageCollector
@@ -67,6 +68,10 @@ class LanceStorage(Storage):
     def open_cells(self) -> list[Path]:
         """See Storage."""
         return sorted((self.folder / TABLES_FOLDER / OPEN_FOLDER).glob(f"*/*.{PARTIAL_SUFFIX}"))
+
+    def open_frames(self) -> dict[str, int]:
+        """See Storage."""
+        return count_open_frames(self.folder / TABLES_FOLDER / OPEN_FOLDER)
 
     @classmethod
     def parts(cls, folder: Path) -> list[StoredPart]:

@@ -1,7 +1,7 @@
 """Tar shards as the storage of a dataset; see `Storage` for what each method promises."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import groupby
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from vrekit.catalog.parquet_files import checksum_of
+from vrekit.catalog.runs import ShardFacts
 from vrekit.catalog.storage import (
     Copied,
     CopyPlan,
@@ -23,6 +25,7 @@ from vrekit.catalog.storage import (
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import list_folders, listing
 from vrekit.core.text import yaml_text
+from vrekit.writers.open_frames import count_open_frames
 from vrekit.writers.webdataset.payloads import TarPayloads
 from vrekit.writers.webdataset.sidecars import (
     PARTIAL_SUFFIX,
@@ -92,6 +95,10 @@ class TarStorage(Storage):
         """See Storage."""
         return sorted((self.folder / SHARDS_FOLDER).glob(f"*/.*.{PARTIAL_SUFFIX}"))
 
+    def open_frames(self) -> dict[str, int]:
+        """See Storage."""
+        return count_open_frames(self.folder / SHARDS_FOLDER)
+
     @classmethod
     def parts(cls, folder: Path) -> list[StoredPart]:
         """See Storage."""
@@ -127,10 +134,19 @@ class TarStorage(Storage):
 
         return recorded_shards(self.folder)
 
+    def shard_facts(self, paths: Collection[str] | None = None) -> dict[str, dict[str, ShardFacts]]:
+        """See Storage."""
+        found: dict[str, dict[str, ShardFacts]] = {}
+        for path in self.shards() if paths is None else paths:
+            tar = self.folder / path
+            run_ids = read_sidecar(tar.with_suffix(".parquet"), ("run_id",))["run_id"]
+            checksum = checksum_of(tar.with_suffix(".parquet")) or ""
+            facts = ShardFacts(bytes=tar.stat().st_size, rows=len(run_ids), checksum=checksum)
+            found.setdefault(run_ids[0].as_py(), {})[path] = facts
+        return found
+
     def checksums(self) -> Iterator[tuple[Path, bool]]:
         """See Storage."""
-        from vrekit.catalog.parquet_files import checksum_of
-
         for path in find_sidecars(self.folder):
             with suppress(DatasetError, OSError):
                 yield path, checksum_of(path) is not None

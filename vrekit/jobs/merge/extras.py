@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.runs import RUNS_FOLDER, RunRecord, read_runs, write_run
+from vrekit.catalog.runs import RUNS_FOLDER, RunRecord, config_folders, read_runs, write_run
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
+from vrekit.catalog.storage import open_storage
+from vrekit.catalog.trust import RecordedCode, is_code
 from vrekit.core.documents import Fields
 from vrekit.core.files import read_regular, storage_errors, write_atomic
 from vrekit.core.names import video_id_from_path
@@ -28,7 +30,8 @@ def copy_runs(output: Path, combined: Combined) -> set[str]:
     """Copy the records and logs of all runs whose video and representations are part of the result; return their ids.
 
     A record's request is changed where that is needed for `vrekit resume` to go on with it in the result: the layout
-    is the result's, the video has its name there, representations that lost a conflict are not asked for.
+    is the result's, the video has its name there, representations that lost a conflict are not asked for. Its shards
+    are those of the result: each belongs to the run of its first row.
     """
     records: dict[str, RunRecord] = {}
     logs: dict[str, Path] = {}
@@ -42,12 +45,23 @@ def copy_runs(output: Path, combined: Combined) -> set[str]:
                 log = source.folder / RUNS_FOLDER / f"{record.run_id}.log"
                 if log.exists():
                     logs[record.run_id] = log
+    shards = open_storage(output, combined.manifest).shard_facts()
     for record in records.values():
-        write_run(output, record)
+        write_run(output, replace(record, shards=shards.get(record.run_id, {})))
     for run_id, log in logs.items():
         with storage_errors(output):
             write_atomic(output / RUNS_FOLDER / f"{run_id}.log", read_regular(log, max_bytes=_MAX_LOG_BYTES))
     return set(records)
+
+
+def copy_trust(output: Path, combined: Combined) -> None:
+    """Let the result run the code that this account exported a source with, as that source may (`catalog.trust`)."""
+    specs = [record.spec for record in combined.manifest.representations.values() if is_code(record.spec.type)]
+    if specs:
+        here = RecordedCode(dataset=output, folders=config_folders(output))
+        for source in combined.order:
+            there = RecordedCode(dataset=source.folder, folders=config_folders(source.folder))
+            here.inherit(there, specs)
 
 
 def _adapted(record: RunRecord, source: Source, combined: Combined) -> RunRecord | None:

@@ -16,11 +16,12 @@ from pathlib import Path
 from vrekit.catalog.card import write_card
 from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from vrekit.catalog.storage import CopyPlan, Storage, open_storage, storage_type
+from vrekit.core.counting import counted
 from vrekit.core.errors import ConflictError, DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.jobs.copying import check_payloads, write_samples
-from vrekit.jobs.merge.extras import copy_runs, copy_statistics
+from vrekit.jobs.merge.extras import copy_runs, copy_statistics, copy_trust
 from vrekit.jobs.merge.manifests import Combined, Conflict, Layout, OnConflict, combine
 from vrekit.jobs.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
 from vrekit.jobs.merge.report import MergeListener, MergeReport
@@ -109,7 +110,9 @@ def merge(
         writer=combined.manifest.writer,
         videos=len(combined.manifest.videos),
         renamed=[f"{source.folder}: {old} → {new}" for source, old, new in combined.renamed],
-        unfinished=[f"{source.folder}: {count}" for source in opened if (count := source.open_cells())],
+        unfinished=[
+            f"{source.folder}: {counted(cells, 'cell')}" for source in opened if (cells := source.open_cells())
+        ],
     )
     origin = Origin.of(opened, layout, on_conflict)
     before = read_origin(output)
@@ -199,7 +202,7 @@ def _conflict_error(conflicts: Sequence[Conflict]) -> ConflictError:
     hints = [conflict.hint for conflict in conflicts if conflict.hint is not None][:1]
     hints.append("--on-conflict first (or last) takes that source's; what the others have of it is left out")
     return ConflictError(
-        f"the sources disagree in {len(conflicts)} point{'s' * (len(conflicts) > 1)}:\n" + "\n".join(lines),
+        f"the sources disagree in {counted(len(conflicts), 'point')}:\n" + "\n".join(lines),
         hint="; ".join(hints),
     )
 
@@ -251,6 +254,7 @@ def _finish(work: _Work, origin: Origin, *, was_checked: bool) -> None:
     write_card(storage)
     write_manifest(output, combined.manifest)
     origin.finished().write(output)
+    copy_trust(output, combined)
 
 
 def _check_result(work: _Work, *, was_checked: bool) -> None:

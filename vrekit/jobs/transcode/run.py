@@ -30,7 +30,7 @@ from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.jobs.copying import check_payloads
-from vrekit.jobs.merge.extras import copy_runs, copy_statistics
+from vrekit.jobs.merge.extras import copy_runs, copy_statistics, copy_trust
 from vrekit.jobs.merge.manifests import Combined
 from vrekit.jobs.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
 from vrekit.jobs.merge.report import MergeListener
@@ -256,6 +256,7 @@ def _finish(job: _Job, origin: Origin, listener: MergeListener) -> None:
     write_card(job.storage)
     write_manifest(output, job.manifest)
     origin.finished().write(output)
+    copy_trust(output, job.combined)
 
 
 def _with_new_codecs(record: RunRecord, changes: Mapping[str, Change]) -> RunRecord:

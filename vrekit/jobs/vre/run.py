@@ -11,7 +11,7 @@ from typing import Any
 
 from vrekit import __version__
 from vrekit.catalog.card import write_card
-from vrekit.catalog.cells import Cell, Payload, Sample
+from vrekit.catalog.cells import Cell, DatasetWriter, Payload, Sample
 from vrekit.catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -23,7 +23,7 @@ from vrekit.catalog.manifest import (
 from vrekit.catalog.places import check_places
 from vrekit.catalog.progress import Progress, read_progress
 from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, new_run, write_run
-from vrekit.catalog.storage import open_storage
+from vrekit.catalog.storage import Storage, open_storage
 from vrekit.core.errors import UsageError
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import check_representation_name
@@ -118,8 +118,10 @@ def import_vre(request: VreRequest) -> VreReport:
     run = new_run(video.video_id, _described(request), set(), manifest.videos[video.video_id])
     write_run(request.output, run)
     status = "failed"
+    storage = open_storage(request.output, manifest)
+    writer = storage.writer()
     try:
-        _write(request, manifest, video, parts, run.run_id, report)
+        _write(storage, writer, video, parts, run.run_id, report)
         status = "done"
     except KeyboardInterrupt:
         status = "interrupted"
@@ -127,7 +129,8 @@ def import_vre(request: VreRequest) -> VreReport:
     finally:
         totals = {name: RepresentationTotals(computed=count) for name, count in report.stored.items()}
         failures = [{"video_id": video.video_id, **failure} for failure in report.failures[:_MAX_FAILURES]]
-        write_run(request.output, run.finished(status, totals=totals, failures=failures))  # type: ignore[arg-type]  # one of RunStatus
+        end = run.finished(status, totals=totals, failures=failures, shards=writer.committed)  # type: ignore[arg-type]  # one of RunStatus
+        write_run(request.output, end)
     for one in folder.runs:
         _copy_run(request.output, one, video.video_id)
     return report
@@ -233,10 +236,14 @@ def _described(request: VreRequest) -> dict[str, Any]:
 
 
 def _write(
-    request: VreRequest, manifest: Manifest, video: VreVideo, parts: Sequence[Part], run_id: str, report: VreReport
+    storage: Storage,
+    writer: DatasetWriter,
+    video: VreVideo,
+    parts: Sequence[Part],
+    run_id: str,
+    report: VreReport,
 ) -> None:
-    storage = open_storage(request.output, manifest)
-    writer = storage.writer()
+    manifest = storage.manifest
     writer.sweep(video.video_id)
     before = read_progress(storage, video.video_id)
     for part in parts:
