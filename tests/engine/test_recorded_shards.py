@@ -124,7 +124,7 @@ def test_a_copy_records_its_own_shards(make_request: MakeRequest, tmp_path: Path
     name = lose_a_shard(folder)
     assert problems(folder) == [("lost-shard", name)]
     (lost,) = summarize(folder).damaged_tars
-    assert (lost.tar, lost.problem) == (name, f"is lost with its metadata ({run.shards[name].rows} rows)")
+    assert (lost.path, lost.problem) == (name, f"is lost with its metadata ({run.shards[name].rows} rows)")
     assert repair(folder, validate(folder).problems).shards == [name]
     resume(folder)
     assert (problems(folder), summarize(folder).damaged_tars) == ([], ())
