@@ -1,0 +1,215 @@
+"""More of what strangers' files may try: subsets, statistics, folders of VRE, and what lies in the current folder."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.trust.arena import CONFIG, run
+from vrekit.catalog.lance_probe import _survives
+from vrekit.catalog.parquet_files import table_bytes
+from vrekit.catalog.statistics import STATISTICS_SCHEMA
+from vrekit.catalog.subset import SUBSET_SCHEMA, Subset, combine, read_subset
+from vrekit.config.loader import parse_config
+from vrekit.core.errors import VrekitError
+from vrekit.engine.export import export
+from vrekit.engine.request import ExportRequest
+from vrekit.readers import FrameDataset
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("template")
+    np.save(folder / "clip.npy", np.random.default_rng(0).integers(0, 255, (8, 24, 32, 3), np.uint8))
+    representations = parse_config(CONFIG).representations
+    video, dataset = str(folder / "clip.npy"), folder / "dataset"
+    export(ExportRequest(video=video, dataset=dataset, representations=representations, shard_frames=4, threads=1))
+    shutil.rmtree(dataset / "index", ignore_errors=True)
+    return dataset
+
+
+@pytest.fixture
+def dataset(template: Path, tmp_path: Path) -> Path:
+    shutil.copytree(template, tmp_path / "evil")
+    return tmp_path / "evil"
+
+
+# -- the current folder ------------------------------------------------------------------------------------------
+
+
+def test_what_lies_in_the_current_folder_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cd evil; vrekit validate .` tries damaged fragments in another Python, which must not import from there."""
+    for name in ("lance", "vrekit", "resource", "contextlib"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'PWNED')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    _survives(tmp_path / "none.lance", 1, 0)
+    assert not (tmp_path / "PWNED").exists()
+
+
+# -- subsets -----------------------------------------------------------------------------------------------------
+
+_LISTS = pa.list_(pa.string())
+
+
+def subset_table(**columns: pa.Array) -> pa.Table:
+    plain = {"key": ["clip/00000000"], "video_id": ["clip"], "frame_index": [0], "representations": [None]}
+    arrays = {name: columns.get(name, pa.array(value, SUBSET_SCHEMA.field(name).type)) for name, value in plain.items()}
+    return pa.table(arrays)
+
+
+def document(**changes: Any) -> bytes:
+    return json.dumps({"format": 1, "digest": Subset({("clip", 0): None}).digest, **changes}).encode()
+
+
+SUBSETS: dict[str, tuple[pa.Table, bytes]] = {
+    "deep": (subset_table(), b'{"format":1,"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}"),
+    "a list": (subset_table(), b"[1]"),
+    "half a character": (subset_table(), document().replace(b'"format"', b'"a":"\\ud800","format"')),
+    "no frame": (subset_table(frame_index=pa.array([None], pa.int64())), document()),
+    "no video": (subset_table(video_id=pa.array([None], pa.string())), document()),
+    "half a frame": (subset_table(frame_index=pa.array([1.5])), document()),
+    "a frame of text": (subset_table(frame_index=pa.array(["x"])), document()),
+    "no name": (subset_table(representations=pa.array([[None]], _LISTS)), document()),
+    "no name beside one": (subset_table(representations=pa.array([[None, "rgb"]], _LISTS)), document()),
+    "numbered names": (subset_table(representations=pa.array([[1]])), document()),
+    "a name that is no list": (subset_table(representations=pa.array([1])), document()),
+    "a dataset without a name": (subset_table(), document(dataset={"a": 1})),
+    "a dataset of text": (subset_table(), document(dataset="x")),
+    "stages of text": (subset_table(), document(stages="x")),
+    "a stage of text": (subset_table(), document(stages=["x"])),
+    "a stage without parameters": (subset_table(), document(stages=[{"op": "x"}])),
+    "a stage of sources that are none": (subset_table(), document(stages=[{"op": "x", "params": {}, "sources": [1]}])),
+    "a source without a digest": (subset_table(), document(stages=[{"op": "x", "params": {}, "sources": [{}]}])),
+}
+
+
+@pytest.mark.parametrize("what", SUBSETS)
+def test_subsets_that_cannot_be(what: str, dataset: Path, tmp_path: Path) -> None:
+    table, text = SUBSETS[what]
+    path = tmp_path / "subset.parquet"
+    pq.write_table(table.replace_schema_metadata({b"vrekit.subset": text}), path)
+    for arguments in (
+        ("subset", "info", path),
+        ("subset", "info", path, "--json"),
+        ("subset", "verify", path, dataset),
+        ("subset", "union", path, path, "-o", tmp_path / "union.parquet"),
+        ("subset", "materialize", path, dataset, "-o", tmp_path / "copy"),
+    ):
+        assert run(*arguments).startswith(("1: error", "2: error")), arguments
+
+
+def test_a_column_that_is_there_twice(dataset: Path, tmp_path: Path) -> None:
+    names = ["video_id", "video_id", "frame_index"]
+    table = pa.Table.from_arrays([pa.array(["clip"]), pa.array(["clip"]), pa.array([1])], names=names)
+    pq.write_table(table, tmp_path / "subset.parquet")
+    with pytest.raises(VrekitError, match="two columns 'video_id'"):
+        FrameDataset(dataset, ["rgb"], subset=tmp_path / "subset.parquet")
+
+
+def test_subsets_of_subsets_of_subsets_stay_readable(tmp_path: Path) -> None:
+    subset = Subset({("clip", 0): None}, {"stages": []})
+    for _ in range(50):
+        subset = combine("union", subset, Subset({("clip", 0): None}))
+    subset.write(tmp_path / "subset.parquet")
+    assert read_subset(tmp_path / "subset.parquet").frames == subset.frames
+    assert run("subset", "info", tmp_path / "subset.parquet", "--json").startswith("0: ")
+
+
+# -- statistics --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"[1]", b"[" * 100_000 + b"]" * 100_000, b'{"sources": [1]}', b'{"sources": {"color": 5}}', b"\xff"],
+    ids=["a list", "deep", "a list of sources", "a numbered source", "no text"],
+)
+def test_statistics_that_cannot_be(text: bytes, dataset: Path, tmp_path: Path) -> None:
+    columns = {name: [None] for name in STATISTICS_SCHEMA.names} | {"video_id": ["clip"], "frame_index": [0]}
+    table = pa.table(columns, schema=STATISTICS_SCHEMA).replace_schema_metadata({b"vrekit.statistics": text})
+    (dataset / "stats").mkdir()
+    (dataset / "stats" / "clip.parquet").write_bytes(table_bytes(table))
+    for arguments in (
+        ("query", dataset, "frame_index < 3"),
+        ("validate", dataset),
+        ("stats", dataset),
+        ("merge", dataset, "-o", tmp_path / "merged"),
+    ):
+        said = run(*arguments)
+        assert said.startswith("1: "), (arguments, said)
+        assert "is damaged" in said
+
+
+# -- folders of VRE ----------------------------------------------------------------------------------------------
+
+
+def vre_folder(folder: Path, record: dict[str, Any]) -> Path:
+    (folder / "depth" / "npz").mkdir(parents=True)
+    np.savez(folder / "depth" / "npz" / "0.npz", np.ones((6, 8), np.float32))
+    (folder / ".logs").mkdir()
+    (folder / ".logs" / "run_metadata-abc-2025-01-02T03:04:05.000000.json").write_text(json.dumps(record))
+    (folder / ".logs" / "logs-abc-1.txt").write_text("log")
+    return folder
+
+
+RECORD = {"id": "abc", "runtime_args": {"video_path": "clip.mp4", "video_fps": "25"}, "total": {"duration": 1}}
+
+
+def replace(path: str, put: Callable[[Path], object]) -> Callable[[Path], None]:
+    def attack(folder: Path) -> None:
+        (folder / path).unlink(missing_ok=True)
+        put(folder / path)
+
+    return attack
+
+
+def link_to_bait(path: Path) -> None:
+    path.symlink_to(path.parents[2] / "bait.txt")
+
+
+DEEP = '{"run_stats":' + "[" * 100_000 + "]" * 100_000 + "}"
+VRE: dict[str, tuple[dict[str, Any], Callable[[Path], None]]] = {
+    "a log that is a link": ({}, replace(".logs/logs-abc-1.txt", link_to_bait)),
+    "a log that is a pipe": ({}, replace(".logs/logs-abc-1.txt", os.mkfifo)),
+    "an array that is a pipe": ({}, replace("depth/npz/1.npz", os.mkfifo)),
+    "metadata that is a pipe": ({}, replace("depth/.repr_metadata.json", os.mkfifo)),
+    "metadata that is a link": ({}, replace("depth/.repr_metadata.json", link_to_bait)),
+    "deep metadata": ({}, replace("depth/.repr_metadata.json", lambda path: path.write_text(DEEP))),
+    "a frame of many digits": ({}, replace(f"depth/npz/{'9' * 200}.npz", lambda path: path.write_bytes(b"x"))),
+    "a record of many digits": (
+        {},
+        replace("depth/.repr_metadata.json", lambda path: path.write_text(json.dumps({"run_stats": {"9" * 5000: {}}}))),
+    ),
+    "endless seconds": (
+        {},
+        replace(
+            "depth/.repr_metadata.json",
+            lambda path: path.write_text(json.dumps({"run_stats": {"0": {"duration": 10**400}}})),
+        ),
+    ),
+    "a large video": ({"runtime_args": {"video_shape": f"(1, {10**30}, {10**30}, 3)"}}, lambda folder: None),
+    "a very large video": ({"runtime_args": {"video_shape": "9" * 5000 + " 1 1 1"}}, lambda folder: None),
+    "a deep run": ({"runtime_args": {"video_path": [[[]]] * 3, "a": json.loads("[" * 80 + "]" * 80)}}, lambda f: None),
+    "arguments of another type": ({"runtime_args": {"video_path": {"a": 1}, "video_fps": [1]}}, lambda folder: None),
+}
+
+
+@pytest.mark.parametrize("what", VRE)
+def test_folders_of_vre_that_cannot_be(what: str, tmp_path: Path) -> None:
+    changes, attack = VRE[what]
+    folder = vre_folder(tmp_path / "vre", RECORD | changes)
+    (tmp_path / "bait.txt").write_text('{"private": "SECRET"}')
+    attack(folder)
+    said = run("convert", folder, "-o", tmp_path / "out", "--from", "vre", "--kind", "depth=depth")
+    assert not any("SECRET" in path.read_text(errors="replace") for path in tmp_path.glob("out/**/*.log"))
+    if said.startswith("0: "):
+        assert run("validate", tmp_path / "out").startswith("0: ")
