@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.trust.arena import CONFIG, run
+from tests.trust.arena import CONFIG, edit_manifest, run
 from vrekit.catalog.lance_probe import _survives
-from vrekit.catalog.parquet_files import table_bytes
+from vrekit.catalog.parquet_files import parquet_writer, seal, table_bytes
 from vrekit.catalog.statistics import STATISTICS_SCHEMA
 from vrekit.catalog.subset import SUBSET_SCHEMA, Subset, combine, read_subset
 from vrekit.config.loader import parse_config
@@ -213,3 +214,68 @@ def test_folders_of_vre_that_cannot_be(what: str, tmp_path: Path) -> None:
     assert not any("SECRET" in path.read_text(errors="replace") for path in tmp_path.glob("out/**/*.log"))
     if said.startswith("0: "):
         assert run("validate", tmp_path / "out").startswith("0: ")
+
+
+# -- small files that unfold to very much ------------------------------------------------------------------------
+
+
+def rewrite_sidecar(dataset: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    path = sorted(dataset.glob("shards/*/*.parquet"))[0]
+    sink = pa.BufferOutputStream()
+    table = change(pq.ParquetFile(path).read())
+    with parquet_writer(sink, table.schema, use_dictionary=True) as writer:
+        writer.write_table(table)
+    path.write_bytes(seal(sink.getvalue()))
+
+
+def long_text(column: str) -> Callable[[pa.Table], pa.Table]:
+    """Give 20,000 rows one text of 100 kB: 2 GB when it is written out, 24 kB in the file."""
+
+    def change(table: pa.Table) -> pa.Table:
+        table = table.take(pa.array(np.zeros(20_000, np.int64)))
+        text = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(table), np.int32)), pa.array(["x" * 100_000]))
+        return table.set_column(table.schema.get_field_index(column), column, text)
+
+    return change
+
+
+def many_rows(table: pa.Table) -> pa.Table:
+    """Have two million empty rows in 7 kB."""
+    return pa.table({field.name: pa.nulls(2_000_000, field.type) for field in table.schema})
+
+
+def long_shape(table: pa.Table) -> pa.Table:
+    shapes = pa.array([np.zeros(4_000_000, np.int32)] + [None] * (len(table) - 1), pa.list_(pa.int32()))
+    return table.set_column(table.schema.get_field_index("shape"), "shape", shapes)
+
+
+UNFOLDING = {
+    "a long error": long_text("error"),
+    "a long status": long_text("status"),
+    "many rows": many_rows,
+    "a long shape": long_shape,
+}
+
+
+@pytest.mark.parametrize("what", UNFOLDING)
+def test_small_sidecars_that_unfold_to_very_much(what: str, dataset: Path, tmp_path: Path) -> None:
+    rewrite_sidecar(dataset, UNFOLDING[what])
+    for arguments in (
+        ("info", dataset),
+        ("query", dataset, "frame_index < 3"),
+        ("merge", dataset, "-o", tmp_path / "merged"),
+    ):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        said = run(*arguments)
+        assert said.startswith("1: "), (arguments, said)
+        assert "is damaged" in said
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB
+    assert run("validate", dataset).startswith("1: ")
+
+
+def test_codecs_of_many_stages_are_refused(dataset: Path) -> None:
+    codec = {"id": "npy.zst", "stages": ["npy", *["zstd"] * 100_000]}
+    edit_manifest(dataset, lambda data: data["representations"]["canny"].update(codec=codec))
+    with pytest.raises(VrekitError, match="100001 stages, expected at most 64"):
+        FrameDataset(dataset, ["canny"])
+    assert run("validate", dataset).startswith("1: ")

@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vrekit.catalog.index import INDEX_FOLDER, false_files
 from vrekit.catalog.items import ITEMS_FOLDER
 from vrekit.catalog.lance_ledger import listed_files
 from vrekit.catalog.lance_samples import TABLES_FOLDER, find_tables, open_table
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
-from vrekit.catalog.parquet_files import check_parquet, checksum_of
+from vrekit.catalog.parquet_files import check_parquet, checksum_of, map_parquet
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.runs import RUNS_FOLDER, ShardFacts, scan_runs
 from vrekit.catalog.samples import find_sidecars
@@ -28,7 +27,7 @@ def file_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         reason = None
         try:
             check_parquet(path)
-            with pq.ParquetFile(path) as file:
+            with map_parquet(path) as file:
                 for number in range(file.num_row_groups):
                     file.read_row_group(number)
             if path.parent.name == STATISTICS_FOLDER and path.stem in manifest.videos:

@@ -29,7 +29,7 @@ from pyarrow.compute import call_function
 from vrekit.catalog.arrow_numpy import codes, numbers, take
 from vrekit.catalog.lance_samples import LostFragment, find_tables, lance_samples
 from vrekit.catalog.manifest import Manifest
-from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
+from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, map_parquet, parquet_writer, seal_file
 from vrekit.catalog.row_checks import check_rows
 from vrekit.catalog.samples import SHARDS_FOLDER, byte_shares, find_sidecars, read_sidecars
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
@@ -82,7 +82,7 @@ class Index:
 
 def _read(where: Path | pa.Table, columns: Sequence[str] | None) -> pa.Table:
     if isinstance(where, Path):
-        return pq.ParquetFile(where).read(columns=None if columns is None else list(columns))
+        return map_parquet(where).read(columns=None if columns is None else list(columns))
     return where if columns is None else where.select(list(columns))
 
 
@@ -148,7 +148,7 @@ def indexed_rows(folder: Path, manifest: Manifest, columns: Sequence[str]) -> It
         if not check_folder(path.parent) or not path.exists():
             return None
         check_parquet(path)
-        file = pq.ParquetFile(path, read_dictionary=texts)
+        file = map_parquet(path, read_dictionary=texts)
     except (OSError, pa.ArrowException, DatasetError):
         return None
     if _digest_of(file) != digest:
@@ -224,7 +224,7 @@ def false_files(folder: Path, manifest: Manifest) -> Iterator[Path]:
         path = folder / INDEX_FOLDER / f"{name}.parquet"
         if index_digest(path) != digest:
             continue
-        with pq.ParquetFile(path) as file:
+        with map_parquet(path) as file:
             indexed = (file.read_row_group(number) for number in range(file.num_row_groups))
             lost: list[LostFragment] = []  # an index that was made before knows their rows
             true = (part[at] for part in _parts(folder, manifest, lost))
@@ -255,7 +255,7 @@ def index_digest(path: Path) -> str | None:
     """
     try:
         check_parquet(path, max_bytes=ALWAYS_CHECKED_BYTES)
-        return _digest_of(pq.ParquetFile(path))
+        return _digest_of(map_parquet(path))
     except (OSError, pa.ArrowException, DatasetError):
         return None
 

@@ -185,9 +185,7 @@ def read_subset(path: Path) -> Subset:
 
 def _checked_metadata(document: Any, path: Path) -> dict[str, Any]:
     """Return how a subset was made, with its digest, after checking what is read of it."""
-    if not isinstance(document, dict):
-        raise ValueError("its metadata is no object")
-    fields = Fields(document, str(path))
+    fields = Fields({"metadata": document}, str(path)).fields("metadata")
     made_with = fields.integer("format")
     if made_with > SUBSET_FORMAT:
         raise DatasetError(
