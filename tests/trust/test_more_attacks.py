@@ -4,7 +4,10 @@ import json
 import os
 import resource
 import shutil
+import tarfile
+import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.trust.arena import CONFIG, edit_manifest, run
+from tests.trust.arena import CONFIG, edit_manifest, edit_rows, run
 from vrekit.catalog.lance_probe import _survives
 from vrekit.catalog.parquet_files import parquet_writer, seal, table_bytes
 from vrekit.catalog.statistics import STATISTICS_SCHEMA
 from vrekit.catalog.subset import SUBSET_SCHEMA, Subset, combine, read_subset
+from vrekit.codecs.video import Video
 from vrekit.config.loader import parse_config
-from vrekit.core.errors import VrekitError
+from vrekit.core.errors import ConfigError, VrekitError
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
 from vrekit.readers import FrameDataset
@@ -279,3 +283,37 @@ def test_codecs_of_many_stages_are_refused(dataset: Path) -> None:
     with pytest.raises(VrekitError, match="100001 stages, expected at most 64"):
         FrameDataset(dataset, ["canny"])
     assert run("validate", dataset).startswith("1: ")
+
+
+# -- clips and configs -------------------------------------------------------------------------------------------
+
+
+def test_a_small_clip_of_huge_frames_is_not_decoded(tmp_path: Path) -> None:
+    np.save(tmp_path / "clip.npy", np.zeros((16, 64, 64, 3), np.uint8))
+    config = "representations: {rgb: {type: color/rgb, codec: {id: video, encode: h264}}}"
+    dataset = tmp_path / "evil"
+    representations = parse_config(config).representations
+    export(ExportRequest(video=str(tmp_path / "clip.npy"), dataset=dataset, representations=representations, threads=1))
+    encoder = Video(encode="h264").open_encoder(height=2048, width=2048, fps=25.0)
+    for _ in range(16):
+        encoder.add(np.zeros((2048, 2048, 3), np.uint8))
+    clip = encoder.finish()
+    assert len(clip) < 100_000
+    tar = next(dataset.glob("shards/*/*.tar"))
+    with tarfile.open(tar) as archive:
+        name = archive.getnames()[0]
+    with tarfile.open(tar, "w", format=tarfile.USTAR_FORMAT) as archive:
+        member = tarfile.TarInfo(name)
+        member.size = len(clip)
+        archive.addfile(member, BytesIO(clip))
+    edit_rows(dataset, byte_size=len(clip), checksum=zlib.crc32(clip))
+    with pytest.raises(VrekitError, match="frames of 4194304 pixels, expected 4096"):
+        FrameDataset(dataset)[0]
+    assert "frames of 4194304 pixels, expected 4096" in run("validate", dataset)
+    assert "frames of 4194304 pixels, expected 4096" in run("stats", dataset)
+
+
+@pytest.mark.parametrize("text", ["${" * 100_000, "${oc.env:A," * 50_000 + "}" * 50_000], ids=["open", "nested"])
+def test_expressions_in_configs_take_no_time(text: str) -> None:
+    with pytest.raises(ConfigError):
+        parse_config(f'representations: {{rgb: {{type: "{text}"}}}}')
