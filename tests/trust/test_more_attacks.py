@@ -21,6 +21,7 @@ from vrekit.catalog.lance_probe import _survives
 from vrekit.catalog.parquet_files import parquet_writer, seal, table_bytes
 from vrekit.catalog.statistics import STATISTICS_SCHEMA
 from vrekit.catalog.subset import SUBSET_SCHEMA, Subset, combine, read_subset
+from vrekit.codecs.registry import codec_from_config
 from vrekit.codecs.video import Video
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import ConfigError, VrekitError
@@ -317,3 +318,11 @@ def test_a_small_clip_of_huge_frames_is_not_decoded(tmp_path: Path) -> None:
 def test_expressions_in_configs_take_no_time(text: str) -> None:
     with pytest.raises(ConfigError):
         parse_config(f'representations: {{rgb: {{type: "{text}"}}}}')
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype"), [(b"[1.5]", "int32"), (b"[true]", "float32"), (b"[true]", "uint8"), (b"[1]", "bool")], ids=str
+)
+def test_json_numbers_of_another_type_are_not_rounded(text: bytes, dtype: str) -> None:
+    with pytest.raises(VrekitError, match="json file holds"):
+        codec_from_config({"stages": ["json"]}).decode(text, dtype=np.dtype(dtype), shape=(1,))
