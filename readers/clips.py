@@ -1,14 +1,16 @@
 """Frames out of video clips: decoded on the fly, with the clips in use and their decoders kept open."""
 
+import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.codecs.base import ClipCodec, ClipDecoder
+from vrekit.core.errors import CodecError
 from vrekit.core.fork_lock import ForkSafeLock
 
 MAX_CACHE_BYTES = 256 << 20  # clips and decoders of one reader in one process; the clip in use may exceed it
@@ -50,7 +52,13 @@ class ClipReader:
         return {**self.__dict__, "_clips": OrderedDict()}
 
     def read(
-        self, codec: ClipCodec, place: Hashable, load: Callable[[], bytes], positions: NDArray[np.int64]
+        self,
+        codec: ClipCodec,
+        place: Hashable,
+        load: Callable[[], bytes],
+        positions: NDArray[np.int64],
+        *,
+        shape: Sequence[int],
     ) -> NDArray[np.uint8]:
         """Return frames of a clip, uint8 (N, H, W, 3).
 
@@ -59,16 +67,20 @@ class ClipReader:
             place: What tells this clip from others.
             load: Returns the clip's bytes, checked; called when they are not in memory.
             positions: Places of the frames in the clip, rising.
+            shape: Of a frame, as its metadata row has it.
 
         Raises:
-            CodecError: If the clip or a frame does not decode.
+            CodecError: If the clip or a frame does not decode, or its frames have another shape.
         """
         clip = self._clip(place)
         with clip.lock:  # one thread loads, others wait for it
             if clip.data is None:
                 clip.data = load()
         decoder = self._take(clip, int(positions[0])) or codec.open_decoder(clip.data)
+        decoder.check_frame_pixels(math.prod(shape[:2]))
         frames = decoder.read(positions)
+        if frames.shape[1:] != tuple(shape):
+            raise CodecError(f"the clip has frames {frames.shape[1:]}, expected {tuple(shape)}")
         clip.decoder_bytes = decoder.size_bytes
         with self._lock:
             clip.idle.append((int(positions[-1]), decoder))

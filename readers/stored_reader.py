@@ -145,17 +145,16 @@ class StoredReader:
         place = (name, int(column.shard[first]), int(column.offset[first]))
         try:
             frames = self._clips.read(
-                self._clip_codecs[name], place, lambda: self._load_clip(name, first), wanted.astype(np.int64)
+                self._clip_codecs[name],
+                place,
+                lambda: self._load_clip(name, first),
+                wanted.astype(np.int64),
+                shape=self._index.layouts[column.layout[first]].shape,
             )
         except ChecksumError:
             raise
         except CodecError as error:
             raise CodecError(f"{self._place(name, first)}: {error.message}", hint=error.hint) from error
-        layout = self._index.layouts[column.layout[first]]
-        if frames.shape[1:] != layout.shape:
-            raise CodecError(
-                f"{self._place(name, first)}: the clip has frames {frames.shape[1:]}, expected {layout.shape}"
-            )
         for position, number in zip(positions.tolist(), at.tolist(), strict=True):
             if isinstance(arrays, np.ndarray):
                 arrays[position] = frames[number]

@@ -118,10 +118,11 @@ def _read(path: Path) -> pa.Table:
 
 
 def _check_columns(names: Sequence[str], what: str) -> None:
-    lacking = [name for name in _COLUMNS if name not in names]
+    lacking = [name for name in _COLUMNS if list(names).count(name) != 1]
     if lacking:
+        count = "two columns" if lacking[0] in names else "no column"
         raise UsageError(
-            f"{what} has no column {lacking[0]!r}; it has {', '.join(names) or 'none'}",
+            f"{what} has {count} {lacking[0]!r}; it has {', '.join(names) or 'none'}",
             hint="a subset needs the columns video_id (text) and frame_index (integer)",
         )
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
 from vrekit.catalog.arrow_numpy import numbers, take
-from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
+from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, map_parquet, parquet_writer, seal_file
 from vrekit.catalog.row_checks import check_rows
 from vrekit.catalog.rows import byte_shares, prefer, ranks, repeats
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
@@ -79,7 +79,7 @@ class Index:
 
 def _read(where: Path | pa.Table, columns: Sequence[str] | None) -> pa.Table:
     if isinstance(where, Path):
-        return pq.ParquetFile(where).read(columns=None if columns is None else list(columns))
+        return map_parquet(where).read(columns=None if columns is None else list(columns))
     return where if columns is None else where.select(list(columns))
 
 
@@ -144,7 +144,7 @@ def indexed_rows(storage: Storage, columns: Sequence[str]) -> Iterator[pa.Table]
         if not check_folder(path.parent) or not path.exists():
             return None
         check_parquet(path)
-        file = pq.ParquetFile(path, read_dictionary=texts)
+        file = map_parquet(path, read_dictionary=texts)
     except (OSError, pa.ArrowException, DatasetError):
         return None
     if _digest_of(file) != digest:
@@ -204,7 +204,7 @@ def false_files(storage: Storage) -> Iterator[Path]:
         path = storage.folder / INDEX_FOLDER / f"{name}.parquet"
         if index_digest(path) != digest:
             continue
-        with pq.ParquetFile(path) as file:
+        with map_parquet(path) as file:
             indexed = (file.read_row_group(number) for number in range(file.num_row_groups))
             lost: list[LostPart] = []  # an index that was made before knows their rows
             true = (part[at] for part in _parts(storage, lost))
@@ -235,7 +235,7 @@ def index_digest(path: Path) -> str | None:
     """
     try:
         check_parquet(path, max_bytes=ALWAYS_CHECKED_BYTES)
-        return _digest_of(pq.ParquetFile(path))
+        return _digest_of(map_parquet(path))
     except (OSError, pa.ArrowException, DatasetError):
         return None
 

@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
-from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
+from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, map_parquet, parquet_writer, seal_file
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import fsync_folder, make_folder, storage_errors
 from vrekit.core.spec import Kind, OutputSpec
@@ -113,7 +112,7 @@ def listed_frames(path: Path) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
     with _damage(path):
         check_parquet(path)
-        return np.asarray(pq.ParquetFile(path).read(["frame_index"])["frame_index"].to_numpy(), np.int64)
+        return np.asarray(map_parquet(path).read(["frame_index"])["frame_index"].to_numpy(), np.int64)
 
 
 @contextmanager
@@ -153,7 +152,7 @@ class ItemsWriter:
             if path.exists():
                 with _damage(path):
                     check_parquet(path)
-                    known = pq.ParquetFile(path)
+                    known = map_parquet(path)
                     for at in range(known.num_row_groups):
                         self._writer.write_table(known.read_row_group(at).cast(schema))
         except BaseException:

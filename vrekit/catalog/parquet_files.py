@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vrekit.core.checksum import crc32
@@ -23,6 +24,11 @@ from vrekit.core.files import open_regular
 CHECKSUM_KEY = "vrekit.checksum"
 MAX_FILE_BYTES = 1 << 30  # of a file that is read into memory whole: tens of millions of rows
 ALWAYS_CHECKED_BYTES = 256 << 20  # a file that is read in parts is checked whole up to this size: 12 ms of CPU
+
+MAX_TEXT_BYTES = 1 << 30  # of a column of text
+_ROWS_A_BYTE = 16  # a million frames that failed for one reason take 86 kB
+_VALUES_A_BYTE = 64  # of lists, such as shapes
+_FOR_ALL = 1 << 16
 
 _LARGE_BYTES = 1 << 20  # from which on it pays to import the faster CRC
 
@@ -91,15 +97,54 @@ def read_parquet_bytes(path: Path, *, follow_links: bool = False) -> bytes:
     return data
 
 
-def open_parquet(path: Path, *, follow_links: bool = False, **options: Any) -> pq.ParquetFile:
+def open_parquet(
+    path: Path, *, follow_links: bool = False, max_rows: int | None = None, **options: Any
+) -> pq.ParquetFile:
     """Return a Parquet file that is read into memory whole; errors as in `read_parquet_bytes`, and ArrowException.
 
     Args:
         path: The file.
         follow_links: See `read_parquet_bytes`.
+        max_rows: How many rows it may have.
         options: More options of ParquetFile.
     """
-    return pq.ParquetFile(pa.BufferReader(read_parquet_bytes(path, follow_links=follow_links)), **options)
+    data = read_parquet_bytes(path, follow_links=follow_links)
+    file = _checked(pq.ParquetFile(pa.BufferReader(data), **options), len(data), path)
+    if max_rows is not None and file.metadata.num_rows > max_rows:
+        raise DatasetError(f"{path} is damaged: it has {file.metadata.num_rows} rows, at most {max_rows} are read")
+    return file
+
+
+def map_parquet(path: Path, **options: Any) -> pq.ParquetFile:
+    """Return a Parquet file that is read in parts; `check_parquet` is the caller's business.
+
+    Raises:
+        DatasetError: If it unfolds to more than its size allows.
+        ArrowException, OSError: If it cannot be read.
+    """
+    return _checked(pq.ParquetFile(path, **options), path.stat().st_size, path)
+
+
+def _checked(file: pq.ParquetFile, size: int, path: Path) -> pq.ParquetFile:
+    """Return the file, unless a small one claims very many values: equal ones take no space, but memory when read."""
+    metadata = file.metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    values = sum(max((group.column(at).num_values for at in range(group.num_columns)), default=0) for group in groups)
+    most_rows, most_values = (_FOR_ALL + a_byte * size for a_byte in (_ROWS_A_BYTE, _VALUES_A_BYTE))
+    if metadata.num_rows > most_rows or values > most_values:
+        count = f"{metadata.num_rows} rows, with {values} values in a column"
+        raise DatasetError(f"{path} is damaged: it has {size} bytes, but claims {count}")
+    return file
+
+
+def check_text(table: pa.Table, path: Path) -> None:
+    """Raise DatasetError if the text in a table's dictionaries takes more than MAX_TEXT_BYTES when written out."""
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        for chunk in column.chunks if pa.types.is_dictionary(column.type) else ():
+            if chunk.dictionary.nbytes * len(chunk) > MAX_TEXT_BYTES:  # it may be one long text, or many short ones
+                lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
+                if (pc.sum(lengths).as_py() or 0) > MAX_TEXT_BYTES:
+                    raise DatasetError(f"{path} is damaged: its column {name} has more than {MAX_TEXT_BYTES} bytes")
 
 
 def check_parquet(path: Path, *, max_bytes: int | None = None) -> bool:

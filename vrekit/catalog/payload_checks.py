@@ -1,5 +1,6 @@
 """What `validate` checks of a row and its payload, wherever the payload lies."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -154,6 +155,7 @@ class PayloadChecker:
         part = rows[:1]
         try:
             decoder = codec.open_decoder(data)
+            decoder.check_frame_pixels(math.prod((rows[0]["shape"] or ())[:2]))
             for start in range(0, len(rows), _FRAMES_AT_ONCE):
                 part = rows[start : start + _FRAMES_AT_ONCE]
                 arrays = decoder.read(np.array([row["payload_index"] for row in part], np.int64))

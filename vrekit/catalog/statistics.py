@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from vrekit.catalog.parquet_files import open_parquet, table_bytes
+from vrekit.core.documents import parse_document
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import make_folder, storage_errors, write_atomic
 
@@ -71,7 +72,7 @@ def read_statistics(folder: Path, video_id: str) -> Statistics:
     path = statistics_path(folder, video_id)
     try:
         table = open_parquet(path).read()
-        metadata = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"))
+        sources = _sources((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"), str(path))
         table = table.select(STATISTICS_SCHEMA.names).cast(STATISTICS_SCHEMA)
     except FileNotFoundError:
         return Statistics(STATISTICS_SCHEMA.empty_table())
@@ -79,7 +80,14 @@ def read_statistics(folder: Path, video_id: str) -> Statistics:
         raise DatasetError(error.message, hint=error.hint or _HINT) from None
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise DatasetError(f"{path} is damaged: {error}", hint=_HINT) from error
-    return Statistics(table, metadata.get("sources", {}))
+    return Statistics(table, sources)
+
+
+def _sources(text: bytes, where: str) -> dict[str, str]:
+    sources = parse_document(text, where, hint=_HINT).fields.free("sources", {})
+    if not all(isinstance(name, str) for name in sources.values()):
+        raise ValueError("its sources are no names")
+    return dict(sources)
 
 
 def write_statistics(folder: Path, video_id: str, statistics: Statistics) -> None:

@@ -25,6 +25,7 @@ from vrekit import __version__
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.parquet_files import open_parquet, table_bytes
 from vrekit.catalog.query import Selection
+from vrekit.core.documents import Fields, parse_json
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import sample_key
@@ -41,6 +42,7 @@ SUBSET_SCHEMA = pa.schema(
 )
 
 _WANTED = "vrekit_wanted"
+_MAX_DEPTH = 512  # of how it was made: four levels for each subset that was combined into it
 
 Frame = tuple[str, int]
 Names = frozenset[str] | None  # None: all that the frame has
@@ -161,28 +163,54 @@ def read_subset(path: Path) -> Subset:
         DatasetError: If its rows do not give the digest it was written with.
     """
     try:
-        table = open_parquet(path, follow_links=True).read()
-        document = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"null"))
-        if document is None:
+        file = open_parquet(path, follow_links=True)
+        text = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
+        if text is None:
             raise UsageError(f"{path} is no subset of vrekit's", hint="`vrekit query … --save NAME.parquet` makes one")
-        if document["format"] > SUBSET_FORMAT:
-            raise DatasetError(
-                f"{path} has subset format {document['format']}; this vrekit reads up to {SUBSET_FORMAT}",
-                hint="pip install --upgrade vrekit",
-            )
-        rows = _rows(table.select(["video_id", "frame_index", "representations"]))
-        frames = {(video, frame): None if names is None else frozenset(names) for video, frame, names in rows}
+        metadata = _checked_metadata(parse_json(text, str(path), max_depth=_MAX_DEPTH), path)
+        table = file.read(columns=SUBSET_SCHEMA.names).select(SUBSET_SCHEMA.names).cast(SUBSET_SCHEMA)
+        frames = {(video, frame): names for video, frame, names in _frames(table)}
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="`vrekit query … --save NAME.parquet` makes one") from None
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError) as error:
+    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
         if isinstance(error, (UsageError, DatasetError)):
             raise
         raise UsageError(f"{path} is no readable subset: {error}") from error
-    metadata = {name: value for name, value in document.items() if name not in ("format", "count", "digest", "engine")}
+    digest = metadata.pop("digest", None)
     subset = Subset(frames, metadata)
-    if subset.digest != document.get("digest") or len(subset) != table.num_rows:
+    if subset.digest != digest or len(subset) != table.num_rows:
         raise DatasetError(f"{path} was changed since it was written: its rows do not give its digest")
     return subset
+
+
+def _checked_metadata(document: Any, path: Path) -> dict[str, Any]:
+    """Return how a subset was made, with its digest, after checking what is read of it."""
+    fields = Fields({"metadata": document}, str(path)).fields("metadata")
+    made_with = fields.integer("format")
+    if made_with > SUBSET_FORMAT:
+        raise DatasetError(
+            f"{path} has subset format {made_with}; this vrekit reads up to {SUBSET_FORMAT}",
+            hint="pip install --upgrade vrekit",
+        )
+    if dataset := fields.fields("dataset", None):
+        dataset.text("name")
+    for stage in fields.list_of("stages", []):
+        stage.text("op")
+        stage.free("params")
+        for name in ("n_in", "n_out"):
+            stage.integer(name, None)
+        for source in stage.list_of("sources", []):
+            source.integer("count")
+            source.text("digest")
+    return {name: value for name, value in document.items() if name not in ("format", "count", "engine")}
+
+
+def _frames(table: pa.Table) -> Iterable[tuple[str, int, Names]]:
+    names_of = table["representations"].combine_chunks()
+    if any(table[name].null_count for name in ("video_id", "frame_index")) or names_of.flatten().null_count:
+        raise ValueError("it has empty cells")
+    for video_id, frame, names in _rows(table.select(["video_id", "frame_index", "representations"])):
+        yield video_id, frame, None if names is None else frozenset(names)
 
 
 def combine(operation: Operation, a: Subset, b: Subset) -> Subset:

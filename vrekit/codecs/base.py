@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.core.errors import CodecError
 from vrekit.core.spec import OutputSpec
 
 CodecConfig = Mapping[str, Any]
@@ -160,6 +161,16 @@ class ClipDecoder(ABC):
     @abstractmethod
     def size_bytes(self) -> int:
         """About how much memory it holds, without the clip's bytes."""
+
+    @property
+    def frame_pixels(self) -> int | None:
+        """Pixels of a frame as the file says it, before anything is decoded; None where it does not."""
+        return None
+
+    def check_frame_pixels(self, pixels: int) -> None:
+        """Raise CodecError if the clip's frames are known to have another number of pixels: a few kB may be huge."""
+        if self.frame_pixels not in (None, pixels):
+            raise CodecError(f"the clip has frames of {self.frame_pixels} pixels, expected {pixels}")
 
     @property
     def rewinds(self) -> int:

@@ -24,6 +24,8 @@ from vrekit.core.spec import Kind, OutputSpec
 
 logger = logging.getLogger(__name__)
 
+_MAX_STAGES = 64  # every array stage may need memory for another array of the frame
+
 STAGES = Registry(
     "codec stage",
     {
@@ -242,6 +244,8 @@ def _pipeline(configs: Any, options: Mapping[str, Any], spec: OutputSpec | None,
     """Return the codec of stage configs; each of `options` goes to every stage that has an option of that name."""
     if isinstance(configs, str) or not isinstance(configs, Sequence):
         raise UsageError(f"'stages' of a codec is {configs!r}, expected a list")
+    if len(configs) > _MAX_STAGES:
+        raise UsageError(f"a codec has {len(configs)} stages, expected at most {_MAX_STAGES}")
     classes = [_stage_class(config) for config in configs]
     known = {option: None for cls in classes for option in cls.option_names()}
     for option in options:

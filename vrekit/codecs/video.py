@@ -231,7 +231,7 @@ class _TorchcodecDecoder(ClipDecoder):
         self._decoder = self._open()
         metadata = self._decoder.metadata
         self._count = int(metadata.num_frames or 0)
-        self._frame_bytes = int(metadata.height or 0) * int(metadata.width or 0) * 3 // 2
+        self._frame_pixels = int(metadata.height or 0) * int(metadata.width or 0)
         self._rewinds = 0
 
     def _open(self) -> Any:
@@ -257,7 +257,12 @@ class _TorchcodecDecoder(ClipDecoder):
     @property
     def size_bytes(self) -> int:
         """See ClipDecoder."""
-        return _DECODER_FRAMES * self._frame_bytes
+        return _DECODER_FRAMES * self._frame_pixels * 3 // 2
+
+    @property
+    def frame_pixels(self) -> int | None:
+        """See ClipDecoder."""
+        return self._frame_pixels or None
 
     @property
     def rewinds(self) -> int:

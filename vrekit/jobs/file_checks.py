@@ -6,12 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from vrekit.catalog.index import INDEX_FOLDER, false_files
 from vrekit.catalog.items import ITEMS_FOLDER
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
-from vrekit.catalog.parquet_files import check_parquet, checksum_of
+from vrekit.catalog.parquet_files import check_parquet, checksum_of, map_parquet
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.runs import RUNS_FOLDER
 from vrekit.catalog.statistics import STATISTICS_FOLDER, read_statistics
@@ -27,7 +26,7 @@ def file_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         reason = None
         try:
             check_parquet(path)
-            with pq.ParquetFile(path) as file:
+            with map_parquet(path) as file:
                 for number in range(file.num_row_groups):
                     file.read_row_group(number)
             if path.parent.name == STATISTICS_FOLDER and path.stem in manifest.videos:

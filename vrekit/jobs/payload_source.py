@@ -127,7 +127,8 @@ class PayloadSource:
                 return data
 
             place = (name, *self.place(frame, name))
-            frames: NDArray[Any] = self._clips.read(clips, place, load, np.array([row["payload_index"]], np.int64))
+            positions = np.array([row["payload_index"]], np.int64)
+            frames: NDArray[Any] = self._clips.read(clips, place, load, positions, shape=row["shape"])
             return frames[0]  # type: ignore[no-any-return]  # numpy types an item as Any
         self.check(frame, name, data)
         return self._codecs[name].decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))

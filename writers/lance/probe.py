@@ -36,7 +36,8 @@ def harmful_fragments(dataset: "lance.LanceDataset", damaged: Collection[str]) -
 
 
 def _survives(path: Path, version: int, fragment: int) -> bool:
-    command = [sys.executable, "-m", __name__, str(path), str(version), str(fragment)]
+    # -P: else Python would import from the current folder, which may be a stranger's dataset with a `lance.py`
+    command = [sys.executable, "-P", "-m", __name__, str(path), str(version), str(fragment)]
     try:
         environment = {**os.environ, **_FEW_THREADS}  # each has memory of its own
         done = subprocess.run(command, timeout=_SECONDS, capture_output=True, check=False, env=environment)

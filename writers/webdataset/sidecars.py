@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from vrekit.catalog.arrow_numpy import codes, numbers
-from vrekit.catalog.parquet_files import open_parquet, parquet_writer, seal
+from vrekit.catalog.parquet_files import check_text, open_parquet, parquet_writer, seal
 from vrekit.catalog.row_checks import DAMAGE_HINT, MAX_FRAME_INDEX, Mistake, check_rows
 from vrekit.catalog.storage import ShortShard
 from vrekit.core.errors import DatasetError
@@ -25,6 +25,7 @@ SHARDS_FOLDER = "shards"
 PARTIAL_SUFFIX = "tar.partial"  # of the shard that is being written
 FORMAT_KEY = b"vrekit.format_version"
 _ROW_GROUP = 128 * 1024  # rows
+MAX_SHARD_ROWS = 1 << 24  # 5 GB of memory; equal rows take no space in the file
 _RANGE = re.compile(r"-([0-9]{8,})-([0-9]{8,})(-[0-9]+)?\Z")  # at the end of a shard's name
 _MANY = 16  # sidecars from which on they are read side by side, instead of the columns of each
 
@@ -127,8 +128,12 @@ def read_unchecked_sidecar(path: Path) -> pa.Table:
 
 def _read_file(path: Path, schema: pa.Schema, *, use_threads: bool = True) -> pa.Table:
     try:
-        file = open_parquet(path, read_dictionary=_dictionaries(schema))
+        texts = [field.name for field in schema if not pa.types.is_primitive(field.type) and field.name != "shape"]
+        file = open_parquet(
+            path, max_rows=MAX_SHARD_ROWS, read_dictionary=texts
+        )  # a long text that many rows have is in memory once
         table = file.read(columns=schema.names, use_threads=use_threads).select(schema.names).replace_schema_metadata()
+        check_text(table, path)
         return table if table.schema == schema else table.cast(schema)  # a cast that changes nothing takes time too
     except DatasetError as error:
         raise DatasetError(error.message, hint=error.hint or DAMAGE_HINT) from None
@@ -172,10 +177,6 @@ def _schema(columns: Sequence[str] | None, dictionaries: bool = False) -> pa.Sch
         text = pa.dictionary(pa.int32(), pa.string())
         fields = [field.with_type(text) if pa.types.is_string(field.type) else field for field in fields]
     return pa.schema(fields)
-
-
-def _dictionaries(schema: pa.Schema) -> list[str]:
-    return [field.name for field in schema if pa.types.is_dictionary(field.type)]
 
 
 def short_tars(folder: Path, table: pa.Table) -> list[ShortShard]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -91,13 +92,19 @@ class JsonRows(ArrayToBytesStage):
                 if document["columns"] != list(self.columns):
                     raise CodecError(f"json file has columns {document['columns']!r}, expected {list(self.columns)}")
                 rows = document["rows"]
-            numbers = np.array(_flat(rows, out.shape), dtype=_parsed_dtype(out.dtype))
+            flat = _flat(rows, out.shape)
+            if found := set(map(type, flat)) - _TYPES[out.dtype.kind]:  # numpy would round 1.5, and take true for 1
+                raise CodecError(f"json file holds {found.pop().__name__} values, expected {out.dtype}")
+            numbers = np.array(flat, dtype=_parsed_dtype(out.dtype))
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError, UnicodeError) as error:
             if isinstance(error, CodecError):
                 raise
             raise CodecError(f"json file is damaged or not {out.dtype} {out.shape}: {error}") from error
         with np.errstate(over="ignore"):
             np.copyto(out, numbers.reshape(out.shape), casting="unsafe")
+
+
+_TYPES: Mapping[str, set[type]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
 
 
 def _parsed_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

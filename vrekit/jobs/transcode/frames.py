@@ -88,7 +88,8 @@ def frames_of_clips(
             batch = of_clip[start : start + at_once]
             positions = np.array([row["payload_index"] for _, row in batch], np.int64)
             with _undecodable(batch[0][1], payloads.source.folder):
-                decoded = reader.read(codec, number, partial(_clip, payloads, first), positions)
+                clip = partial(_clip, payloads, first)
+                decoded = reader.read(codec, number, clip, positions, shape=first["shape"])
             for (at, row), pixels in zip(batch, decoded, strict=True):
                 still = {**row, "payload_index": None, "byte_size": row["byte_size"] if at == number else 0}
                 yield [still], {(row["frame_index"], row["representation"]): pixels}

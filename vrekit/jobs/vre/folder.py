@@ -9,14 +9,15 @@
 Frames are numbered as in the video; files without a number are ignored. Python objects (pickles) are never loaded.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vrekit.core.errors import UsageError
+from vrekit.core.documents import MAX_DOCUMENT_BYTES, parse_json
+from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.files import check_folder, check_tree, read_regular
 from vrekit.core.names import MAX_NAME_LENGTH, RUN_ID
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ LOGS_FOLDER = ".logs"
 ARRAY_FORMATS = ("npz", "npy")
 IMAGE_FORMATS = ("png", "jpg")
 EXTRA = "_extra"
+_MAX_DIGITS = 15  # of a frame's number: the largest is 2**53 - 1
 
 Files = Mapping[int, Path]
 
@@ -95,6 +97,7 @@ def read_vre_folder(path: Path) -> VreFolder:
 
     Raises:
         UsageError: If there is no such folder, or no representation in it.
+        DatasetError: If what is read of it is a link, a pipe or a device: it would copy what lies elsewhere.
     """
     if not path.is_dir():
         raise UsageError(f"{path} is no folder", hint="pass the folder that VRE's -o named")
@@ -116,6 +119,9 @@ def read_vre_folder(path: Path) -> VreFolder:
 def _read_representation(folder: Path, problems: list[str]) -> VreRepresentation | None:
     arrays: dict[int, Path] = {}
     extras: dict[int, Path] = {}
+    for name in ARRAY_FORMATS + IMAGE_FORMATS:
+        if check_folder(folder):
+            check_tree(folder / name)
     for name in ARRAY_FORMATS:
         numbered, more = _numbered(folder / name, name)
         arrays = {**numbered, **arrays}
@@ -133,7 +139,7 @@ def _numbered(folder: Path, suffix: str) -> tuple[dict[int, Path], dict[int, Pat
     extra: dict[int, Path] = {}
     for file in sorted(folder.glob(f"*.{suffix}")) if folder.is_dir() else ():
         number = file.stem.removesuffix(EXTRA)
-        if number.isdecimal():
+        if number.isdecimal() and len(number) <= _MAX_DIGITS:
             (extra if file.stem.endswith(EXTRA) else plain)[int(number)] = file
     return dict(sorted(plain.items())), extra
 
@@ -142,7 +148,7 @@ def _read_frames(path: Path, problems: list[str]) -> dict[int, FrameRecord]:
     stats = _read_json(path, problems).get("run_stats") if path.exists() else None
     frames = {}
     for number, entry in stats.items() if isinstance(stats, dict) else ():
-        if number.isdecimal() and isinstance(entry, dict):
+        if number.isdecimal() and len(number) <= _MAX_DIGITS and isinstance(entry, dict):
             seconds, run_id = entry.get("duration"), entry.get("run_id")
             frames[int(number)] = FrameRecord(
                 float(seconds) if isinstance(seconds, (int, float)) else None,
@@ -153,6 +159,7 @@ def _read_frames(path: Path, problems: list[str]) -> dict[int, FrameRecord]:
 
 def _read_runs(folder: Path, problems: list[str]) -> tuple[VreRun, ...]:
     runs = []
+    check_tree(folder)
     for path in folder.glob("run_metadata-*.json"):
         record = _read_json(path, problems)
         run_id = record.get("id")
@@ -170,8 +177,8 @@ def _is_run_id(value: object) -> bool:
 
 def _read_json(path: Path, problems: list[str]) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        value = parse_json(read_regular(path, max_bytes=MAX_DOCUMENT_BYTES), str(path))
+    except (OSError, DatasetError) as error:
         problems.append(f"{path} cannot be read: {error}")
         return {}
     return value if isinstance(value, dict) else {}

@@ -92,7 +92,8 @@ def _fps(arguments: Mapping[str, Any]) -> float | None:
 
 def _size(arguments: Mapping[str, Any], parts: Sequence[Part]) -> tuple[int, int]:
     """Return (height, width) of the video: VRE noted `(frames, height, width, 3)`; else those of the largest array."""
-    numbers = [int(number) for number in re.findall(r"\d+", str(arguments.get("video_shape") or ""))]
+    noted = re.findall(r"\d+", str(arguments.get("video_shape") or ""))
+    numbers = [int(number) for number in noted if len(number) < 10]
     if len(numbers) == 4:
         return numbers[1], numbers[2]
     sides = [(part.spec.size_of("H") or 0, part.spec.size_of("W") or 0) for part in parts]
