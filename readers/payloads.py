@@ -35,3 +35,9 @@ def open_payloads(folder: Path, manifest: Manifest, index: FrameIndex) -> Payloa
 
         return LancePayloads(folder, index)
     raise DatasetError(f"{folder} was written as {manifest.writer!r}, which this vrekit cannot read")
+
+
+def whole_bytes(payload: memoryview) -> bytes:
+    """Return a payload as bytes, without a copy where it was read by itself."""
+    owner = payload.obj
+    return owner if isinstance(owner, bytes) and len(owner) == payload.nbytes else bytes(payload)

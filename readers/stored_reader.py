@@ -16,7 +16,7 @@ from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import MISSING, FrameIndex
 from vrekit.readers.locks import ForkSafeLock
 from vrekit.readers.open_batch import OpenBatch, fill_value
-from vrekit.readers.payloads import PayloadReader
+from vrekit.readers.payloads import PayloadReader, whole_bytes
 from vrekit.readers.subset import Missing
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class StoredReader:
         if payload is None:
             raise DatasetError(f"{self._place(name, row)}: its clip is not there")
         self._verify_payload(name, row, payload)
-        return bytes(payload)
+        return whole_bytes(payload)
 
     def _decode(self, batch: OpenBatch, name: str, position: int, payload: memoryview | None) -> None:
         row = int(batch.rows[position])

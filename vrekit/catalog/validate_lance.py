@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.index import indexed_rows
+from vrekit.catalog.lance_blobs import read_payloads
 from vrekit.catalog.lance_ledger import check_ledger, data_files_of
 from vrekit.catalog.lance_metadata import damaged_indexes, damaged_tags
 from vrekit.catalog.lance_places import ForeignFilesError, check_blobs
@@ -154,7 +155,9 @@ def _check_clip(
 ) -> None:
     try:
         with reading_lance(Path(rows[0]["shard"])):
-            ((_, data),) = table.read_blobs(column_name(representation), ids=[rows[0]["byte_offset"]])
+            first = rows[0]
+            ids, sizes = [first["byte_offset"]], [first["byte_size"]]
+            (data,) = read_payloads(table, column_name(representation), ids, sizes)
     except DatasetError as error:
         checker.problem(rows[0], "place", f"the payload cannot be read: {error}")
         return
@@ -167,10 +170,10 @@ def _check_clip(
 def _check_batch(
     table: "lance.LanceDataset", representation: str, rows: list[dict[str, Any]], checker: PayloadChecker
 ) -> None:
-    ids = [row["byte_offset"] for row in rows]
+    ids, sizes = [row["byte_offset"] for row in rows], [row["byte_size"] for row in rows]
     try:
         with reading_lance(Path(rows[0]["shard"])):
-            payloads = table.read_blobs(column_name(representation), ids=ids, preserve_order=True)
+            payloads = read_payloads(table, column_name(representation), ids, sizes)
     except DatasetError as error:
         if len(rows) == 1:
             checker.problem(rows[0], "place", f"the payload cannot be read: {error}")
@@ -179,7 +182,7 @@ def _check_batch(
                 _check_batch(table, representation, [row], checker)
         return
     for row in rows:
-        _, data = payloads.pop(0)  # checked ones need no memory any more
+        data = payloads.pop(0)  # checked ones need no memory any more
         if data is None:
             checker.problem(row, "place", "the row promises a payload, the table has none")
         else:

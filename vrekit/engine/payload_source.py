@@ -18,7 +18,7 @@ from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.readers.clips import ClipReader
 from vrekit.readers.index import FrameIndex
-from vrekit.readers.payloads import open_payloads
+from vrekit.readers.payloads import open_payloads, whole_bytes
 
 
 def stored_frames(dataset: Dataset, names: Sequence[str]) -> dict[tuple[str, str], NDArray[np.int64]]:
@@ -75,7 +75,7 @@ class PayloadSource:
         rows = self._index.find([self.video_id] * len(frames), np.asarray(frames, np.int64))
         payloads = self._payloads.read(rows, [name for name in names if name not in self._clip_codecs])
         found = {
-            (frame, name): bytes(payload)
+            (frame, name): whole_bytes(payload)
             for name, read in payloads.items()
             for frame, payload in zip(frames, read, strict=True)
             if payload is not None
@@ -92,7 +92,7 @@ class PayloadSource:
         places = [(int(column.shard[row]), int(column.offset[row])) for row in rows[there].tolist()]
         some_row = dict(zip(places, rows[there].tolist(), strict=True))
         clips = {
-            place: bytes(payload)
+            place: whole_bytes(payload)
             for place, row in some_row.items()
             if (payload := self._payloads.read(np.array([row]), [name])[name][0]) is not None
         }

@@ -20,7 +20,7 @@ from vrekit.engine.merge.packing import stretches
 from vrekit.engine.merge.rows import SOURCE, VideoRows, numbers_of, payload_numbers
 from vrekit.engine.merge.sources import Source
 from vrekit.readers.index import FrameIndex
-from vrekit.readers.payloads import PayloadReader, open_payloads
+from vrekit.readers.payloads import PayloadReader, open_payloads, whole_bytes
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Payload, Sample
 
 _CHUNK_BYTES = 32 << 20
@@ -55,7 +55,7 @@ class SourcePayloads:
                         "not have the CRC-32 its metadata says",
                         hint=f"`vrekit validate {self.source.folder} --repair` moves damaged samples aside",
                     )
-                payloads[row["frame_index"], name] = bytes(payload)
+                payloads[row["frame_index"], name] = whole_bytes(payload)
         return payloads
 
 
