@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vrekit.catalog.lance_blobs import payload_pieces
 from vrekit.catalog.lance_ledger import check_ledger, data_files_of, record_files
 from vrekit.catalog.lance_places import data_file
 from vrekit.catalog.lance_probe import harmful_fragments
@@ -28,10 +29,10 @@ from vrekit.catalog.places import check_places
 from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.catalog.runs import forget_shards
 from vrekit.catalog.samples import find_sidecars, read_sidecar
-from vrekit.catalog.tar_members import TarMember, read_members
-from vrekit.core.checksum import crc32
+from vrekit.catalog.tar_members import read_members
+from vrekit.core.checksum import crc32_of_range
 from vrekit.core.errors import DatasetError, LockedError
-from vrekit.core.files import open_regular, storage_errors, write_atomic
+from vrekit.core.files import copy_atomic, open_regular, storage_errors, write_atomic
 from vrekit.core.lance_errors import reading_lance
 from vrekit.engine.merge.rows import payload_numbers
 from vrekit.engine.shards import member_name, own_cell, rewrite_shard
@@ -210,14 +211,12 @@ class _Repair:
         # A problem is told once of a payload that frames share, with the first of them.
         bad = {number for number, key in zip(payload_of.tolist(), keys, strict=True) if key in bad_keys}
         with os.fdopen(open_regular(tar), "rb") as file:
-            tar_bytes = os.fstat(file.fileno()).st_size
             for number in np.flatnonzero(payload_of == np.arange(len(table))).tolist():
                 row = rows[number]
-                end = min(row["byte_offset"] + row["byte_size"], tar_bytes)
-                data = os.pread(file.fileno(), max(end - row["byte_offset"], 0), row["byte_offset"])
-                if number in bad or len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
+                place = (file.fileno(), row["byte_offset"], row["byte_size"])
+                if number in bad or crc32_of_range(*place) != row["checksum"]:
                     bad.add(number)
-                    self._put(row, data, note=keys[number] not in elsewhere)
+                    copy_atomic(self._place_of(row, note=keys[number] not in elsewhere), *place)
         keep = np.array(
             [
                 number not in bad and key not in elsewhere if number >= 0 else key not in bad_keys
@@ -245,14 +244,15 @@ class _Repair:
             found |= {(sidecar.parent.name, *key) for key in keys if key in mine}
         return found
 
-    def _put(self, row: Mapping[str, Any], data: bytes, *, note: bool = True) -> None:
+    def _place_of(self, row: Mapping[str, Any], *, note: bool = True) -> Path:
+        """Return where in the quarantine the payload of a row goes."""
         name = member_name(dict(row), self.manifest)
         target = self.quarantine / name
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, data)
         if note:
             self.report.samples.append(name)
+        return target
 
     def _put_orphans(self, tar: Path, orphans: Sequence[Problem]) -> None:
         if not orphans:
@@ -266,7 +266,7 @@ class _Repair:
                     target = self.quarantine / tar.parent.name / (name[-200:] or "member")
                     with storage_errors(target):
                         target.parent.mkdir(parents=True, exist_ok=True)
-                    write_atomic(target, _pieces(file.fileno(), member))
+                    copy_atomic(target, file.fileno(), member.offset, member.size)
 
     # -- Lance tables ----------------------------------------------------------------------------------------------
 
@@ -337,17 +337,10 @@ class _Repair:
         for key in sorted(keys, key=lambda key: (key[0], key[1], names.get(key[2], 0))):
             row = of_key.get(key)
             if row is not None and row["byte_offset"] is not None and key not in unnamed:
-                self._put(row, _read_blob(dataset, row))
+                write_atomic(self._place_of(row), _blob_pieces(dataset, row))
         for video_id, some in _by_video(frames).items():
             listed = ", ".join(map(str, some))
             dataset.delete(f"video_id = {quoted(video_id)} AND frame_index IN ({listed})")
-
-
-def _pieces(descriptor: int, member: TarMember) -> Iterator[bytes]:
-    """Yield the payload of a member in pieces of 1 MiB: it may be larger than the memory."""
-    end = member.offset + member.size
-    for start in range(member.offset, end, 1 << 20):
-        yield os.pread(descriptor, min(1 << 20, end - start), start)
 
 
 def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
@@ -364,15 +357,13 @@ def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
     }
 
 
-def _read_blob(dataset: Any, row: Mapping[str, Any]) -> bytes:
+def _blob_pieces(dataset: "lance.LanceDataset", row: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield a payload in pieces, as far as it can be read: what cannot is what is wrong with it."""
     try:
         with reading_lance(Path(dataset.uri)):
-            found = dataset.read_blobs(
-                column_name(row["representation"]), ids=[row["byte_offset"]], preserve_order=True
-            )
-            return next((bytes(data) for _, data in found if data is not None), b"")
+            yield from payload_pieces(dataset, column_name(row["representation"]), row["byte_offset"]) or ()
     except DatasetError:
-        return b""  # that is what is wrong with it
+        return
 
 
 def _by_video(frames: Iterable[tuple[str, int]]) -> dict[str, list[int]]:

@@ -10,8 +10,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vrekit.catalog.samples import Progress
+from vrekit.codecs.base import Codec, check_payload_size
+from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import ChecksumError
+from vrekit.core.errors import ChecksumError, CodecError
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SampleRow
 from vrekit.engine.merge.copying import Advance
@@ -24,6 +26,7 @@ from vrekit.readers.payloads import PayloadReader, open_payloads, whole_bytes
 from vrekit.writers.base import Cell, Clip, DatasetWriter, Payload, Sample
 
 _CHUNK_BYTES = 32 << 20
+_LARGE_BYTES = 64 << 20
 _CHUNK_FRAMES = 256
 _STATUS = ["frame_index", "representation", "status"]
 _PLACE = ("shard", "byte_offset", "byte_size", "checksum", SOURCE)  # what the writer fills in
@@ -42,10 +45,12 @@ class SourcePayloads:
 
         Raises:
             ChecksumError: If one changed since it was written.
+            CodecError: If one is larger than its codec makes any.
         """
         payloads: dict[tuple[int, str], bytes] = {}
         for name in dict.fromkeys(row["representation"] for row in rows):
             mine = [row for row in rows if row["representation"] == name]
+            self._check_sizes(name, mine)
             frames = np.array([row["frame_index"] for row in mine], np.int64)
             found = self.reader.read(self.index.find([video_id] * len(mine), frames), [name])[name]
             for row, payload in zip(mine, found, strict=True):
@@ -57,6 +62,18 @@ class SourcePayloads:
                     )
                 payloads[row["frame_index"], name] = whole_bytes(payload)
         return payloads
+
+    def _check_sizes(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            if row["byte_size"] < _LARGE_BYTES or row["payload_index"] is not None:
+                continue  # codecs need not be installed here
+            codec = stored_codec(name, self.source.manifest.representations[name].codec or {})
+            if isinstance(codec, Codec):
+                try:
+                    check_payload_size(codec, row["byte_size"], np.dtype(row["dtype"]), tuple(row["shape"]))
+                except CodecError as error:
+                    place = f"{self.source.folder}: {sample_key(row['video_id'], row['frame_index'])}.{name}"
+                    raise CodecError(f"{place}: {error.message}", hint=error.hint) from error
 
 
 def write_samples(

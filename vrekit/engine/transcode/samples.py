@@ -188,7 +188,7 @@ class SampleWriter:
     # -- worker threads ----------------------------------------------------------------------------------------
 
     def _frame(self, rows: Sequence[dict[str, Any]], data: dict[Key, bytes | NDArray[Any]]) -> _Finished:
-        """Return a frame in its new form; `data` is emptied on the way, so that no payload is kept longer than needed."""
+        """Return a frame in its new form; takes payloads out of `data`, so that each is let go once decoded."""
         parts = []
         errors: dict[str, Mapping[str, float]] = {}
         for row in rows:
