@@ -19,7 +19,7 @@ _PIECE_BYTES = 1 << 20
 def read_payloads(
     table: "lance.LanceDataset", column: str, ids: Sequence[int], sizes: Sequence[int]
 ) -> list[bytes | None]:
-    """Return the payloads of some rows; None where a row is gone or has none.
+    """Return the payloads of some rows; None where a row has none.
 
     Args:
         table: The table.
@@ -29,13 +29,11 @@ def read_payloads(
 
     Raises:
         DatasetError: If a large payload has another size.
-        Exception: What Lance raises.
+        Exception: What Lance raises, such as for a row that is gone.
     """
     payloads: list[bytes | None] = [None] * len(ids)
     small = [at for at, size in enumerate(sizes) if size < LARGE_BYTES]
     found = table.read_blobs(column, ids=[ids[at] for at in small], preserve_order=True) if small else []
-    if len(found) < len(small):  # rows are gone, and it does not tell which
-        found = [one for at in small for one in table.read_blobs(column, ids=[ids[at]]) or [(0, None)]]
     for at, (_, data) in zip(small, found, strict=True):
         payloads[at] = data
     for at, size in enumerate(sizes):
@@ -56,7 +54,7 @@ def _read_large(table: "lance.LanceDataset", column: str, row_id: int, size: int
 def payload_pieces(
     table: "lance.LanceDataset", column: str, row_id: int, size: int | None = None
 ) -> Iterator[bytes] | None:
-    """Return a payload in pieces of 1 MiB; None if the row is gone or has none.
+    """Return a payload in pieces of 1 MiB; None if the row has none.
 
     Args:
         table: The table.
@@ -68,7 +66,7 @@ def payload_pieces(
         DatasetError: If it has another size.
         Exception: What Lance raises, now or for a piece.
     """
-    (blob,) = table.take_blobs(column, ids=[row_id], buffer_size=0) or [None]
+    (blob,) = table.take_blobs(column, ids=[row_id], buffer_size=0)
     if blob is None:
         return None
     found = blob.size()

@@ -176,7 +176,7 @@ class PayloadChecker:
 
     def _has_memory_for(self, row: Mapping[str, Any]) -> bool:
         """Return whether a payload and its array fit in half of the memory; say so if not."""
-        needed = row["byte_size"] + row["raw_bytes"]
+        needed: int = row["byte_size"] + row["raw_bytes"]
         fits = needed < _MUCH_MEMORY or needed <= machine_memory() // 2
         if not fits:
             message = f"not decoded: that takes {needed / 1e9:.1f} GB, more than half of this machine's memory"

@@ -189,14 +189,21 @@ def compare(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: Output
     if spec.kind in _SCORES:
         return _score_errors(array, decoded, spec, decoded_spec)
     if spec.kind is Kind.NORMALS:
-        exact, found = array.astype(np.float64), decoded.astype(np.float64)
-        axis = spec.axes.index("C")
-        product = (exact * found).sum(axis=axis)
-        across = np.linalg.norm(np.cross(exact, found, axis=axis), axis=axis)
-        angle = np.degrees(np.arctan2(across, product))
-        angle = angle[np.isfinite(angle)]
-        return {"mean_degrees": float(angle.mean()), "max_degrees": float(angle.max())} if angle.size else {}
+        return _angle_errors(array, decoded, spec.axes.index("C"))
     return _number_errors(array, decoded, spec)
+
+
+def _angle_errors(array: Array, decoded: Array, axis: int) -> dict[str, float]:
+    ours, theirs = (np.atleast_2d(np.moveaxis(one, axis, -1)) for one in (array, decoded))
+    angle = np.empty(ours.shape[:-1])
+    step = max(1, _PIECE * len(ours) // max(1, array.size))
+    for start in range(0, len(ours), step):
+        piece = slice(start, start + step)
+        exact, found = ours[piece].astype(np.float64), theirs[piece].astype(np.float64)
+        across = np.linalg.norm(np.cross(exact, found), axis=-1)
+        angle[piece] = np.degrees(np.arctan2(across, (exact * found).sum(axis=-1)))
+    angle = angle[np.isfinite(angle)]
+    return {"mean_degrees": float(angle.mean()), "max_degrees": float(angle.max())} if angle.size else {}
 
 
 def same_bytes(array: Array, other: Array) -> bool:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, DatasetError
-from vrekit.core.files import open_regular, storage_errors
+from vrekit.core.files import data_ranges, open_regular, storage_errors
 from vrekit.writers.tar_format import BLOCK, END_OF_ARCHIVE, header
 
 _STEP = 16 << 20  # what is copied is read back, and a stop looked for, after so many bytes
@@ -52,6 +52,15 @@ def copy_range(source: int, start: int, size: int, target: int, at: int) -> None
         while written < count:
             written += os.pwrite(target, buffer[written:count], at + written)
         start, at, size = start + count, at + count, size - count
+
+
+def _copy_data(source: int, start: int, size: int, target: int, at: int) -> None:
+    """Copy to a place that holds nothing yet: a hole stays one; see `copy_range`."""
+    end = min(start + size, os.fstat(source).st_size)
+    for first, stop in data_ranges(source, start, end):
+        copy_range(source, first, stop - first, target, at + first - start)
+    if end < start + size:
+        copy_range(source, end, start + size - end, target, at + end - start)  # which says that it is not there
 
 
 def _copy_file_range(source: int, start: int, size: int, target: int, at: int) -> int:
@@ -164,7 +173,7 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
             while at < end:
                 step = min(_STEP, end - at)
                 try:
-                    copy_range(opened[number], start, step, descriptor, at)
+                    _copy_data(opened[number], start, step, descriptor, at)
                 except DatasetError as error:
                     raise DatasetError(f"{members.files[number]}: {error.message}", hint=error.hint) from None
                 start, at = start + step, at + step
