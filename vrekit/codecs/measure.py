@@ -18,6 +18,7 @@ Array = NDArray[Any]
 Result = TypeVar("Result")
 _LONG_ENOUGH_SECONDS = 3.0  # after so long, another round says nothing new
 _PIECE = 1 << 20  # values that are compared at once: all of a large array in float64 would take several times its size
+_SCORE_PIECE = 1 << 18  # scores that are compared at once: that takes some ten arrays of them
 _SCORES = (Kind.LOGITS, Kind.PROBABILITIES)
 _MEANS = ("argmax_agreement", "kl_divergence", "mean_degrees", "mean_squared_error")  # of the others the largest counts
 
@@ -246,7 +247,7 @@ def _score_errors(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: 
     scores = np.moveaxis(array, axis, 0)  # classes first
     back = np.moveaxis(decoded, axis, 0) if has_scores else decoded
     rows = scores.shape[1] if scores.ndim > 1 else 1
-    step = max(1, _PIECE * rows // max(1, array.size))
+    step = max(1, _SCORE_PIECE * rows // max(1, array.size))
     count = agree = 0
     divergence = largest = 0.0
     for start in range(0, rows, step):

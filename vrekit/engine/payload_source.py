@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.row_checks import check_rows
 from vrekit.catalog.sandbox import sql_literal
-from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.codecs.base import ClipCodec, Codec, check_payload_size
 from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import ChecksumError
+from vrekit.core.errors import ChecksumError, CodecError
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.readers.clips import ClipReader
@@ -70,8 +70,11 @@ class PayloadSource:
         """Return the payloads of some frames and representations by (frame, representation), those that are stored.
 
         Raises:
+            CodecError: If a payload is larger than its codec makes any.
             DatasetError: If a shard is gone or ends too early.
         """
+        for place in ((frame, name) for frame in frames for name in names if name in self._codecs):
+            self._check_size(*place)
         rows = self._index.find([self.video_id] * len(frames), np.asarray(frames, np.int64))
         payloads = self._payloads.read(rows, [name for name in names if name not in self._clip_codecs])
         found = {
@@ -84,6 +87,15 @@ class PayloadSource:
             if name in self._clip_codecs:
                 found |= self._read_clips(frames, rows, name)
         return found
+
+    def _check_size(self, frame: int, name: str) -> None:
+        row = self.rows.get((frame, name))
+        if row is not None:
+            try:
+                check_payload_size(self._codecs[name], row["byte_size"], np.dtype(row["dtype"]), tuple(row["shape"]))
+            except CodecError as error:
+                message = f"{sample_key(self.video_id, frame)}.{name}: {error.message}"
+                raise CodecError(message, hint=error.hint) from error
 
     def _read_clips(self, frames: Sequence[int], rows: NDArray[np.int64], name: str) -> dict[tuple[int, str], bytes]:
         """Return the clip of each frame; frames of one clip share the same object."""
