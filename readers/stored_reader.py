@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
-from vrekit.catalog.storage import PayloadReader
-from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.catalog.storage import PayloadReader, whole_bytes
+from vrekit.codecs.base import ClipCodec, Codec, check_payload_size
 from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError
@@ -22,6 +22,7 @@ from vrekit.readers.subset import Missing
 logger = logging.getLogger(__name__)
 
 OnError = Literal["raise", "skip"]
+_LARGE_BYTES = 16 << 20
 
 
 class StoredReader:
@@ -96,8 +97,9 @@ class StoredReader:
             DatasetError: If a shard is gone or ends too early, likewise.
         """
         try:
+            self._check_sizes(batch.rows[positions])
             payloads = self._payloads.read(batch.rows[positions], self._whole)
-        except DatasetError as error:
+        except (CodecError, DatasetError) as error:
             if self._on_error == "raise":
                 raise
             if len(positions) == 1:
@@ -116,6 +118,20 @@ class StoredReader:
                     self._skip(batch, position, error)
         for name in self._clip_codecs:
             self._fill_from_clips(batch, name, positions)
+
+    def _check_sizes(self, rows: NDArray[np.int64]) -> None:
+        """Raise CodecError for a payload that is larger than any of its layout; see `check_payload_size`."""
+        for name in self._whole:
+            column = self._index.columns[name]
+            sizes = column.size[rows]
+            if sizes.max(initial=0) < _LARGE_BYTES:
+                continue
+            for row in rows[sizes >= _LARGE_BYTES].tolist():
+                layout = self._index.layouts[column.layout[row]]
+                try:
+                    check_payload_size(self._codecs[name], int(column.size[row]), layout.dtype, layout.shape)
+                except CodecError as error:
+                    raise CodecError(f"{self._place(name, row)}: {error.message}", hint=error.hint) from error
 
     def _fill_from_clips(self, batch: OpenBatch, name: str, positions: NDArray[np.int64]) -> None:
         column = self._index.columns[name]
@@ -166,7 +182,7 @@ class StoredReader:
         if payload is None:
             raise DatasetError(f"{self._place(name, row)}: its clip is not there")
         self._verify_payload(name, row, payload)
-        return bytes(payload)
+        return whole_bytes(payload)
 
     def _decode(self, batch: OpenBatch, name: str, position: int, payload: memoryview | None) -> None:
         row = int(batch.rows[position])

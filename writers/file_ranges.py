@@ -4,6 +4,7 @@ import errno
 import os
 
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import data_ranges
 
 STEP = 16 << 20  # what is copied is read back, and a stop looked for, after so many bytes
 _BUFFER = 4 << 20
@@ -38,6 +39,15 @@ def copy_range(source: int, start: int, size: int, target: int, at: int) -> None
         while written < count:
             written += os.pwrite(target, buffer[written:count], at + written)
         start, at, size = start + count, at + count, size - count
+
+
+def copy_data(source: int, start: int, size: int, target: int, at: int) -> None:
+    """Copy to a place that holds nothing yet: a hole stays one; see `copy_range`."""
+    end = min(start + size, os.fstat(source).st_size)
+    for first, stop in data_ranges(source, start, end):
+        copy_range(source, first, stop - first, target, at + first - start)
+    if end < start + size:
+        copy_range(source, end, start + size - end, target, at + end - start)  # which says that it is not there
 
 
 def _copy_file_range(source: int, start: int, size: int, target: int, at: int) -> int:

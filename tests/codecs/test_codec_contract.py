@@ -34,6 +34,7 @@ def test_round_trip_within_the_stated_bound_for_all_shapes_and_dtypes(name: str)
         assert (decoded.dtype, decoded.shape) == codec.decoded_layout(array.dtype, array.shape)
         assert decoded.flags.writeable
         assert decoded.flags.c_contiguous
+        assert len(data) <= codec.max_encoded_size(decoded.dtype, decoded.shape)
         CASES[name].check(array, decoded)
         assert array.tobytes() == before.tobytes(), "encode changed its input"
 

@@ -10,12 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.engine.merge_datasets import make_dataset, members_of
+from vrekit.core.checksum import crc32
+from vrekit.core.errors import CodecError
+from vrekit.core.names import sample_key
+from vrekit.core.schema import rows_to_table
+from vrekit.jobs.merge.manifests import Layout
+from vrekit.jobs.merge.run import merge
 from vrekit.jobs.repair import repair
 from vrekit.jobs.validate import validate
+from vrekit.readers.dataset import FrameDataset
 from vrekit.writers.webdataset.members import TarMember, read_members
+from vrekit.writers.webdataset.sidecars import read_sidecar, sidecar_bytes
 from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
 
 HUGE = 3 << 30
+LARGE = 200 << 20
 
 
 @pytest.fixture
@@ -65,6 +74,11 @@ def scan(path: Path, content: bytes) -> tuple[list[TarMember], str]:
 
 def stored_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def stored_blocks(folder: Path) -> int:
+    """Return what the files take on the disk."""
+    return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.mark.parametrize("kind", ["L", "K", "x", "g", "X"])
@@ -121,6 +135,82 @@ def test_a_large_orphan_is_copied_in_pieces(dataset: Path) -> None:
     with little_memory():
         report = repair(dataset, validate(dataset).problems)
     assert (dataset / str(report.quarantine) / "car/00000099.rgb.npy").stat().st_size == size
+
+
+@pytest.fixture
+def large_row(dataset: Path) -> Path:
+    """A dataset whose last payload has 200 MiB, nearly all of it a hole; its row is true but for that size."""
+    tar = only_tar(dataset)
+    rows = read_sidecar(tar.with_suffix(".parquet")).to_pylist()
+    last = max(rows, key=lambda row: row["byte_offset"])
+    os.truncate(tar, last["byte_offset"])
+    with tar.open("r+b") as file:
+        file.seek(last["byte_offset"] - BLOCK)
+        name = f"{sample_key('car', last['frame_index'])}.rgb.npy"
+        file.write(header(name, LARGE))
+        file.truncate(last["byte_offset"] + LARGE + len(END_OF_ARCHIVE))
+    change_last_row(dataset, byte_size=LARGE, checksum=crc32(bytes(LARGE)))
+    return dataset
+
+
+def change_last_row(dataset: Path, **values: object) -> None:
+    sidecar = only_tar(dataset).with_suffix(".parquet")
+    rows = read_sidecar(sidecar).to_pylist()
+    max(rows, key=lambda row: row["byte_offset"]).update(values)
+    sidecar.write_bytes(sidecar_bytes(rows_to_table(rows)))
+
+
+def test_a_payload_too_large_for_its_array_is_not_read(large_row: Path) -> None:
+    with little_memory():
+        problems = validate(large_row).problems
+    told = [problem for problem in problems if problem.code == "decode"]
+    assert [(problem.frame_index, problem.representation) for problem in told] == [(7, "rgb")]
+    assert f"the payload has {LARGE} bytes, but codec 'npy' stores an array uint8" in told[0].message
+    with little_memory(), pytest.raises(CodecError, match=f"00000007.*the payload has {LARGE} bytes"):
+        FrameDataset(large_row)[7]
+    with little_memory(), pytest.raises(CodecError, match=f"car/00000007.rgb: the payload has {LARGE} bytes"):
+        merge([large_row], large_row.with_name("lance"), layout=Layout(writer="lance"))
+
+
+def test_a_hole_is_taken_out_as_a_hole(large_row: Path) -> None:
+    with little_memory():
+        report = repair(large_row, validate(large_row).problems)
+    copy = large_row / str(report.quarantine) / "car/00000007.rgb.npy"
+    assert copy.stat().st_size == LARGE
+    assert stored_blocks(large_row) < 1 << 20
+    assert validate(large_row).problems == []
+    assert len(FrameDataset(large_row)) == 7
+
+
+def test_a_changed_payload_is_not_read_whole(large_row: Path) -> None:
+    change_last_row(large_row, shape=(LARGE - 128,), raw_bytes=LARGE - 128)
+    with only_tar(large_row).open("r+b") as file:
+        file.seek(-(1 << 20), os.SEEK_END)
+        file.write(b"x")
+    with little_memory():
+        (problem,) = [one for one in validate(large_row).problems if one.code != "replaced-shard"]
+    assert problem.code == "checksum"
+
+
+def test_what_needs_more_memory_than_there_is_is_not_decoded(large_row: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_last_row(large_row, shape=(LARGE - 128,), raw_bytes=LARGE - 128)
+    monkeypatch.setattr("vrekit.catalog.payload_checks.machine_memory", lambda: 3 * LARGE)
+    with little_memory():
+        report = validate(large_row)
+    assert [problem.code for problem in report.problems] == []
+    (warning,) = [one for one in report.warnings if one.code == "memory"]
+    assert warning.frame_index == 7
+    assert warning.message == "not decoded: that takes 0.4 GB, more than half of this machine's memory"
+
+
+def test_a_large_orphan_stays_a_hole(dataset: Path) -> None:
+    tar = only_tar(dataset)
+    append(tar, header("car/00000099.rgb.npy", LARGE))
+    os.truncate(tar, tar.stat().st_size + LARGE + len(END_OF_ARCHIVE))
+    with little_memory():
+        report = repair(dataset, validate(dataset).problems)
+    assert (dataset / str(report.quarantine) / "car/00000099.rgb.npy").stat().st_size == LARGE
+    assert stored_blocks(dataset) < 1 << 20
 
 
 def test_members_and_damages(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.row_checks import Mistake
 from vrekit.catalog.value_checks import ValueChecks
-from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.codecs.base import ClipCodec, Codec, check_payload_size
 from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import CodecError, DatasetError, MissingDependencyError
+from vrekit.core.memory import machine_memory
 
 _FRAMES_AT_ONCE = 16  # decoded from a clip
+_MUCH_MEMORY = 256 << 20  # below that, nobody asks how much there is
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,7 @@ class Problem:
             `missing-shard`, `orphan`, `place`, `replaced-shard`, `row`, `run`, `sidecar`, `storage`, `unfinished`,
             `unknown`, `unreadable`; `codec` of the manifest; `derived` of index, statistics and items; of Lance tables
             `fragment`, `index`, `lost-table`, `table`, `tag`, `version`. Warnings: `code`, `empty`, `frames`,
-            `pts`, `unprotected`, `values`.
+            `memory`, `pts`, `unprotected`, `values`.
         path: File it is about, relative to the dataset.
         message: What is wrong, for people.
         video_id: Video of the row, if it is about one.
@@ -65,6 +67,39 @@ class ValidationReport:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
         return asdict(self) | {"ok": not self.problems}
+
+
+class StoredPayload(Protocol):
+    """Bytes that a row says are stored, of any size."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
+
+    def checksum(self) -> int:
+        """Return their CRC-32; large ones are read in pieces."""
+        ...
+
+    def read(self) -> bytes:
+        """Return all of them."""
+        ...
+
+
+class PayloadInMemory:
+    """A payload that was read already; it is let go by `read`."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size = len(data)
+        self._data = [data]
+
+    def checksum(self) -> int:
+        """See StoredPayload."""
+        return crc32(self._data[0])
+
+    def read(self) -> bytes:
+        """Return the payload; once."""
+        return self._data.pop()
 
 
 class PayloadChecker:
@@ -112,37 +147,52 @@ class PayloadChecker:
         self._values.see(row)
         return True
 
-    def check(self, row: Mapping[str, Any], data: bytes) -> None:
-        """Check the payload of a row."""
-        self.report.payloads += 1
-        self.report.payload_bytes += len(data)
-        if len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
-            self.problem(row, "checksum", f"CRC-32 {crc32(data):08x}, the row says {row['checksum']:08x}")
-            return
+    def check(self, row: Mapping[str, Any], payload: StoredPayload) -> None:
+        """Check the payload of a row; it is read as a whole only to decode it."""
         codec = self._codecs.get(row["representation"]) if self._decode else None
-        if isinstance(codec, ClipCodec):
-            self.problem(row, "decode", "the row has no payload_index, but the codec keeps many frames in one payload")
-        elif codec is not None:
-            try:
-                array = codec.decode(data, dtype=np.dtype(row["dtype"]), shape=tuple(row["shape"]))
-            except (CodecError, MissingDependencyError) as error:
-                self.problem(row, "decode", error.message)
-            else:
-                self._check_values(row, array)
+        dtype, shape = np.dtype(row["dtype"]), tuple(row["shape"])
+        try:
+            if isinstance(codec, Codec):
+                check_payload_size(codec, row["byte_size"], dtype, shape)  # before any of it is read
+            if not self._is_intact([row], payload) or codec is None:
+                return
+            if isinstance(codec, ClipCodec):
+                message = "the row has no payload_index, but the codec keeps many frames in one payload"
+                self.problem(row, "decode", message)
+            elif self._has_memory_for(row):
+                self._check_values(row, codec.decode(payload.read(), dtype=dtype, shape=shape))
+        except (CodecError, MissingDependencyError) as error:
+            self.problem(row, "decode", error.message)
 
-    def check_clip(self, rows: Sequence[Mapping[str, Any]], data: bytes) -> None:
+    def _is_intact(self, rows: Sequence[Mapping[str, Any]], payload: StoredPayload) -> bool:
+        """Return whether a payload has the size and checksum of its rows."""
+        found = payload.checksum()
+        self.report.payloads += 1
+        self.report.payload_bytes += payload.size
+        if all(payload.size == row["byte_size"] and found == row["checksum"] for row in rows):
+            return True
+        said = "the row says" if len(rows) == 1 else f"the rows of {len(rows)} frames say"
+        self.problem(rows[0], "checksum", f"CRC-32 {found:08x}, {said} {rows[0]['checksum']:08x}")
+        return False
+
+    def _has_memory_for(self, row: Mapping[str, Any]) -> bool:
+        """Return whether a payload and its array fit in half of the memory; say so if not."""
+        needed: int = row["byte_size"] + row["raw_bytes"]
+        fits = needed < _MUCH_MEMORY or needed <= machine_memory() // 2
+        if not fits:
+            message = f"not decoded: that takes {needed / 1e9:.1f} GB, more than half of this machine's memory"
+            place = {key: row[key] for key in ("video_id", "frame_index", "representation")}
+            self.report.warnings.append(Problem(code="memory", path=row["shard"], message=message, **place))
+        return fits
+
+    def check_clip(self, rows: Sequence[Mapping[str, Any]], payload: StoredPayload) -> None:
         """Check a payload that frames share; what is wrong with all of it is reported with its first row.
 
         Args:
             rows: The frames' rows, by rising `payload_index`.
-            data: The payload.
+            payload: The payload.
         """
-        self.report.payloads += 1
-        self.report.payload_bytes += len(data)
-        found = crc32(data)
-        if any(len(data) != row["byte_size"] or found != row["checksum"] for row in rows):
-            message = f"CRC-32 {found:08x}, the rows of {len(rows)} frames say {rows[0]['checksum']:08x}"
-            self.problem(rows[0], "checksum", message)
+        if not self._is_intact(rows, payload):
             return
         frames = [row["frame_index"] for row in rows]
         if any(later <= earlier for earlier, later in pairwise(frames)):
@@ -150,11 +200,11 @@ class PayloadChecker:
         codec = self._codecs.get(rows[0]["representation"]) if self._decode else None
         if isinstance(codec, Codec):
             self.problem(rows[0], "decode", "the row has a payload_index, but the codec keeps one frame in a payload")
-        if not isinstance(codec, ClipCodec):
+        if not isinstance(codec, ClipCodec) or not self._has_memory_for(rows[0]):
             return
         part = rows[:1]
         try:
-            decoder = codec.open_decoder(data)
+            decoder = codec.open_decoder(payload.read())
             decoder.check_frame_pixels(math.prod((rows[0]["shape"] or ())[:2]))
             for start in range(0, len(rows), _FRAMES_AT_ONCE):
                 part = rows[start : start + _FRAMES_AT_ONCE]

@@ -7,7 +7,7 @@ quarantine/<time>/lance/…                fragments, versions and tables that c
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,20 +88,19 @@ class Repair:
         """Move files or folders of the dataset to quarantine."""
         move_aside(self.folder, self.quarantine, *paths)
 
-    def put(self, name: str, data: bytes | Iterable[bytes], *, note: bool = True) -> None:
-        """Put a payload into quarantine.
+    def place(self, name: str, *, note: bool = True) -> Path:
+        """Return where in the quarantine a payload goes, in a folder that is there.
 
         Args:
             name: Path inside it; the caller has checked it.
-            data: The payload, whole or in pieces.
             note: Report it.
         """
         target = self.quarantine / name
         with storage_errors(target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, data)
         if note:
             self.report.samples.append(name)
+        return target
 
 
 def key_of(problem: Problem) -> Key:

@@ -368,3 +368,9 @@ def storage_types() -> list[type[Storage]]:
 def stored_types(folder: Path) -> list[type[Storage]]:
     """Return the storages that a dataset has something of."""
     return [kind for kind in storage_types() if kind.is_in(folder)]
+
+
+def whole_bytes(payload: memoryview) -> bytes:
+    """Return a payload as bytes, without a copy where it was read by itself."""
+    owner = payload.obj
+    return owner if isinstance(owner, bytes) and len(owner) == payload.nbytes else bytes(payload)

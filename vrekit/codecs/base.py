@@ -1,5 +1,6 @@
 """What every caller of a codec relies on; how codecs are put together from stages is their own business."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,13 @@ from vrekit.core.spec import OutputSpec
 
 CodecConfig = Mapping[str, Any]
 Bytes = bytes | bytearray | memoryview
+
+_LARGE_BYTES = 16 << 20
+
+
+def max_file_size(dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+    """Return a bound on the bytes of a file with such an array: 40 characters a number are enough in any format."""
+    return 64 * (1 << 10) + 40 * max(dtype.itemsize, 1) * math.prod(shape)
 
 
 class Codec(ABC):
@@ -47,6 +55,14 @@ class Codec(ABC):
         """Return dtype and shape of the decoded array for an array of this dtype and shape."""
         return dtype, shape
 
+    def max_encoded_size(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+        """Return a bound on the bytes of a payload that decodes to such an array: larger ones are refused unread.
+
+        Raises:
+            CodecError: If this codec stores no such arrays.
+        """
+        return max_file_size(dtype, shape)
+
     @abstractmethod
     def encode(self, array: NDArray[Any]) -> bytes:
         """Return the bytes of one frame's array.
@@ -70,6 +86,21 @@ class Codec(ABC):
         Raises:
             CodecError: If the bytes are damaged or are not of that dtype and shape.
         """
+
+
+def check_payload_size(codec: Codec, size: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Refuse a payload that is larger than any of such an array, before memory is taken for it.
+
+    Those below 16 MiB pass: decoding finds out what is wrong with them.
+
+    Raises:
+        CodecError: If it is, or if the codec stores no such arrays.
+    """
+    if size >= _LARGE_BYTES and size > (most := codec.max_encoded_size(dtype, shape)):
+        raise CodecError(
+            f"the payload has {size} bytes, but codec {codec.id!r} stores an array {dtype} {shape} in at most {most}",
+            hint="`vrekit validate` lists what is damaged; with --repair it takes that out",
+        )
 
 
 class ClipCodec(ABC):

@@ -18,6 +18,7 @@ Array = NDArray[Any]
 Result = TypeVar("Result")
 _LONG_ENOUGH_SECONDS = 3.0  # after so long, another round says nothing new
 _PIECE = 1 << 20  # values that are compared at once: all of a large array in float64 would take several times its size
+_SCORE_PIECE = 1 << 18  # scores that are compared at once: that takes some ten arrays of them
 _SCORES = (Kind.LOGITS, Kind.PROBABILITIES)
 _MEANS = ("argmax_agreement", "kl_divergence", "mean_degrees", "mean_squared_error")  # of the others the largest counts
 
@@ -189,14 +190,21 @@ def compare(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: Output
     if spec.kind in _SCORES:
         return _score_errors(array, decoded, spec, decoded_spec)
     if spec.kind is Kind.NORMALS:
-        exact, found = array.astype(np.float64), decoded.astype(np.float64)
-        axis = spec.axes.index("C")
-        product = (exact * found).sum(axis=axis)
-        across = np.linalg.norm(np.cross(exact, found, axis=axis), axis=axis)
-        angle = np.degrees(np.arctan2(across, product))
-        angle = angle[np.isfinite(angle)]
-        return {"mean_degrees": float(angle.mean()), "max_degrees": float(angle.max())} if angle.size else {}
+        return _angle_errors(array, decoded, spec.axes.index("C"))
     return _number_errors(array, decoded, spec)
+
+
+def _angle_errors(array: Array, decoded: Array, axis: int) -> dict[str, float]:
+    ours, theirs = (np.atleast_2d(np.moveaxis(one, axis, -1)) for one in (array, decoded))
+    angle = np.empty(ours.shape[:-1])
+    step = max(1, _PIECE * len(ours) // max(1, array.size))
+    for start in range(0, len(ours), step):
+        piece = slice(start, start + step)
+        exact, found = ours[piece].astype(np.float64), theirs[piece].astype(np.float64)
+        across = np.linalg.norm(np.cross(exact, found), axis=-1)
+        angle[piece] = np.degrees(np.arctan2(across, (exact * found).sum(axis=-1)))
+    angle = angle[np.isfinite(angle)]
+    return {"mean_degrees": float(angle.mean()), "max_degrees": float(angle.max())} if angle.size else {}
 
 
 def same_bytes(array: Array, other: Array) -> bool:
@@ -239,7 +247,7 @@ def _score_errors(array: Array, decoded: Array, spec: OutputSpec, decoded_spec: 
     scores = np.moveaxis(array, axis, 0)  # classes first
     back = np.moveaxis(decoded, axis, 0) if has_scores else decoded
     rows = scores.shape[1] if scores.ndim > 1 else 1
-    step = max(1, _PIECE * rows // max(1, array.size))
+    step = max(1, _SCORE_PIECE * rows // max(1, array.size))
     count = agree = 0
     divergence = largest = 0.0
     for start in range(0, rows, step):

@@ -13,6 +13,8 @@ from vrekit.codecs.stage import ArrayStage, ArrayToBytesStage, BytesStage, Layou
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import OutputSpec
 
+_PACKER_BYTES = 64 << 10  # that packers may add to a file they cannot make smaller, beside an eighth of it
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PipelineCodec(Codec):
@@ -107,6 +109,11 @@ class PipelineCodec(Codec):
             CodecError: If a stage cannot take such arrays.
         """
         return self._layouts(dtype, shape)[-1]
+
+    def max_encoded_size(self, dtype: np.dtype[Any], shape: Shape) -> int:
+        """Return a bound on the bytes of a payload; see `Codec.max_encoded_size`."""
+        size = self.format.max_encoded_size(*self.file_layout(dtype, shape))
+        return size + (size // 8 + _PACKER_BYTES if self.bytes_stages else 0)
 
     def _layouts(self, dtype: np.dtype[Any], shape: Shape) -> list[Layout]:
         """Return the layouts before each array stage and before the format, for a decoded array."""

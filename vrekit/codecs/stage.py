@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hi
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.codecs.base import Bytes
+from vrekit.codecs.base import Bytes, max_file_size
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import OutputSpec
@@ -157,7 +157,7 @@ class ArrayToBytesStage(Stage):
 
     def max_encoded_size(self, dtype: np.dtype[Any], shape: Shape) -> int:
         """Return a bound on the file's bytes: a later bytes → bytes stage refuses to unpack more than that."""
-        return 64 * (1 << 10) + 40 * max(dtype.itemsize, 1) * int(np.prod(shape, dtype=np.int64))
+        return max_file_size(dtype, shape)
 
 
 class BytesStage(Stage):

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from vrekit.codecs.base import Bytes, Codec
 from vrekit.core.errors import CodecError
 
+_MAX_BYTES = 64 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Text(Codec):
@@ -40,6 +42,10 @@ class Text(Codec):
                 f"codec 'txt' takes one str (shape ()), got {dtype} {shape}", hint="npy.zst takes any numbers"
             )
         return dtype, shape
+
+    def max_encoded_size(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> int:
+        """Return 64 MiB: the layout does not say how long a text is."""
+        return _MAX_BYTES
 
     def encode(self, array: NDArray[Any]) -> bytes:
         """Return the text in UTF-8."""

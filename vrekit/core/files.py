@@ -10,10 +10,14 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from vrekit.core.errors import DatasetError, StorageError, VrekitError
 
+_PIECE_BYTES = 1 << 20  # that are copied at once
+_ONE_READ_BYTES = 1 << 30  # one `pread` gives at most 2 GiB
 _HINTS = {
     errno.ENOSPC: "free some space (or choose another -o), then run `vrekit resume`: nothing already written is lost",
     errno.EDQUOT: "your disk quota is used up: free some space, then run `vrekit resume`",
@@ -61,12 +65,64 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
         path: The file.
         data: Its content, or the pieces of it.
     """
+    with _replacing(path) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+def copy_atomic(path: Path, source: int, offset: int, size: int) -> None:
+    """Write a part of another file as `write_atomic` does: in pieces, with the holes it has, and as far as it goes.
+
+    Args:
+        path: The file to write.
+        source: Descriptor of the other file.
+        offset: First byte of the part.
+        size: Its length, bytes; the file may end before it.
+    """
+    end = max(min(offset + size, os.fstat(source).st_size), offset)
+    with _replacing(path) as file:
+        for start, stop in data_ranges(source, offset, end):
+            file.seek(start - offset)
+            for at in range(start, stop, _PIECE_BYTES):
+                file.write(os.pread(source, min(_PIECE_BYTES, stop - at), at))
+        file.truncate(end - offset)
+
+
+def data_ranges(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts (first byte, end) of a range of a file that are not holes, where the system tells."""
+    while start < end:
+        try:
+            first = os.lseek(descriptor, start, os.SEEK_DATA)
+            stop = os.lseek(descriptor, first, os.SEEK_HOLE)
+        except (AttributeError, OSError) as error:
+            if getattr(error, "errno", None) != errno.ENXIO:  # which says that only a hole is left
+                yield start, end
+            return
+        if first < end:
+            yield first, min(stop, end)
+        start = stop
+
+
+def read_range(descriptor: int, offset: int, size: int) -> bytes:
+    """Return a part of a file, shorter where the file ends; memory is taken for what is there only."""
+    left = min(size, os.fstat(descriptor).st_size - offset)
+    if left <= _ONE_READ_BYTES:
+        return os.pread(descriptor, max(left, 0), offset)
+    whole = BytesIO()
+    while left > 0 and (piece := os.pread(descriptor, min(left, _PIECE_BYTES), offset)):
+        whole.write(piece)
+        offset, left = offset + len(piece), left - len(piece)
+    return whole.getvalue()  # which is no copy
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[BinaryIO]:
+    """Give a temporary file that takes the place of `path` at the end, durably; after an error nothing has changed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with storage_errors(path):
         try:
             temporary.unlink(missing_ok=True)
             with os.fdopen(open_regular(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.writelines([data] if isinstance(data, bytes) else data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

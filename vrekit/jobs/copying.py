@@ -13,9 +13,11 @@ from vrekit.catalog.cells import Cell, Clip, Payload, Sample
 from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
 from vrekit.catalog.progress import Progress, read_progress
 from vrekit.catalog.rows import SOURCE, GroupedRows, payload_numbers, places_in, stretches
-from vrekit.catalog.storage import Advance, PayloadReader, Storage
+from vrekit.catalog.storage import Advance, PayloadReader, Storage, whole_bytes
+from vrekit.codecs.base import Codec, check_payload_size
+from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import ChecksumError
+from vrekit.core.errors import ChecksumError, CodecError
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SampleRow
 from vrekit.jobs.merge.manifests import Combined
@@ -23,6 +25,7 @@ from vrekit.jobs.merge.sources import Source
 from vrekit.readers.index import FrameIndex
 
 _CHUNK_BYTES = 32 << 20
+_LARGE_BYTES = 64 << 20
 _CHUNK_FRAMES = 256
 _MAX_PROBLEMS_SHOWN = 20
 _STATUS = ["frame_index", "representation", "status"]
@@ -42,10 +45,12 @@ class SourcePayloads:
 
         Raises:
             ChecksumError: If one changed since it was written.
+            CodecError: If one is larger than its codec makes any.
         """
         payloads: dict[tuple[int, str], bytes] = {}
         for name in dict.fromkeys(row["representation"] for row in rows):
             mine = [row for row in rows if row["representation"] == name]
+            self._check_sizes(name, mine)
             frames = np.array([row["frame_index"] for row in mine], np.int64)
             found = self.reader.read(self.index.find([video_id] * len(mine), frames), [name])[name]
             for row, payload in zip(mine, found, strict=True):
@@ -55,8 +60,20 @@ class SourcePayloads:
                         "not have the CRC-32 its metadata says",
                         hint=f"`vrekit validate {self.source.folder} --repair` moves damaged samples aside",
                     )
-                payloads[row["frame_index"], name] = bytes(payload)
+                payloads[row["frame_index"], name] = whole_bytes(payload)
         return payloads
+
+    def _check_sizes(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        for row in rows:
+            if row["byte_size"] < _LARGE_BYTES or row["payload_index"] is not None:
+                continue  # codecs need not be installed here
+            codec = stored_codec(name, self.source.manifest.representations[name].codec or {})
+            if isinstance(codec, Codec):
+                try:
+                    check_payload_size(codec, row["byte_size"], np.dtype(row["dtype"]), tuple(row["shape"]))
+                except CodecError as error:
+                    place = f"{self.source.folder}: {sample_key(row['video_id'], row['frame_index'])}.{name}"
+                    raise CodecError(f"{place}: {error.message}", hint=error.hint) from error
 
 
 def write_samples(rows: GroupedRows, video_id: str, combined: Combined, storage: Storage, advance: Advance) -> None:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.row_checks import check_rows
 from vrekit.catalog.sandbox import sql_literal
-from vrekit.codecs.base import ClipCodec, Codec
+from vrekit.catalog.storage import whole_bytes
+from vrekit.codecs.base import ClipCodec, Codec, check_payload_size
 from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import ChecksumError
+from vrekit.core.errors import ChecksumError, CodecError
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.readers.clips import ClipReader
@@ -69,12 +70,15 @@ class PayloadSource:
         """Return the payloads of some frames and representations by (frame, representation), those that are stored.
 
         Raises:
+            CodecError: If a payload is larger than its codec makes any.
             DatasetError: If a shard is gone or ends too early.
         """
+        for place in ((frame, name) for frame in frames for name in names if name in self._codecs):
+            self._check_size(*place)
         rows = self._index.find([self.video_id] * len(frames), np.asarray(frames, np.int64))
         payloads = self._payloads.read(rows, [name for name in names if name not in self._clip_codecs])
         found = {
-            (frame, name): bytes(payload)
+            (frame, name): whole_bytes(payload)
             for name, read in payloads.items()
             for frame, payload in zip(frames, read, strict=True)
             if payload is not None
@@ -84,6 +88,15 @@ class PayloadSource:
                 found |= self._read_clips(frames, rows, name)
         return found
 
+    def _check_size(self, frame: int, name: str) -> None:
+        row = self.rows.get((frame, name))
+        if row is not None:
+            try:
+                check_payload_size(self._codecs[name], row["byte_size"], np.dtype(row["dtype"]), tuple(row["shape"]))
+            except CodecError as error:
+                message = f"{sample_key(self.video_id, frame)}.{name}: {error.message}"
+                raise CodecError(message, hint=error.hint) from error
+
     def _read_clips(self, frames: Sequence[int], rows: NDArray[np.int64], name: str) -> dict[tuple[int, str], bytes]:
         """Return the clip of each frame; frames of one clip share the same object."""
         column = self._index.columns[name]
@@ -91,7 +104,7 @@ class PayloadSource:
         places = [(int(column.shard[row]), int(column.offset[row])) for row in rows[there].tolist()]
         some_row = dict(zip(places, rows[there].tolist(), strict=True))
         clips = {
-            place: bytes(payload)
+            place: whole_bytes(payload)
             for place, row in some_row.items()
             if (payload := self._payloads.read(np.array([row]), [name])[name][0]) is not None
         }

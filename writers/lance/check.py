@@ -9,10 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.index import indexed_rows
-from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, good_rows, rows_of
+from vrekit.catalog.payload_checks import PayloadChecker, PayloadInMemory, Problem, by_clip, good_rows, rows_of
 from vrekit.catalog.row_checks import row_mistakes
 from vrekit.catalog.storage import Storage
+from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError
+from vrekit.writers.lance.blobs import LARGE_BYTES, payload_pieces, read_payloads
 from vrekit.writers.lance.errors import is_damage, reading_lance
 from vrekit.writers.lance.ledger import check_ledger, data_files_of
 from vrekit.writers.lance.metadata import damaged_indexes, damaged_tags
@@ -72,7 +74,7 @@ def check_tables(storage: Storage, checker: PayloadChecker) -> None:
             for batch in _batches(_without_clips(checked, in_clips)):
                 _check_batch(table, representation, batch, checker)
             for clip in by_clip(in_clips):
-                _check_clip(table, representation, clip, checker)
+                _check_clip(table, clip, checker)
         others = [problem for problem in checker.report.problems if problem.path == name]
         known = {f"data/{file}" for fragment in lost for file in fragment.files}
         if damaged:
@@ -150,28 +152,60 @@ def _without_clips(rows: Iterator[dict[str, Any]], in_clips: list[dict[str, Any]
             in_clips.append(row)
 
 
-def _check_clip(
-    table: "lance.LanceDataset", representation: str, rows: list[dict[str, Any]], checker: PayloadChecker
-) -> None:
+class _PayloadInTable:
+    """A payload that is read when it is needed, in pieces; a DatasetError says why it cannot be."""
+
+    def __init__(self, table: "lance.LanceDataset", row: dict[str, Any]) -> None:
+        self.size: int = row["byte_size"]
+        self._table = table
+        self._row = row
+        self._column = column_name(row["representation"])
+
+    def checksum(self) -> int:
+        """See StoredPayload."""
+        found = 0
+        with reading_lance(Path(self._row["shard"])):
+            pieces = payload_pieces(self._table, self._column, self._row["byte_offset"], self.size)
+            if pieces is None:
+                raise DatasetError("the table has none")
+            for piece in pieces:
+                found = crc32(piece, found)
+        return found
+
+    def read(self) -> bytes:
+        """Return the payload."""
+        with reading_lance(Path(self._row["shard"])):
+            (data,) = read_payloads(self._table, self._column, [self._row["byte_offset"]], [self.size])
+        return data or b""
+
+
+def _check_large(table: "lance.LanceDataset", row: dict[str, Any], checker: PayloadChecker) -> None:
     try:
-        with reading_lance(Path(rows[0]["shard"])):
-            ((_, data),) = table.read_blobs(column_name(representation), ids=[rows[0]["byte_offset"]])
+        checker.check(row, _PayloadInTable(table, row))
     except DatasetError as error:
-        checker.problem(rows[0], "place", f"the payload cannot be read: {error}")
-        return
-    if data is None:
-        checker.problem(rows[0], "place", "the rows promise a payload, the table has none")
-    else:
-        checker.check_clip(rows, data)
+        checker.problem(row, "place", f"the payload cannot be read: {error.message}")
+
+
+def _check_clip(table: "lance.LanceDataset", rows: list[dict[str, Any]], checker: PayloadChecker) -> None:
+    try:
+        checker.check_clip(rows, _PayloadInTable(table, rows[0]))
+    except DatasetError as error:
+        checker.problem(rows[0], "place", f"the payload cannot be read: {error.message}")
 
 
 def _check_batch(
     table: "lance.LanceDataset", representation: str, rows: list[dict[str, Any]], checker: PayloadChecker
 ) -> None:
-    ids = [row["byte_offset"] for row in rows]
+    for row in rows:
+        if row["byte_size"] >= LARGE_BYTES:
+            _check_large(table, row, checker)
+    rows = [row for row in rows if row["byte_size"] < LARGE_BYTES]
+    if not rows:
+        return
+    ids, sizes = [row["byte_offset"] for row in rows], [row["byte_size"] for row in rows]
     try:
         with reading_lance(Path(rows[0]["shard"])):
-            payloads = table.read_blobs(column_name(representation), ids=ids, preserve_order=True)
+            payloads = read_payloads(table, column_name(representation), ids, sizes)
     except DatasetError as error:
         if len(rows) == 1:
             checker.problem(rows[0], "place", f"the payload cannot be read: {error}")
@@ -180,8 +214,8 @@ def _check_batch(
                 _check_batch(table, representation, [row], checker)
         return
     for row in rows:
-        _, data = payloads.pop(0)  # checked ones need no memory any more
+        data = payloads.pop(0)  # checked ones need no memory any more
         if data is None:
             checker.problem(row, "place", "the row promises a payload, the table has none")
         else:
-            checker.check(row, data)
+            checker.check(row, PayloadInMemory(data))

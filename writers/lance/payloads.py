@@ -12,6 +12,7 @@ from vrekit.catalog.storage import MISSING, PayloadPlaces
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import place_inside
 from vrekit.core.fork_lock import ForkSafeLock
+from vrekit.writers.lance.blobs import read_payloads
 from vrekit.writers.lance.errors import reading_lance
 from vrekit.writers.lance.places import check_blobs
 from vrekit.writers.lance.rows import column_name, open_table
@@ -50,17 +51,18 @@ class LancePayloads:
 
     def _read_blobs(self, shard: int, name: str, rows: NDArray[np.int64]) -> list[bytes]:
         path = place_inside(self._folder, self._index.shards[shard])
-        ids = self._index.columns[name].offset[rows].tolist()
+        column = self._index.columns[name]
+        ids, sizes = column.offset[rows].tolist(), column.size[rows].tolist()
         table = self._open(shard, path, column_name(name))
         try:
             with reading_lance(path):
-                found = table.read_blobs(column_name(name), ids=ids, preserve_order=True)
+                found = read_payloads(table, column_name(name), ids, sizes)
         except DatasetError as error:
             for row in range(len(rows)) if len(rows) > 1 else ():
                 self._read_blobs(shard, name, rows[row : row + 1])  # raises the error that names the frame
             key = self._index.key(int(rows[0]))
             raise DatasetError(f"frame {key}: the payload of {name!r}: {error.message}", hint=error.hint) from error
-        payloads = [data for _, data in found if data is not None]
+        payloads = [data for data in found if data is not None]
         if len(payloads) != len(ids):
             raise DatasetError(
                 f"{path}: {len(ids) - len(payloads)} of {len(ids)} payloads of {name!r} are gone, "

@@ -1,6 +1,6 @@
 """Repair of a Lance table: fragments that are lost go, and the rows of frames that are damaged."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,8 @@ from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.repairs import KEY_COLUMNS, OF_TABLES, Key, Repair, key_of
 from vrekit.catalog.rows import payload_numbers
 from vrekit.core.errors import DatasetError
+from vrekit.core.files import write_atomic
+from vrekit.writers.lance.blobs import payload_pieces
 from vrekit.writers.lance.errors import reading_lance
 from vrekit.writers.lance.ledger import check_ledger, data_files_of, record_files
 from vrekit.writers.lance.maintenance import mend_indexes
@@ -92,7 +94,7 @@ def _drop_frames(table: LanceTable, dataset: "lance.LanceDataset", problems: Seq
     for key in sorted(keys, key=lambda key: (key[0], key[1], names.get(key[2], 0))):
         row = of_key.get(key)
         if row is not None and row["byte_offset"] is not None and key not in unnamed:
-            work.put(work.manifest.member_name(row), _read_blob(dataset, row))
+            write_atomic(work.place(work.manifest.member_name(row)), _blob_pieces(dataset, row))
     for video_id, some in _by_video(frames).items():
         listed = ", ".join(map(str, some))
         dataset.delete(f"video_id = {quoted(video_id)} AND frame_index IN ({listed})")
@@ -107,15 +109,13 @@ def _sharing_payloads(rows: pa.Table, keys: set[Key]) -> set[tuple[str, int]]:
     return {listed[at][:2] for at in shared.tolist()}
 
 
-def _read_blob(dataset: Any, row: Mapping[str, Any]) -> bytes:
+def _blob_pieces(dataset: "lance.LanceDataset", row: Mapping[str, Any]) -> Iterator[bytes]:
+    """Yield a payload in pieces, as far as it can be read: what cannot is what is wrong with it."""
     try:
         with reading_lance(Path(dataset.uri)):
-            found = dataset.read_blobs(
-                column_name(row["representation"]), ids=[row["byte_offset"]], preserve_order=True
-            )
-            return next((bytes(data) for _, data in found if data is not None), b"")
+            yield from payload_pieces(dataset, column_name(row["representation"]), row["byte_offset"]) or ()
     except DatasetError:
-        return b""  # that is what is wrong with it
+        return
 
 
 def _by_video(frames: Iterable[tuple[str, int]]) -> dict[str, list[int]]:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.cells import Cell, CellWriter, Clip, DatasetWriter, Sample
 from vrekit.catalog.garbage import GarbageCollector
-from vrekit.catalog.payload_checks import PayloadChecker, Problem
+from vrekit.catalog.payload_checks import PayloadChecker, PayloadInMemory, Problem
 from vrekit.catalog.repairs import Repair, key_of
 from vrekit.catalog.rows import by_payload
 from vrekit.catalog.storage import MISSING, LostPart, PayloadPlaces, Storage, StoredPart
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, LockedError
+from vrekit.core.files import write_atomic
 from vrekit.core.schema import SampleRow, rows_to_table
 
 
@@ -115,9 +116,9 @@ class MemoryStorage(Storage):
             promised = pa.array([checker.has_payload(row) for row in table.to_pylist()], pa.bool_())
             table = table.filter(promised)
             for row in table.filter(pc.is_null(table["payload_index"])).to_pylist():
-                checker.check(row, group.payloads[row["byte_offset"]])
+                checker.check(row, PayloadInMemory(group.payloads[row["byte_offset"]]))
             for rows in by_payload(table):
-                checker.check_clip(rows, group.payloads[rows[0]["byte_offset"]])
+                checker.check_clip(rows, PayloadInMemory(group.payloads[rows[0]["byte_offset"]]))
 
     def repair(self, path: str, problems: Sequence[Problem], work: Repair) -> None:
         """See Storage."""
@@ -125,7 +126,7 @@ class MemoryStorage(Storage):
         bad = {key_of(problem) for problem in problems}
         for row in [row for row in group.rows if (row.video_id, row.frame_index, row.representation) in bad]:
             if row.byte_offset is not None:
-                work.put(work.manifest.member_name(row.to_dict()), group.payloads[row.byte_offset])
+                write_atomic(work.place(work.manifest.member_name(row.to_dict())), group.payloads[row.byte_offset])
             group.rows.remove(row)
         self._store.version += 1
         work.report.shards.append(path)

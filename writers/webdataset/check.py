@@ -9,8 +9,9 @@ from vrekit.catalog.parquet_files import checksum_of
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, good_rows, rows_of
 from vrekit.catalog.row_checks import row_mistakes
 from vrekit.catalog.runs import ShardFacts, scan_runs
+from vrekit.core.checksum import crc32, crc32_of_range
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import open_regular
+from vrekit.core.files import open_regular, read_range
 from vrekit.writers.webdataset.members import read_members
 from vrekit.writers.webdataset.sidecars import (
     SHARDS_FOLDER,
@@ -20,12 +21,31 @@ from vrekit.writers.webdataset.sidecars import (
     short_tars,
 )
 
+_LARGE_BYTES = 4 << 20
+
 
 def check_shards(folder: Path, checker: PayloadChecker) -> None:
     """Check every row and payload of a dataset's tars, and report what belongs to nobody."""
     for sidecar in find_sidecars(folder):
         _check_shard(folder, sidecar, checker)
     checker.report.problems += _orphans(folder)
+
+
+class _PayloadInTar:
+    """A payload that is there as far as the size of the tar goes; small ones are read once, large ones twice."""
+
+    def __init__(self, descriptor: int, offset: int, size: int) -> None:
+        self.size = size
+        self._place = (descriptor, offset, size)
+        self._data = read_range(*self._place) if size < _LARGE_BYTES else None
+
+    def checksum(self) -> int:
+        """See StoredPayload."""
+        return crc32_of_range(*self._place) or 0 if self._data is None else crc32(self._data)
+
+    def read(self) -> bytes:
+        """Return the payload."""
+        return read_range(*self._place) if self._data is None else self._data
 
 
 def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
@@ -64,7 +84,7 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     in_clips: list[dict[str, Any]] = []
     tar_bytes = os.fstat(descriptor).st_size
 
-    def payload_of(row: dict[str, Any]) -> bytes | None:
+    def payload_of(row: dict[str, Any]) -> _PayloadInTar | None:
         place = members.pop(checker.manifest.member_name(row), None)
         said = (row["byte_offset"], row["byte_size"])
         if place != said and not (broken and place is None):
@@ -73,7 +93,7 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
         if sum(said) > tar_bytes:
             checker.problem(row, "place", f"the row says offset, size {said}, but the tar ends at {tar_bytes}")
             return None
-        return os.pread(descriptor, row["byte_size"], row["byte_offset"])
+        return _PayloadInTar(descriptor, *said)
 
     try:
         for row in rows_of(good):
@@ -81,11 +101,11 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
                 continue
             if row["payload_index"] is not None:
                 in_clips.append(row)
-            elif (data := payload_of(row)) is not None:
-                checker.check(row, data)
+            elif (payload := payload_of(row)) is not None:
+                checker.check(row, payload)
         for rows in by_clip(in_clips):
-            if (data := payload_of(rows[0])) is not None:
-                checker.check_clip(rows, data)
+            if (payload := payload_of(rows[0])) is not None:
+                checker.check_clip(rows, payload)
     except OSError as error:
         problems.append(Problem(code="unreadable", path=name, message=f"it cannot be read: {error.strerror}"))
         return

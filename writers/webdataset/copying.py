@@ -14,7 +14,7 @@ from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, DatasetError
 from vrekit.core.files import open_regular, storage_errors
 from vrekit.writers import file_ranges
-from vrekit.writers.file_ranges import copy_range
+from vrekit.writers.file_ranges import copy_data
 from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE, header
 
 _BUFFER = 4 << 20
@@ -109,7 +109,7 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
             while at < end:
                 step = min(file_ranges.STEP, end - at)
                 try:
-                    copy_range(opened[number], start, step, descriptor, at)
+                    copy_data(opened[number], start, step, descriptor, at)
                 except DatasetError as error:
                     raise DatasetError(f"{members.files[number]}: {error.message}", hint=error.hint) from None
                 start, at = start + step, at + step

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.repairs import BAD_FILE, BAD_PAYLOAD, HINTS, KEY_COLUMNS, Key, Repair, key_of
 from vrekit.catalog.rows import payload_numbers
-from vrekit.core.checksum import crc32
+from vrekit.core.checksum import crc32_of_range
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import open_regular
-from vrekit.writers.webdataset.members import TarMember, read_members
+from vrekit.core.files import copy_atomic, open_regular
+from vrekit.writers.webdataset.members import read_members
 from vrekit.writers.webdataset.rewrite import own_cell, rewrite_shard
 from vrekit.writers.webdataset.sidecars import PARTIAL_SUFFIX, find_sidecars, read_sidecar
 
@@ -64,14 +64,12 @@ def _take_out(sidecar: Path, tar: Path, problems: Sequence[Problem], work: Repai
     # A problem is told once of a payload that frames share, with the first of them.
     bad = {number for number, key in zip(payload_of.tolist(), keys, strict=True) if key in bad_keys}
     with os.fdopen(open_regular(tar), "rb") as file:
-        tar_bytes = os.fstat(file.fileno()).st_size
         for number in np.flatnonzero(payload_of == np.arange(len(table))).tolist():
             row = rows[number]
-            end = min(row["byte_offset"] + row["byte_size"], tar_bytes)
-            data = os.pread(file.fileno(), max(end - row["byte_offset"], 0), row["byte_offset"])
-            if number in bad or len(data) != row["byte_size"] or crc32(data) != row["checksum"]:
+            place = (file.fileno(), row["byte_offset"], row["byte_size"])
+            if number in bad or crc32_of_range(*place) != row["checksum"]:
                 bad.add(number)
-                work.put(work.manifest.member_name(row), data, note=keys[number] not in elsewhere)
+                copy_atomic(work.place(work.manifest.member_name(row), note=keys[number] not in elsewhere), *place)
     keep = np.array(
         [
             number not in bad and key not in elsewhere if number >= 0 else key not in bad_keys
@@ -110,12 +108,5 @@ def _put_orphans(tar: Path, orphans: Sequence[Problem], work: Repair) -> None:
         for member in members:
             if member.is_plain and member.name in known:
                 name = re.sub(r"[^A-Za-z0-9_.()+-]", "_", PurePosixPath(member.name).name).lstrip(".")
-                pieces = _pieces(file.fileno(), member)
-                work.put(f"{tar.parent.name}/{name[-200:] or 'member'}", pieces, note=False)
-
-
-def _pieces(descriptor: int, member: TarMember) -> Iterator[bytes]:
-    """Yield the payload of a member in pieces of 1 MiB: it may be larger than the memory."""
-    end = member.offset + member.size
-    for start in range(member.offset, end, 1 << 20):
-        yield os.pread(descriptor, min(1 << 20, end - start), start)
+                target = work.place(f"{tar.parent.name}/{name[-200:] or 'member'}", note=False)
+                copy_atomic(target, file.fileno(), member.offset, member.size)

@@ -22,7 +22,7 @@ from vrekit.readers.clips import ClipReader
 Recovered = Mapping[int, Mapping[str, str]]
 Key = tuple[int, str]
 # rows of one frame, and what they have
-StoredFrame = tuple[list[dict[str, Any]], Mapping[Key, bytes | NDArray[Any]]]
+StoredFrame = tuple[list[dict[str, Any]], dict[Key, bytes | NDArray[Any]]]
 
 
 def stored_frames(

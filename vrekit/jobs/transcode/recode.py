@@ -101,7 +101,7 @@ class Recoder:
         """Return the payload in the target's form.
 
         Args:
-            data: The stored payload.
+            data: The stored payload; let go as soon as it is decoded, where the caller keeps no reference.
             dtype: dtype of what decoding it gives.
             shape: Shape of that.
 
@@ -115,12 +115,16 @@ class Recoder:
             raise TypeError("clips are decoded as a whole")
         if isinstance(self._target, ClipCodec):
             raise TypeError("clips are encoded as a whole")
-        recoded = self.encode(self._decoder.decode(data, dtype=layout[0], shape=layout[1]))
-        if self._shared and self.target_loses:
-            values = self._source.decode(data, dtype=dtype, shape=shape)
-            back = self._target.decode(recoded.data, dtype=dtype, shape=shape)
-            recoded = replace(recoded, errors=compare(values, back, self._spec, self._spec))
-        return recoded
+        codes = self._decoder.decode(data, dtype=layout[0], shape=layout[1])
+        if not (self._shared and self.target_loses):
+            del data
+            return self.encode(codes)
+        recoded = self.encode(codes)
+        del codes
+        values = self._source.decode(data, dtype=dtype, shape=shape)
+        del data
+        back = self._target.decode(recoded.data, dtype=dtype, shape=shape)
+        return replace(recoded, errors=compare(values, back, self._spec, self._spec))
 
     def encode(self, values: NDArray[Any]) -> Recoded:
         """Return what the source's codec gave in the target's form.

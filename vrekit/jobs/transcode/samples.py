@@ -24,6 +24,7 @@ from vrekit.jobs.merge.manifests import Combined
 from vrekit.jobs.transcode.changes import Change
 from vrekit.jobs.transcode.clips import clips_of_frames
 from vrekit.jobs.transcode.frames import Key, StoredFrame, frames_of_clips, stored_frames
+from vrekit.jobs.transcode.recode import Recoded, Recoder
 
 # What a frame in flight takes for each of its raw bytes: the values, what comes back, and room for the codecs' own.
 _MEMORY_FACTOR = 4
@@ -184,19 +185,20 @@ class SampleWriter:
 
     # -- worker threads ----------------------------------------------------------------------------------------
 
-    def _frame(self, rows: Sequence[dict[str, Any]], data: Mapping[Key, bytes | NDArray[Any]]) -> _Finished:
+    def _frame(self, rows: Sequence[dict[str, Any]], data: dict[Key, bytes | NDArray[Any]]) -> _Finished:
+        """Return a frame in its new form; takes payloads out of `data`, so that each is let go once decoded."""
         parts = []
         errors: dict[str, Mapping[str, float]] = {}
         for row in rows:
             change = self._changes[row["representation"]]
-            payload = data.get((row["frame_index"], row["representation"]))
+            key = (row["frame_index"], row["representation"])
             kept = replace(sample_row(row), config_hash=change.record.config_hash)
-            if payload is not None and change.recoder is not None:
+            payload: bytes | NDArray[Any] | None = None
+            if row["status"] == "ok" and change.recoder is None:
+                payload = data.pop(key)
+            elif row["status"] == "ok" and change.recoder is not None:
                 with _unfit(row, change):
-                    if isinstance(payload, bytes):
-                        recoded = change.recoder.recode(payload, np.dtype(row["dtype"]), tuple(row["shape"]))
-                    else:
-                        recoded = change.recoder.encode(payload)
+                    recoded = _recoded(change.recoder, row, data, key)
                 payload = recoded.data
                 kept = replace(kept, codec=change.after, encode_seconds=recoded.encode_seconds)
                 if change.recoder.target_loses:
@@ -225,6 +227,13 @@ class SampleWriter:
         else:
             pixels = payload
         return ClipFrame(replace(kept, codec=change.after), pixels_checksum(pixels), pixels)
+
+
+def _recoded(recoder: Recoder, row: Mapping[str, Any], data: dict[Key, bytes | NDArray[Any]], key: Key) -> Recoded:
+    if isinstance(data[key], bytes):
+        # `pop` inside of the call: nothing but `recode` then holds the payload.
+        return recoder.recode(data.pop(key), np.dtype(row["dtype"]), tuple(row["shape"]))  # type: ignore[arg-type]  # bytes
+    return recoder.encode(data.pop(key))  # type: ignore[arg-type]  # pixels
 
 
 @contextmanager
