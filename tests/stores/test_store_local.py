@@ -125,7 +125,7 @@ def test_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(local_module, "open_regular", denied)
     with pytest.raises(AccessError, match="f may not be read"):
         store.read("f")
-    with pytest.raises(AccessError, match="cannot write .*g: permission denied") as caught:
+    with pytest.raises(AccessError, match=r"cannot write .*g: permission denied") as caught:
         store.put_if_absent("g", b"1")
     assert isinstance(caught.value, PermissionError)
     assert caught.value.hint
