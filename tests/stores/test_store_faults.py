@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ from vrekit.core.stores import Store, StoreLimits, open_store
 
 DATA = bytes(range(256)) * 40
 FAULTS = ["503", "reset", "lost", "stall", "cut"]
+WRITE_FAULTS = [*FAULTS, "409"]
 Faulty = tuple[Store, FaultPlan]
 
 
@@ -55,9 +57,10 @@ def test_reading_survives_two_faults(faulty: Faulty, operation: str, fault: str)
     assert len(plan.seen) >= 3
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", WRITE_FAULTS)
 def test_a_new_object_is_written_once(faulty: Faulty, fault: str) -> None:
     store, plan = faulty
+    plan.applies = lambda method, path: method == "PUT"
     plan.faults = [fault, fault]
     etag = store.put_if_absent("f", DATA)  # `lost` and `cut`: the second attempt finds what the first one wrote
     assert store.read_versioned("f").data == DATA
@@ -66,14 +69,30 @@ def test_a_new_object_is_written_once(faulty: Faulty, fault: str) -> None:
         store.put_if_absent("f", DATA)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", WRITE_FAULTS)
 def test_a_swap_happens_once(faulty: Faulty, fault: str) -> None:
     store, plan = faulty
     first = store.put_if_absent("f", b"1")
+    plan.applies = lambda method, path: method == "PUT"
     plan.faults = [fault, fault]
     second = store.compare_and_swap("f", b"2", first)
     assert store.read("f") == b"2"
     assert store.head("f").etag == second
+
+
+def test_a_swap_that_was_overtaken_is_not_repeated(faulty: Faulty) -> None:
+    store, plan = faulty
+    first = store.put_if_absent("f", b"1")
+    store.put("f", b"other")
+    plan.applies = lambda method, path: method == "PUT"
+    plan.faults = ["409"]
+    with pytest.raises(ObjectChangedError):
+        store.compare_and_swap("f", b"2", first)
+    assert store.read("f") == b"other"
+    store.delete("f")
+    plan.faults = ["409"]
+    with pytest.raises(ObjectChangedError):
+        store.compare_and_swap("f", b"2", first)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -198,6 +217,38 @@ def test_denied_and_without_keys(s3_environment: str, monkeypatch: pytest.Monkey
         set_environment(monkeypatch, url)  # answers 501 to PUT
         with pytest.raises(NetworkError, match="501"):
             open_store("s3://bucket/x", QUICK).put("f", b"")
+
+
+def _publish_a_shard(store: Store) -> list[tuple[str, bytes]]:
+    """Do what a writer does with a shard, and return all that is stored then."""
+    manifest = store.put_if_absent("dataset.json", b"v1")
+    store.put_if_absent("shards/car/all-0-7.tar", DATA)
+    store.put_if_absent("shards/car/all-0-7.parquet", b"sidecar")
+    store.compare_and_swap("dataset.json", b"v2", manifest)
+    store.put("runs/run.json", b"running")
+    store.put("runs/run.json", b"done")
+    store.put_if_absent("leftover", b"")
+    store.delete("leftover")
+    return [(info.name, store.read(info.name)) for info in store.list()]
+
+
+@pytest.mark.parametrize(
+    "fault", ["lost", *(pytest.param(fault, marks=pytest.mark.slow) for fault in ("503", "reset", "cut"))]
+)
+def test_every_request_may_fail(faulty: Faulty, fault: str) -> None:
+    _, plan = faulty
+
+    def publish(faults: list[str | None]) -> list[tuple[str, bytes]]:
+        plan.seen.clear()
+        plan.faults = faults
+        return _publish_a_shard(open_store(f"s3://bucket/{uuid.uuid4().hex[:8]}", QUICK))
+
+    expected = publish([])
+    requests = len(plan.seen)
+    assert requests >= 12
+    for at in range(requests):
+        assert publish([None] * at + [fault]) == expected
+        assert not plan.faults
 
 
 def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:

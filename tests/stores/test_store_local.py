@@ -138,6 +138,7 @@ def _read_in_child(store: Any, answers: Any) -> None:
         answers.put((error.message, error.hint))
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["local", "s3", "memory"])
 def test_forked_processes(kind: str, tmp_path: Path, s3_environment: str) -> None:
     store = open_store(new_url(kind, tmp_path), QUICK)

@@ -278,15 +278,24 @@ class ObjectStore(Store):
             try:
                 return self._ask_once(client, name, key, put)
             except (ObjectExistsError, ObjectChangedError) as error:
-                try:
-                    if (etag := self._written(name, data, token)) is not None:
-                        return etag
-                except MissingObjectError:
-                    if mode == "create":  # S3 refuses two uploads at once (409), and the other one failed
-                        raise PassingError(error.message) from None
-                raise
+                return self._after_refusal(name, data, token, mode, error)
 
         return retry(self.limits, attempt)
+
+    def _after_refusal(
+        self, name: str, data: memoryview, token: str, mode: str | dict[str, Any], error: StorageError
+    ) -> str:
+        """Return the etag if an earlier attempt of the same write was the reason; else raise what it means."""
+        # S3 also refuses (409) while another conditional write is under way, which may fail: then nothing has changed.
+        busy = PassingError(error.message, hint="try again later")
+        try:
+            if (etag := self._written(name, data, token)) is not None:
+                return etag
+            if isinstance(mode, str):
+                raise ObjectExistsError(f"{self.where(name)} is there already") if mode == "create" else busy
+            raise busy if self.head(name).etag == mode["e_tag"] else _changed(self.where(name))
+        except MissingObjectError:
+            raise busy if isinstance(mode, str) else _changed(self.where(name)) from None
 
     def _written(self, name: str, data: memoryview, token: str) -> str | None:
         """Return the etag of an object if it is what this call has just written, else None."""
