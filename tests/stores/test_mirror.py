@@ -14,6 +14,7 @@ from tests.readers.reader_dataset import DEPTH, RGB, DatasetBuilder, record
 from tests.stores.conftest import QUICK, Place
 from tests.stores.servers import FaultPlan, http_server
 from vrekit.catalog import mirror as mirror_module
+from vrekit.catalog import mirror_cache
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest, write_manifest
 from vrekit.catalog.mirror import mirror
@@ -189,14 +190,14 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     for value, expected in (("/x", "/x"), ("", "/home/me/.cache"), ("relative", "/home/me/.cache")):
         monkeypatch.setenv("XDG_CACHE_HOME", value)
-        assert mirror_module.cache_folder() == Path(expected, "vrekit", "datasets")
+        assert mirror_cache.cache_folder() == Path(expected, "vrekit", "datasets")
 
 
 def test_old_copies_are_deleted(
     folder: Path, cache: Path, make_place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held: dict[str, int] = {}
-    monkeypatch.setattr(mirror_module, "_used", held)
+    monkeypatch.setattr(mirror_cache, "_used", held)
     stores = [make_place("memory").store for _ in range(3)]
     copies = []
     for store in stores:
@@ -204,17 +205,17 @@ def test_old_copies_are_deleted(
         copies.append(mirror(store.location, store=store, cache=cache))
     for number, copy in enumerate(copies):
         os.utime(copy.parent / "state.json", (number, number))
-    size = mirror_module._size_of(copies[0].parent)
-    mirror_module._evict(cache, size // 2)
+    size = mirror_cache._size_of(copies[0].parent)
+    mirror_cache.evict(cache, size // 2)
     assert all(copy.exists() for copy in copies)  # this process uses them
     for descriptor in held.values():
         os.close(descriptor)
     held.clear()
     with (copies[0].parent / "use.lock").open("rb") as used:
         fcntl.flock(used, fcntl.LOCK_SH)  # another process uses the oldest, so the next one goes
-        mirror_module._evict(cache, int(2.5 * size))
+        mirror_cache.evict(cache, int(2.5 * size))
     assert [copy.exists() for copy in copies] == [True, False, True]
-    mirror_module._evict(cache, size // 2)
+    mirror_cache.evict(cache, size // 2)
     assert list(cache.iterdir()) == []
     assert mirror(stores[1].location, store=stores[1], cache=cache) == copies[1]
     assert read_manifest(copies[1]) == read_manifest(folder)

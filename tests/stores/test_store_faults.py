@@ -309,7 +309,7 @@ def test_faults_while_many_threads_write(faulty: Faulty) -> None:
 
 
 def test_access_errors_name_the_keys() -> None:
-    from vrekit.core.stores.objects import _network_error
+    from vrekit.core.stores.object_errors import _network_error
 
     for text in (
         "status code: 403 Forbidden: <Code>AccessDenied</Code>",

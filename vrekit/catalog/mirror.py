@@ -10,15 +10,11 @@ Payloads stay where they are: they are read by ranges through the store. The ind
 sidecars.
 """
 
-import fcntl
-import hashlib
 import json
 import logging
 import os
 import re
-import shutil
 import stat
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -29,11 +25,12 @@ from typing import Any
 from vrekit.catalog.index import INDEX_FOLDER
 from vrekit.catalog.items import ITEMS_FOLDER
 from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest
+from vrekit.catalog.mirror_cache import cache_folder, copy_home, evict, hold, refreshing
 from vrekit.catalog.runs import RUNS_FOLDER
 from vrekit.catalog.samples import SHARDS_FOLDER
 from vrekit.catalog.statistics import STATISTICS_FOLDER
 from vrekit.core.documents import MAX_DOCUMENT_BYTES
-from vrekit.core.errors import DatasetError, LockedError, MissingObjectError, ObjectChangedError, StorageError
+from vrekit.core.errors import DatasetError, MissingObjectError, ObjectChangedError, StorageError
 from vrekit.core.files import make_folder, open_regular, place_inside, read_regular, storage_errors, write_atomic
 from vrekit.core.stores import Location, ObjectInfo, Store, open_store, parse_location
 
@@ -43,7 +40,6 @@ CACHE_BYTES = 10 << 30  # of all copies together
 MAX_FILES = 1_000_000
 _SMALL_BYTES = 4 << 20  # larger files are written as they arrive
 _THREADS = 16
-_LOCK_SECONDS = 600.0
 _CHANGES = 5  # how often a file may change while it is fetched
 _STATE_BYTES = 512 << 20
 
@@ -54,10 +50,7 @@ _WANTED = re.compile(
     rf"{re.escape(MANIFEST_NAME)}|origin\.json|{RUNS_FOLDER}/{_PART}\.json"
     rf"|(?:{SHARDS_FOLDER}|{ITEMS_FOLDER})/{_PART}/{_PART}\.parquet|(?:{STATISTICS_FOLDER}|subsets)/{_PART}\.parquet"
 )
-_HOME = re.compile(r"[0-9a-f]{32}|\.[0-9a-f]{32}\.[0-9]+\.tmp")  # the latter of a process that died while it deleted
 _TOP_FILES = (MANIFEST_NAME, "origin.json")
-
-_used: dict[str, int] = {}  # descriptors of the use.lock of the copies that this process uses, until it ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,86 +96,16 @@ def mirror(
     if location.is_local:
         return location.path
     store = store or open_store(location)
-    home = _home(location, cache or cache_folder())
-    _hold(home)
-    with _alone(home / "refresh.lock", str(location)):
+    home = copy_home(location, cache or cache_folder())
+    hold(home)
+    with refreshing(home, str(location)):
         folder = _refresh(store, home, max_bytes)
-    _evict(home.parent, max_bytes)
+    evict(home.parent, max_bytes)
     if read_manifest(folder).writer == "lance":
         raise DatasetError(
             f"{location} has Lance tables, which are read from local folders only", hint="copy the dataset first"
         )
     return folder
-
-
-def cache_folder() -> Path:
-    """Return where copies lie: `$XDG_CACHE_HOME/vrekit/datasets`."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or "")
-    if not base.is_absolute():  # as the XDG rules say
-        base = Path(os.path.expanduser("~"), ".cache")
-    return base / "vrekit" / "datasets"
-
-
-def _home(location: Location, cache: Path) -> Path:
-    name = str(location)
-    if location.scheme == "memory":  # every process has another one
-        name += f" of process {os.getpid()}"
-    with storage_errors(cache):
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        home = cache / hashlib.sha256(name.encode()).hexdigest()[:32]
-        home.mkdir(mode=0o700, exist_ok=True)
-        for folder in (cache, home):
-            info = folder.lstat()
-            if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
-                raise StorageError(
-                    f"{folder} can be written to by other accounts", hint="name another folder in XDG_CACHE_HOME"
-                )
-    return home
-
-
-def _hold(home: Path) -> None:
-    """Keep other processes from deleting a copy while this one lives."""
-    if str(home) in _used:
-        return
-    with storage_errors(home):
-        while True:
-            home.mkdir(mode=0o700, exist_ok=True)
-            descriptor = open_regular(home / "use.lock", os.O_RDWR | os.O_CREAT)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if _is_file(descriptor, home / "use.lock"):
-                break
-            os.close(descriptor)  # it was deleted before the lock was taken
-    _used[str(home)] = descriptor
-
-
-def _is_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-@contextmanager
-def _alone(path: Path, what: str) -> Iterator[None]:
-    """Hold a lock, after waiting for the process that has it."""
-    deadline = time.monotonic() + _LOCK_SECONDS
-    with storage_errors(path):
-        descriptor = open_regular(path, os.O_RDWR | os.O_CREAT)
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise LockedError(
-                        f"another process has been reading the metadata of {what} for {_LOCK_SECONDS:.0f} s",
-                        hint="wait for it, or end it",
-                    ) from None
-                time.sleep(0.02)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _refresh(store: Store, home: Path, max_bytes: int) -> Path:
@@ -352,55 +275,6 @@ def _write_state(home: Path, location: Location, files: Mapping[str, _Kept]) -> 
         "files": {name: [file.etag, file.size_bytes, file.mtime_ns] for name, file in files.items()},
     }
     write_atomic(home / "state.json", json.dumps(state).encode())
-
-
-def _evict(cache: Path, max_bytes: int) -> None:
-    """Delete the least recently used copies that no process uses, until all together have at most `max_bytes`."""
-    homes = [(_last_use(home), home) for home in cache.iterdir() if _HOME.fullmatch(home.name)]
-    sizes = {home: _size_of(home) for _, home in homes}
-    total = sum(sizes.values())
-    for _, home in sorted(homes):
-        if total <= max_bytes:
-            return
-        if str(home) not in _used and _delete_unused(home):
-            total -= sizes[home]
-    if total > max_bytes:
-        logger.info("%s has %s bytes, all in use", cache, total)
-
-
-def _last_use(home: Path) -> float:
-    try:
-        return (home / "state.json").stat().st_mtime  # written by each refresh
-    except OSError:
-        return 0.0
-
-
-def _size_of(home: Path) -> int:
-    size = 0
-    for folder, _, names in os.walk(home):
-        for name in names:
-            try:
-                size += os.lstat(os.path.join(folder, name)).st_size
-            except FileNotFoundError:
-                continue
-    return size
-
-
-def _delete_unused(home: Path) -> bool:
-    try:
-        descriptor = open_regular(home / "use.lock", os.O_RDWR | os.O_CREAT)
-    except (OSError, DatasetError):
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        aside = home.with_name(f".{home.name}.{os.getpid()}.tmp")
-        home.rename(aside)  # a process that begins now makes a new copy, and this one is deleted without harm
-        shutil.rmtree(aside, ignore_errors=True)
-    except OSError:  # it is in use
-        return False
-    finally:
-        os.close(descriptor)
-    return True
 
 
 def _check_left(left: int, location: Location, max_bytes: int) -> None:

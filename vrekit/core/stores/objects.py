@@ -7,7 +7,6 @@ says whether an earlier attempt of the same write was the reason.
 
 import mmap
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,11 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vrekit.core.errors import (
-    AccessError,
-    DatasetError,
     MissingDependencyError,
     MissingObjectError,
-    NetworkError,
     ObjectChangedError,
     ObjectExistsError,
     StorageError,
@@ -41,6 +37,7 @@ from vrekit.core.stores.base import (
     retry,
 )
 from vrekit.core.stores.location import Location, check_name
+from vrekit.core.stores.object_errors import RangeError, changed_error, named_errors
 
 MAX_PUT_BYTES = 5000 << 20  # of one upload, the smallest of the limits of S3, Google and Azure
 _STEP_BYTES = 16 << 20
@@ -49,17 +46,6 @@ _TOKEN = "vrekitput"  # Azure takes only names that are identifiers
 _PAGE = 1000
 _NO_ETAG = "modified:"  # some servers give only a time
 _T = TypeVar("_T")
-
-_CREDENTIALS_HINTS = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_REGION, AWS_ENDPOINT_URL); "
-    "for a public bucket AWS_SKIP_SIGNATURE=true",
-    "gs": "set GOOGLE_APPLICATION_CREDENTIALS to the file of a service account",
-    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
-}
-_STATUS = re.compile(r"status code: (\d{3})([A-Za-z ]*)")
-_CODE = re.compile(r"<Code>(\w{1,60})</Code>")
-_TIMEOUT = re.compile(r"kind: Timeout|TimedOut|timed out")
-_METADATA_SERVER = "169.254.169.254"  # asked for credentials when the environment has none
 
 _memory: dict[str, Any] = {}  # the stores behind memory:// URLs of this process, by name
 _first_process: int | None = None  # that used obstore: its threads do not survive a fork
@@ -99,15 +85,11 @@ class ObjectReader(RangeReader):
     def _ask(self, question: Callable[[Any, str], _T], last_start: int) -> _T:
         try:
             return self._store.ask(self._name, question)
-        except _RangeError:
+        except RangeError:
             size = self.size_bytes()
             if last_start >= size:
                 raise self._ends_at(size, last_start + 1) from None
             raise
-
-
-class _RangeError(StorageError):
-    """The server refused a range."""
 
 
 class ObjectStore(Store):
@@ -149,7 +131,7 @@ class ObjectStore(Store):
             },
         }
         prefix = location.prefix or None
-        with _named_errors(str(location), location.scheme):
+        with named_errors(str(location), location.scheme):
             if location.scheme == "s3":
                 endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
                 options["client_options"]["allow_http"] = endpoint.startswith("http://")
@@ -168,7 +150,7 @@ class ObjectStore(Store):
 
     def _ask_once(self, client: Any, name: str, key: str, question: Callable[[Any, str], _T]) -> _T:
         _check_process(self.location)
-        with _named_errors(self.where(name), self.location.scheme):
+        with named_errors(self.where(name), self.location.scheme):
             return question(client, key)
 
     def read_if_changed(self, name: str, etag: str | None, *, max_bytes: int = MAX_OBJECT_BYTES) -> Versioned | None:
@@ -220,7 +202,7 @@ class ObjectStore(Store):
 
         def ask_page() -> Any:
             _check_process(self.location)
-            with _named_errors(str(self.location), self.location.scheme):
+            with named_errors(str(self.location), self.location.scheme):
                 return next_page()
 
         while (page := retry(self.limits, ask_page)) is not None:
@@ -248,9 +230,9 @@ class ObjectStore(Store):
             try:
                 meta = self.ask(name, lambda client, key: client.head(key))
             except MissingObjectError:
-                raise _changed(self.where(name)) from None
+                raise changed_error(self.where(name)) from None
             if meta["e_tag"] != etag:
-                raise _changed(self.where(name))
+                raise changed_error(self.where(name))
             mode["version"] = meta["version"]
         return self._write(name, memoryview(data), mode)
 
@@ -293,9 +275,9 @@ class ObjectStore(Store):
                 return etag
             if isinstance(mode, str):
                 raise ObjectExistsError(f"{self.where(name)} is there already") if mode == "create" else busy
-            raise busy if self.head(name).etag == mode["e_tag"] else _changed(self.where(name))
+            raise busy if self.head(name).etag == mode["e_tag"] else changed_error(self.where(name))
         except MissingObjectError:
-            raise busy if isinstance(mode, str) else _changed(self.where(name)) from None
+            raise busy if isinstance(mode, str) else changed_error(self.where(name)) from None
 
     def _written(self, name: str, data: memoryview, token: str) -> str | None:
         """Return the etag of an object if it is what this call has just written, else None."""
@@ -381,64 +363,3 @@ def _info(name: str, meta: Any) -> ObjectInfo:
 def _is_strong(etag: str) -> bool:
     """Return whether a server compares it in If-Match: weak ones never match there."""
     return not etag.startswith((_NO_ETAG, "W/"))
-
-
-def _changed(where: str) -> ObjectChangedError:
-    return ObjectChangedError(f"{where} was changed by another process", hint="run this again")
-
-
-@contextmanager
-def _named_errors(where: str, scheme: str) -> Iterator[None]:
-    """Turn the client's errors into errors of ours; its own messages may hold signed URLs, so they are not shown."""
-    from obstore import exceptions as errors
-
-    try:
-        yield
-    except VrekitError:
-        raise
-    except FileNotFoundError as error:
-        hint = "there is no such bucket: make it first" if "NoSuchBucket" in str(error) else None
-        raise MissingObjectError(f"there is no {where}", hint=hint) from None
-    except errors.AlreadyExistsError:
-        raise ObjectExistsError(f"{where} is there already") from None
-    except errors.PreconditionError:
-        raise _changed(where) from None
-    except (errors.PermissionDeniedError, errors.UnauthenticatedError):
-        raise _no_access(where, scheme) from None
-    except errors.NotSupportedError as error:
-        problem = "gives no parts of files" if "ange" in str(error) else "does not offer this"
-        raise StorageError(f"{where}: the server {problem}", hint="download the dataset, and open the copy") from None
-    except errors.InvalidPathError:
-        raise DatasetError(f"{where} holds names that are no paths, such as a//b") from None
-    except (errors.BaseError, OSError, ValueError) as error:
-        raise _network_error(where, scheme, str(error)) from None
-
-
-def _no_access(where: str, scheme: str) -> AccessError:
-    return AccessError(f"{where}: the server denies access", hint=_CREDENTIALS_HINTS.get(scheme))
-
-
-def _network_error(where: str, scheme: str, text: str) -> StorageError:
-    if scheme == "memory":  # it has no network: only a range can be wrong
-        return _RangeError(f"{where} has no such range")
-    if _METADATA_SERVER in text or "Account must be specified" in text or "MissingAccount" in text:
-        return AccessError(f"{where}: there are no access keys", hint=_CREDENTIALS_HINTS.get(scheme))
-    if match := _STATUS.search(text):
-        status, reason = int(match[1]), match[2].strip()
-        code = f" ({found[1]})" if (found := _CODE.search(text)) else ""
-        message = f"{where}: the server answers {status} {reason}{code}"
-        if status in (401, 403):
-            return _no_access(where, scheme)
-        if status == 416:
-            return _RangeError(message)
-        if code == " (NoSuchBucket)":
-            return MissingObjectError(message, hint="there is no such bucket: make it first")
-        if status in (408, 429) or (status >= 500 and status not in (501, 505)) or "RequestTimeout" in code:
-            return PassingError(message, hint="try again later")
-        return NetworkError(message)
-    if "builder error" in text:
-        return NetworkError(
-            f"{where}: the URL of the server cannot be used", hint="an end point looks like https://host"
-        )
-    problem = "the server did not answer in time" if _TIMEOUT.search(text) else "the connection failed"
-    return PassingError(f"{where}: {problem}", hint="check the network and the address, then run this again")
