@@ -11,7 +11,12 @@
     │   └── ChecksumError           stored bytes changed since they were written
     ├── ComputeError (RuntimeError) a representation failed
     ├── QueryLimitError (RuntimeError)   a query needs more time or memory than it may use
-    ├── StorageError (OSError)      the disk is full, read-only or gone
+    ├── StorageError (OSError)      the disk is full, read-only or gone; a store does not do what is asked
+    │   ├── MissingObjectError      nothing is stored under that name (FileNotFoundError, too)
+    │   ├── ObjectExistsError       something is stored under that name already (FileExistsError, too)
+    │   ├── ObjectChangedError      another process changed it since it was read
+    │   ├── AccessError             no permission to read or write (PermissionError, too)
+    │   └── NetworkError            a server that does not answer, or answers with errors (ConnectionError, too)
     └── MissingDependencyError (ImportError)   an optional package is not installed
 
 The CLI prints them as `error: …` and `hint: …` and never shows a traceback for them (`--debug` does).
@@ -84,6 +89,26 @@ class QueryLimitError(VrekitError, RuntimeError):
 
 class StorageError(VrekitError, OSError):
     """A disk that is full, read-only or gone."""
+
+
+class MissingObjectError(StorageError, FileNotFoundError):
+    """Nothing is stored under that name."""
+
+
+class ObjectExistsError(StorageError, FileExistsError):
+    """Something is stored under that name already."""
+
+
+class ObjectChangedError(StorageError):
+    """Another process changed an object since it was read."""
+
+
+class AccessError(StorageError, PermissionError):
+    """A store that this account may not read, or not write."""
+
+
+class NetworkError(StorageError, ConnectionError):
+    """A server that cannot be reached, takes too long, or answers with errors."""
 
 
 class MissingDependencyError(VrekitError, ImportError):
