@@ -6,11 +6,12 @@ import pytest
 
 from tests.engine.merge_datasets import make_dataset, members_of
 from tests.storages import read_samples
-from vrekit.catalog import lance_blobs, validate_lance
 from vrekit.core.errors import DatasetError
 from vrekit.jobs.merge.manifests import Layout
 from vrekit.jobs.merge.run import merge
 from vrekit.jobs.validate import validate
+from vrekit.writers.lance import blobs as lance_blobs
+from vrekit.writers.lance import check as validate_lance
 from vrekit.writers.lance.blobs import payload_pieces, read_payloads
 from vrekit.writers.lance.rows import find_tables, open_table
 

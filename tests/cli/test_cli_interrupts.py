@@ -102,7 +102,7 @@ def materializing(folder: Path) -> list[str | Path]:
 @pytest.mark.parametrize(
     ("make", "place", "number", "signals"),
     [
-        (merging, "vrekit.jobs.merge.run:new_shard", 5, [signal.SIGTERM]),
+        (merging, "vrekit.writers.webdataset.new_shard:_new_shard", 5, [signal.SIGTERM]),
         pytest.param(merging, "vrekit.jobs.merge.run:copy_statistics", 1, [signal.SIGINT] * 3, marks=pytest.mark.slow),
         (to_lance, SHARD_APPEND, 14, [signal.SIGTERM]),
         pytest.param(
@@ -164,7 +164,7 @@ def test_stats(run: Run, tmp_path: Path, make_request: Callable[..., ExportReque
     assert file_hashes(out, "stats/**/*") == file_hashes(whole, "stats/**/*")
 
 
-@pytest.mark.parametrize("place", ["rewrite_shard", "shards:NewShard.commit", "shards:fsync_folder"])
+@pytest.mark.parametrize("place", ["rewrite_shard", "rewrite:NewShard.commit", "rewrite:fsync_folder"])
 @pytest.mark.parametrize("command", ["gc", "repair"])
 def test_what_changes_a_dataset(run: Run, tmp_path: Path, command: str, place: str) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
@@ -179,7 +179,8 @@ def test_what_changes_a_dataset(run: Run, tmp_path: Path, command: str, place: s
             tar.write_bytes(damaged)
     arguments = ["gc"] if command == "gc" else ["validate", "--repair"]
     assert run(*arguments, whole).exit_code == 0
-    at = f"vrekit.engine.{place}" if ":" in place else f"vrekit.engine.{command}:{place}"
+    module = {"gc": "garbage", "repair": "repair"}[command]
+    at = f"vrekit.writers.webdataset.{place if ':' in place else f'{module}:{place}'}"
     code, errors = interrupted(at, 2, [*arguments, out], tmp_path, [signal.SIGTERM])
     assert (code, errors) == (143, f"interrupted: {AGAIN}\n")
     assert_tidy(out)

@@ -191,7 +191,7 @@ def test_an_unfinished_dataset_says_what_finishes_it(
     options = {"transcode": ["--profile", "archive"]}.get(command, [])
     with monkeypatch.context() as patch:
         for module in ("merge", "transcode"):
-            patch.setattr(f"vrekit.engine.{module}.run.write_manifest", _interrupt)
+            patch.setattr(f"vrekit.jobs.{module}.run.write_manifest", _interrupt)
         assert run(command, *sources, "-o", half, *options).exit_code == 130
     parts = [f"{half} is not a dataset yet: a {command} of {', '.join(map(str, sources))} into it was interrupted"]
     parts.append(f"hint: the same `vrekit {command} …` again finishes it")

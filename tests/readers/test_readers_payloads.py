@@ -112,5 +112,5 @@ def test_a_storage_of_another_version_is_refused(tmp_path: Path) -> None:
     builder.write()
     with edited(tmp_path / "dataset.json") as manifest:
         manifest["writer"] = "scroll"
-    with pytest.raises(DatasetError, match="'writer' is 'scroll', expected 'lance' or 'webdataset'"):
+    with pytest.raises(DatasetError, match="'writer' is 'scroll', expected 'lance' or 'memory' or 'webdataset'"):
         FrameDataset(tmp_path)

@@ -17,7 +17,7 @@ from vrekit.catalog import mirror as mirror_module
 from vrekit.catalog import mirror_cache
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest, write_manifest
-from vrekit.catalog.mirror import mirror
+from vrekit.writers.webdataset.mirror import mirror
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, NetworkError, StorageError
 from vrekit.core.stores import Store, open_store
