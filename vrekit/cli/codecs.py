@@ -31,7 +31,7 @@ def codecs(
     if as_json:
         print_json(rows)
         return
-    profiles = ("training", "balanced", "archive")
+    profiles = ("training", "balanced", "archive", "plain")
     shown = []
     for row in rows:
         cells = [f"{row[name]['codec']}{' *' if row[name]['default'] else ''}" for name in profiles]

@@ -5,20 +5,23 @@ computed. What the stored rows say decides: each representation must get the ver
 it lies in the group that its shards or tables have. Nothing stored is left out silently.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vrekit.catalog.lance_samples import TABLES_FOLDER, find_tables, lance_samples
 from vrekit.catalog.manifest import COPY_NAME, MANIFEST_NAME, Manifest, RepresentationRecord
 from vrekit.catalog.runs import RunRecord, scan_runs
 from vrekit.catalog.samples import SHARDS_FOLDER, find_sidecars, read_sidecar, split_shard_name
+from vrekit.catalog.tar_members import read_members
 from vrekit.codecs.auto import fitting_codecs
+from vrekit.codecs.pipeline import CODED_SUFFIX
 from vrekit.codecs.registry import codec_for, option_of
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, VrekitError
-from vrekit.core.files import check_folder
+from vrekit.core.files import check_folder, open_regular
 from vrekit.core.spec import digest
 from vrekit.engine.auto_codec import names_to_measure, with_codecs, with_known_codecs
 from vrekit.engine.export import check_trusted, parse_requests
@@ -56,6 +59,7 @@ class _Stored:
         hashes: Config hashes in the rows of each representation.
         groups: Groups in which each representation has rows.
         spans: First and last frame in the names of shards.
+        endings: File name ending of the payloads of each representation, of tars.
         damaged: What is wrong with metadata that cannot be read; nobody knows what it is about.
     """
 
@@ -64,6 +68,7 @@ class _Stored:
     hashes: dict[str, set[str]] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
     spans: set[tuple[int, int]] = field(default_factory=set)
+    endings: dict[str, str] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
 
@@ -96,7 +101,7 @@ def rebuild_manifest(folder: Path, *, trust_code: bool = False) -> Rebuilt:
         raise _failed(folder, ["no run's record says what was exported"], problems)
     if unexplained := list(_unexplained(manifest, stored)):
         raise _failed(folder, unexplained, problems)
-    manifest = replace(_in_stored_groups(manifest, stored), created_with=runs[0][0].versions.get("vrekit", ""))
+    manifest = replace(_as_stored(manifest, stored), created_with=runs[0][0].versions.get("vrekit", ""))
     fields = Fields(manifest.to_json(), f"{folder}: the {MANIFEST_NAME} to be written", hint=_BACKUP)
     return Rebuilt(Manifest.from_json(fields), problems)
 
@@ -138,7 +143,28 @@ def _read_stored(folder: Path) -> _Stored:
         for pair in pairs.to_pylist():
             stored.hashes.setdefault(pair["representation"], set()).add(pair["config_hash"])
             stored.groups.setdefault(pair["representation"], set()).add(group)
+        names = {pair["representation"] for pair in pairs.to_pylist()}
+        if stored.writer == "webdataset" and not names <= stored.endings.keys():
+            stored.endings |= _endings(path.with_suffix(".tar"), names)
     return stored
+
+
+def _endings(tar: Path, names: Collection[str]) -> dict[str, str]:
+    """Return the file name ending of each representation's payloads in a tar, as far as it can be read."""
+    try:
+        descriptor = open_regular(tar)
+    except (DatasetError, OSError):
+        return {}
+    with os.fdopen(descriptor, "rb"):
+        members, _ = read_members(descriptor)
+    endings = {}
+    for member in members:
+        ending = PurePosixPath(member.name).name.partition(".")[2]
+        for name in sorted(names, key=len, reverse=True):  # canny.image before canny
+            if ending.startswith(f"{name}."):
+                endings[name] = ending.removeprefix(f"{name}.")
+                break
+    return endings
 
 
 def _unexplained(manifest: Manifest, stored: _Stored) -> Iterator[str]:
@@ -158,12 +184,14 @@ def _unexplained(manifest: Manifest, stored: _Stored) -> Iterator[str]:
             yield f"representation {name!r} lies in several groups: {', '.join(sorted(stored.groups[name]))}"
 
 
-def _in_stored_groups(manifest: Manifest, stored: _Stored) -> Manifest:
-    """Return the manifest with each representation in the group that its shards have."""
-    records = {
-        name: replace(record, group=next(iter(stored.groups[name]))) if name in stored.groups else record
-        for name, record in manifest.representations.items()
-    }
+def _as_stored(manifest: Manifest, stored: _Stored) -> Manifest:
+    """Return the manifest with each representation in the group that its shards have, and with their file names."""
+    records = dict(manifest.representations)
+    for name in stored.groups.keys() & records.keys():
+        suffix = records[name].suffix or ""
+        before = suffix.removesuffix(f".{CODED_SUFFIX}")  # what earlier versions called it
+        suffix = before if stored.endings.get(name) == before else suffix
+        records[name] = replace(records[name], group=next(iter(stored.groups[name])), suffix=suffix)
     return replace(manifest, representations=records)
 
 
