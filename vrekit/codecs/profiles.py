@@ -48,8 +48,7 @@ _FAST = {"level": 9, "checksum": False}
 _PACKED_IDS = {"id": "npy.zst", "level": 9}
 
 
-# Every program reads these numbers as they are; half precision for who asks for loss.
-_PLAIN_FLOATS = {"plain": Choice("npy", "f16.npy", lossy_by_default=False)}
+_PLAIN_FLOATS = {"plain": Choice("npy")}
 
 
 def _scaled(quantiser: str, **training: Any) -> dict[str, Choice]:
