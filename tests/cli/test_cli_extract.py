@@ -21,6 +21,7 @@ from vrekit.engine.export import export
 from vrekit.engine.extract import ExtractRequest, extract
 from vrekit.engine.request import ExportRequest
 from vrekit.readers import FrameDataset
+from vrekit.video.selection import parse_frames
 
 Run = Callable[..., Result]
 
@@ -260,3 +261,23 @@ def test_ctrl_c_leaves_complete_files_and_says_how_to_go_on(dataset: Path, tmp_p
     assert len(lines) >= 8
     assert {path: len(files[path]) for path in lines} == {path: line["bytes"] for path, line in lines.items()}
     assert not [name for name in files if name.endswith(".tmp")]
+
+
+@pytest.mark.parametrize(("writer", "codec"), [("lance", "jxl"), ("webdataset", "{id: video, encode: ffv1}")])
+def test_tables_and_clips_of_video(
+    make_request: Callable[..., ExportRequest], tmp_path: Path, run: Run, writer: str, codec: str
+) -> None:
+    config = f"representations: {{rgb: {{type: color/rgb, codec: {codec}}}}}"
+    request = make_request(config, writer=writer, frames=parse_frames("0..6"))
+    export(request)
+    result = run("extract", request.dataset, "-o", tmp_path / "files")
+    assert result.exit_code == 0, result.output
+    frames = FrameDataset(request.dataset)
+    for sample in frames:
+        np.testing.assert_array_equal(loaded(tmp_path / "files" / f"{sample['key']}.rgb.png"), sample["rgb"])
+    assert len(lines_of(tmp_path / "files")) == len(frames) == 6
+    shown = run("show", request.dataset, "square/5", "--json")
+    assert shown.exit_code == 0, shown.output
+    (rgb,) = json.loads(shown.stdout)["representations"]
+    assert rgb["statistics"]["max"] == frames[5]["rgb"].max()
+    assert rgb["stored"]["codec"] == ("jxl" if writer == "lance" else "video")

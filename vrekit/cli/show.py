@@ -55,7 +55,7 @@ def show(
     else:
         say(stored_key + ("" if seconds is None else f", {seconds:.3f} s"))
         if pictured is not None and output is None and _has_colours():
-            typer.echo(half_blocks(pictured.picture(), width=min(_columns(), 80)))
+            typer.echo(half_blocks(pictured.picture(), width=min(_columns(), 80)), color=True)
         for one in found:
             say("")
             for line in _lines(one):
