@@ -89,6 +89,7 @@ def test_tar_pillow_opencv_numpy_and_json_read_the_same_arrays(plain: Path) -> N
                 if ending == "png":
                     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
                     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), value, err_msg=field)
+                    assert pixels is not None
                     np.testing.assert_array_equal(pixels if pixels.ndim == 2 else pixels[..., ::-1], value)
                 elif ending == "npy":
                     np.testing.assert_array_equal(np.load(io.BytesIO(data)), value, err_msg=field)

@@ -7,7 +7,7 @@ where an interrupted one stopped.
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
+from vrekit.catalog.manifest import MANIFEST_NAME
 from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.files import make_folder, open_regular, read_regular, storage_errors, write_atomic
@@ -119,7 +119,14 @@ def extract(request: ExtractRequest, *, progress: StatsProgress | None = None) -
     progress.started(len(left))
     if left:
         chosen = FrameDataset(request.dataset, whole.representations, subset=_table(whole.index, left), **options)
-        with _Writer(request, forms, dict(_by_video(whole.index, rows)), done, report, whole.manifest) as writer:
+        fps = {video: info.fps for video, info in whole.manifest.videos.items()}
+        with _Writer(
+            request,
+            forms,
+            done,
+            report,
+            rate_of=lambda video: frame_rate(_times(whole.index, rows, video), fps[video]),
+        ) as writer:
             for batch in make_loader(
                 chosen, batch_size=_batch_size(chosen), shuffle=False, drop_last=False, threads=request.threads
             ):
@@ -132,12 +139,10 @@ def extract(request: ExtractRequest, *, progress: StatsProgress | None = None) -
 # -- frames ---------------------------------------------------------------------------------------------
 
 
-def _by_video(index: FrameIndex, rows: NDArray[np.int64]) -> Iterator[tuple[str, dict[int, float]]]:
-    """Yield each video with its selected frames → their times."""
-    for number in np.unique(index.video[rows]).tolist():
-        mine = rows[index.video[rows] == number]
-        pairs = zip(index.frame_index[mine].tolist(), index.pts_seconds[mine].tolist(), strict=True)
-        yield index.videos[number], dict(pairs)
+def _times(index: FrameIndex, rows: NDArray[np.int64], video: str) -> list[float]:
+    """Return the times in seconds of the selected frames of a video."""
+    times: list[float] = index.pts_seconds[rows[index.video[rows] == index.videos.index(video)]].tolist()
+    return times
 
 
 def _is_left(index: FrameIndex, row: int, forms: Sequence[Form], done: Mapping[str, Any]) -> bool:
@@ -237,17 +242,16 @@ class _Writer:
         self,
         request: ExtractRequest,
         forms: Sequence[Form],
-        frames: Mapping[str, Mapping[int, float]],
         done: Mapping[str, Any],
         report: ExtractReport,
-        manifest: Manifest,
+        *,
+        rate_of: Callable[[str], float],
     ) -> None:
         self._output = request.output
         self._forms = forms
-        self._frames = frames
         self._done = done
         self._report = report
-        self._manifest = manifest
+        self._rate_of = rate_of
         self._video: str | None = None
         self._movies: dict[Form, Movie] = {}
         self._pool = ThreadPoolExecutor(request.threads or usable_cpus(), thread_name_prefix="vrekit-extract")
@@ -271,8 +275,9 @@ class _Writer:
 
     def write(self, batch: Mapping[str, Any]) -> None:
         """Write the files of a batch, and their lines."""
-        jobs: list[tuple[Form, str, int, Future[Any]]] = []
-        for at, (video, frame) in enumerate(zip(batch["video_id"], batch["frame_index"].tolist(), strict=True)):
+        jobs: list[tuple[Form, tuple[str, int, float], Future[Any]]] = []
+        places = zip(batch["video_id"], batch["frame_index"].tolist(), batch["pts_seconds"].tolist(), strict=True)
+        for at, (video, frame, pts) in enumerate(places):
             for form in self._forms:
                 path = form.path(video, frame)
                 if path in self._done:
@@ -287,12 +292,12 @@ class _Writer:
                     job: Future[Any] = self._pool.submit(picture_of, form.spec, array, is_valid)
                 else:
                     job = self._pool.submit(self._write_file, form, array, is_valid, path)
-                jobs.append((form, video, frame, job))
-        for form, video, frame, job in jobs:  # in order: a video gets its pictures one after the other
+                jobs.append((form, (video, frame, pts), job))
+        for form, (video, frame, pts), job in jobs:  # in order: a video gets its pictures one after the other
             if form.codec is None:
                 self._add_to_movie(form, video, frame, job.result())
             else:
-                self._add_line(form, video, job.result(), frame)
+                self._add_line(form, job.result(), video, frame, None if np.isnan(pts) else pts)
         with storage_errors(self._output / INDEX_NAME):
             self._index.flush()
 
@@ -316,13 +321,19 @@ class _Writer:
         with storage_errors(self._output / path):
             return make_folder(self._output, video) / name
 
-    def _add_line(self, form: Form, video: str, written: Mapping[str, Any], frame: int | None) -> None:
-        pts = None if frame is None else self._frames[video][frame]
+    def _add_line(
+        self,
+        form: Form,
+        written: Mapping[str, Any],
+        video: str,
+        frame: int | None = None,
+        pts_seconds: float | None = None,
+    ) -> None:
         line = {
             "path": written["path"],
             "video_id": video,
             "frame_index": frame,
-            "pts_seconds": None if pts is None or np.isnan(pts) else pts,
+            "pts_seconds": pts_seconds,
             "representation": form.name,
             "kind": str(form.spec.kind),
             "form": "picture" if form.is_picture else "values",
@@ -342,8 +353,7 @@ class _Writer:
             self._video = video
         movie = self._movies.get(form)
         if movie is None:
-            fps = frame_rate(list(self._frames[video].values()), self._manifest.videos[video].fps)
-            movie = self._movies[form] = Movie(form.path(video, 0), fps)
+            movie = self._movies[form] = Movie(form.path(video, 0), self._rate_of(video))
         movie.add(frame, picture)
 
     def _finish_movies(self) -> None:
@@ -357,4 +367,4 @@ class _Writer:
                 size = target.stat().st_size
             del self._movies[form]
             shown = {"frames": ranges(np.array(movie.frames)), "fps": round(movie.fps, 6)}
-            self._add_line(form, self._video, {"path": movie.path, **shown, "bytes": size}, None)
+            self._add_line(form, {"path": movie.path, **shown, "bytes": size}, self._video)
