@@ -74,13 +74,14 @@ def test_what_is_added_gets_the_new_name(old: Path, make_request: MakeRequest) -
     assert hashes.items() <= {name: one.config_hash for name, one in read_manifest(old).representations.items()}.items()
 
 
+@pytest.mark.parametrize("link", [False, True])
 @pytest.mark.parametrize("first", ["old", "new"])
-def test_old_and_new_are_merged(old: Path, make_request: MakeRequest, tmp_path: Path, first: str) -> None:
+def test_old_and_new_are_merged(old: Path, make_request: MakeRequest, tmp_path: Path, first: str, link: bool) -> None:
     """The config hash is the same; the files get the names of the source that comes first."""
     new = tmp_path / "new"
-    export(make_request(CONFIG, dataset=new, frames=parse_frames("4..12")))
+    export(make_request(CONFIG, dataset=new, frames=parse_frames("4..16")))
     assert endings(new) == {"flow.npy.zst.vrk", "canny.npy.zst"}
-    merge([old, new] if first == "old" else [new, old], tmp_path / "both")
+    merge([old, new] if first == "old" else [new, old], tmp_path / "both", link=link)
     flow = "flow.npy.zst" if first == "old" else "flow.npy.zst.vrk"
     assert endings(tmp_path / "both") == {flow, "canny.npy.zst"}
     assert validate(tmp_path / "both").problems == []

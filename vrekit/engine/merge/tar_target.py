@@ -156,21 +156,8 @@ def _members(payloads: pa.Table, combined: Combined) -> Members:
         size=payloads["byte_size"].to_numpy(),
         checksum=payloads["checksum"].to_numpy().astype(np.int64),
         names=_member_names(payloads, combined.manifest),
-        same_name=~(np.array(renamed_from, bool)[file] | _new_endings(payloads, combined)) if len(file) else file > 0,
+        same_name=~np.array(renamed_from, bool)[file] if len(file) else np.empty(0, bool),
     )
-
-
-def _new_endings(payloads: pa.Table, combined: Combined) -> NDArray[np.bool_]:
-    """Return whose payloads get another ending: earlier versions named the files of some codecs in another way."""
-    records = combined.manifest.representations
-    changed = np.zeros(len(payloads), np.bool_)
-    for source in combined.order:
-        known = source.manifest.representations
-        names = [name for name in known.keys() & records.keys() if known[name].suffix != records[name].suffix]
-        if names:
-            from_it = pc.equal(payloads[SOURCE], source.number).to_numpy()
-            changed |= from_it & pc.is_in(payloads["representation"], pa.array(names)).to_numpy()
-    return changed
 
 
 def _member_names(payloads: pa.Table, manifest: Manifest) -> Sequence[str]:
