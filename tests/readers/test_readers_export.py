@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.conftest import QUICK_CONFIG
 from tests.readers.test_readers_loader import signature
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.engine.export import export
@@ -22,7 +23,7 @@ READING = Path(__file__).resolve().parents[2] / "docs" / "reading.md"
 
 @pytest.fixture
 def exported(make_request: Callable[..., ExportRequest]) -> Path:
-    request = make_request()
+    request = make_request(QUICK_CONFIG.replace("ultrafast}, codec: npy.zst}", "ultrafast}}"))
     export(request)
     return Path(request.dataset)
 
@@ -75,4 +76,4 @@ def test_the_examples_of_the_docs_run(
         "['square/00000003', 'square/00000001'] torch.Size([2, 3, 32, 48])",
         "['square/00000002'] torch.Size([1, 3, 32, 48])",
     ]
-    assert names["decoded"]["flow.npy.zst"].shape == (32, 48, 2)
+    assert names["decoded"]["flow.npy.zst.vrk"].shape == (32, 48, 2)

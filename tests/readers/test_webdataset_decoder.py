@@ -92,7 +92,7 @@ def test_decode_of_webdataset_gives_the_same_where_shapes_are_fixed(dataset: Pat
 def test_decode_of_webdataset_says_what_to_do_about_ragged_arrays(dataset: Path) -> None:
     decoder = vrekit.webdataset_decoder(dataset)
     with pytest.raises(CodecError, match="'sift' differs in shape from frame to frame") as caught:
-        decoder(".sift.pco", b"")
+        decoder(".sift.pco.vrk", b"")
     assert "map(decoder)" in str(caught.value.hint)
     assert decoder(".json", b"{}") is None  # another handler's
 
@@ -163,7 +163,7 @@ def test_videos_of_several_sizes(tmp_path: Path, clip_array: NDArray[np.uint8]) 
     decoder = vrekit.webdataset_decoder(dataset)
     assert_same(webdataset_of(dataset).map(decoder), dataset)
     with pytest.raises(CodecError, match="'hsv' differs in shape"):  # 32x48 pcodec numbers could be 48x32
-        decoder(".hsv.pco", next(iter(webdataset_of(dataset)))["hsv.pco"])
+        decoder(".hsv.pco.vrk", next(iter(webdataset_of(dataset)))["hsv.pco.vrk"])
 
 
 def test_upper_case_names_and_clips(tmp_path: Path, clip_mp4: Path) -> None:
@@ -184,13 +184,14 @@ def test_upper_case_names_and_clips(tmp_path: Path, clip_mp4: Path) -> None:
 def test_one_payload(dataset: Path) -> None:
     sample = next(iter(webdataset_of(dataset)))
     expected = FrameDataset(dataset)[0]
-    np.testing.assert_array_equal(vrekit.decode(sample["flow.npy.zst"], dataset, "flow"), expected["flow"])
+    np.testing.assert_array_equal(vrekit.decode(sample["flow.npy.zst.vrk"], dataset, "flow"), expected["flow"])
     manifest = FrameDataset(dataset).manifest
     shape = tuple(expected["sift"].shape)
-    np.testing.assert_array_equal(vrekit.decode(sample["sift.pco"], manifest, "sift", shape=shape), expected["sift"])
+    sift = vrekit.decode(sample["sift.pco.vrk"], manifest, "sift", shape=shape)
+    np.testing.assert_array_equal(sift, expected["sift"])
     assert vrekit.decode(sample["caption.txt"], dataset, "caption") == "frame 0 é"
     with pytest.raises(CodecError, match="'sift' differs in shape") as caught:
-        vrekit.decode(sample["sift.pco"], dataset, "sift")
+        vrekit.decode(sample["sift.pco.vrk"], dataset, "sift")
     assert "shape=" in str(caught.value.hint)
     with pytest.raises(UsageError, match=r"has no representation 'flaw' \(did you mean 'flow'\?\)"):
         vrekit.decode(b"", dataset, "flaw")

@@ -23,6 +23,7 @@ _TYPES = {
     "pco": "binary",
     "png": "image",
     "txt": "string",
+    "vrk": "binary",
     "webp": "image",
 }
 _JSON_NUMBERS = {"b": "bool", "i": "int64", "u": "int64", "f": "float64"}

@@ -89,11 +89,13 @@ class StoredPart:
         group: Its group of representations.
         span: First and last frame that its name says, if it does.
         read: Returns its rows with some columns.
+        endings: Returns the file name endings of some representations' payloads, as far as the storage keeps them.
     """
 
     group: str
     span: tuple[int, int] | None
     read: Callable[[Sequence[str]], pa.Table]
+    endings: Callable[[Collection[str]], Mapping[str, str]] = lambda _: {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from vrekit import __version__
 from vrekit.cli.codecs import app as codecs
 from vrekit.cli.convert import convert
 from vrekit.cli.export import export
+from vrekit.cli.extract import extract
 from vrekit.cli.gc import gc
 from vrekit.cli.graph import graph
 from vrekit.cli.info import info
@@ -18,6 +19,7 @@ from vrekit.cli.output import set_debug
 from vrekit.cli.query import query
 from vrekit.cli.repair import repair
 from vrekit.cli.resume import resume
+from vrekit.cli.show import show
 from vrekit.cli.stats import stats
 from vrekit.cli.subset import app as subset
 from vrekit.cli.transcode import transcode
@@ -65,6 +67,8 @@ app.command()(query)
 app.add_typer(subset, name="subset")
 app.command()(stats)
 app.command()(items)
+app.command()(show)
+app.command()(extract)
 app.command()(merge)
 app.command()(transcode)
 app.add_typer(codecs, name="codecs")

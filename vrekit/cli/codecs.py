@@ -31,10 +31,11 @@ def codecs(
     if as_json:
         print_json(rows)
         return
-    profiles = ("training", "balanced", "archive")
+    profiles = ("training", "balanced", "archive", "plain")
     shown = []
     for row in rows:
-        cells = [f"{row[name]['codec']}{' *' if row[name]['default'] else ''}" for name in profiles]
+        found = [row.get(name, {"codec": "–", "default": False}) for name in profiles]
+        cells = [f"{one['codec']}{' *' if one['default'] else ''}" for one in found]
         shown.append([row["data"], "lossy" if row["lossy"] else "lossless", *cells, row["largest_error"]])
     table(["data", "loss", *profiles, "largest error"], shown)
 

@@ -47,6 +47,7 @@ class Profile(StrEnum):
     TRAINING = "training"
     BALANCED = "balanced"
     ARCHIVE = "archive"
+    PLAIN = "plain"
 
 
 @command
@@ -90,7 +91,8 @@ def export(
         typer.Option(help="Close a shard at this many frame numbers. Default: 1024.", min=1, max=1_000_000_000),
     ] = None,
     profile: Annotated[
-        Profile, typer.Option(help="What default codecs are chosen for: decoding speed, both, or bytes.")
+        Profile,
+        typer.Option(help="What default codecs are chosen for: decoding speed, both, bytes, or other programs."),
     ] = Profile.BALANCED,
     batch_size: Annotated[
         int | None, typer.Option(help="Frames per computing step. Default: the config's, 8.", min=1, max=1_000_000)

@@ -21,7 +21,8 @@ def transcode(
     dataset: Annotated[Path, typer.Argument(help="Folder of the dataset; it is only read.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the result, e.g. out-small. New or empty.")],
     profile: Annotated[
-        Profile | None, typer.Option(help="Codecs to change to: for decoding speed, both, or bytes (`vrekit codecs`).")
+        Profile | None,
+        typer.Option(help="Codecs to change to: for decoding speed, both, bytes, or other programs (`vrekit codecs`)."),
     ] = None,
     lossless: Annotated[
         bool | None,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vrekit.codecs.base import Codec
 from vrekit.codecs.measure import Measurement, measure
 from vrekit.codecs.pipeline import PipelineCodec
-from vrekit.codecs.profiles import AUTO, PROFILES, TABLE, Option, min_decode_mbps
+from vrekit.codecs.profiles import AUTO, PROFILES, TABLE, Option, min_decode_mbps, plain_codecs
 from vrekit.codecs.registry import codec_for, codec_names, default_codec, option_of
 from vrekit.codecs.store_as import conversion_stages
 from vrekit.core.errors import CodecError, UsageError
@@ -85,13 +85,14 @@ def candidates(spec: OutputSpec, *, profile: str, store_as: str | None = None) -
 
     Args:
         spec: What is stored.
-        profile: `"training"`, `"balanced"` or `"archive"`.
+        profile: `"training"`, `"balanced"`, `"archive"` or `"plain"`.
         store_as: Stored form of class scores, see `vrekit.codecs.store_as`.
     """
     default = codec_for(None, spec, store_as=store_as, profile=profile)
     conversion = conversion_stages(store_as, spec) if store_as else ()
     allowed = [loss_of(default), [stage.config() for stage in conversion if not stage.is_exact]]
-    return [one for one in fitting_codecs(spec, store_as=store_as) if loss_of(one.codec) in allowed]
+    found = [one for one in fitting_codecs(spec, store_as=store_as) if loss_of(one.codec) in allowed]
+    return [one for one in found if one.label.partition(" ")[0] in plain_codecs()] if profile == "plain" else found
 
 
 def choose_codec(
@@ -110,7 +111,7 @@ def choose_codec(
         option: `"auto"` or `{"id": "auto", "min_decode_mbps": 200}`.
         spec: What is stored.
         arrays: Some frames of it; none of them: the profile's default is the choice.
-        profile: `"training"`, `"balanced"` or `"archive"`.
+        profile: `"training"`, `"balanced"`, `"archive"` or `"plain"`.
         store_as: Stored form of class scores, see `vrekit.codecs.store_as`.
 
     Raises:

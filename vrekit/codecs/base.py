@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,10 @@ class ClipEncoder(ABC):
     @abstractmethod
     def finish(self) -> bytes:
         """Return the clip."""
+
+    def finish_to(self, path: Path) -> None:
+        """Write the clip to a file, as an encoder may do without having all of it in memory."""
+        path.write_bytes(self.finish())
 
     @abstractmethod
     def abort(self) -> None:

@@ -14,6 +14,7 @@ from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.spec import OutputSpec
 
 _PACKER_BYTES = 64 << 10  # that packers may add to a file they cannot make smaller, beside an eighth of it
+CODED_SUFFIX = "vrk"  # last ending of a file that has the format before it, but holds codes instead of the values
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -73,8 +74,13 @@ class PipelineCodec(Codec):
 
     @property
     def suffix(self) -> str:
-        """The file format's ending, then those of the packers: `npy.zst`."""
-        return ".".join([self.format.suffix, *(stage.suffix for stage in self.bytes_stages)])
+        """The file format's ending, then those of the packers: `npy.zst`; `npy.zst.vrk` where the file holds codes.
+
+        Other programs decode a file by its last ending. None knows `.vrk`, so none takes codes for values.
+        """
+        endings = [self.format.suffix, *(stage.suffix for stage in self.bytes_stages)]
+        is_plain = all(stage.is_plain for stage in self.array_stages)
+        return ".".join(endings if is_plain else [*endings, CODED_SUFFIX])
 
     @property
     def is_exact(self) -> bool:

@@ -2,6 +2,7 @@
 
 `training` looks at decode time first, `archive` at bytes first. `balanced` takes small codecs; most decode faster than
 `np.load` reads compressed npz, but not `jxl` for colour, which other programs open, and not always `u8-jls` for edges.
+`plain` writes files that other programs decode to the values themselves: PNG, JPEG, NumPy files, JSON, text.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
 from vrekit.core.spec import Kind, OutputSpec
 
-PROFILES = ("archive", "balanced", "training")
+PROFILES = ("archive", "balanced", "plain", "training")
 MAX_MILLIMETRES = 65534
 
 Option = str | Mapping[str, Any]
@@ -20,7 +21,7 @@ Option = str | Mapping[str, Any]
 AUTO = "auto"
 # What a codec must decode to be chosen by `codec: auto`, MB of raw arrays per CPU second: `training` about as fast as
 # JPEG, `balanced` a little less than compressed npz, which data loaders can do with.
-MIN_DECODE_MBPS: Mapping[str, float] = {"training": 500.0, "balanced": 150.0, "archive": 0.0}
+MIN_DECODE_MBPS: Mapping[str, float] = {"training": 500.0, "balanced": 150.0, "plain": 0.0, "archive": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +48,19 @@ _FAST = {"level": 9, "checksum": False}
 _PACKED_IDS = {"id": "npy.zst", "level": 9}
 
 
+_PLAIN_FLOATS = {"plain": Choice("npy")}
+
+
 def _scaled(quantiser: str, **training: Any) -> dict[str, Choice]:
     fast = f"{quantiser}-delta"
-    return {
+    return _PLAIN_FLOATS | {
         "training": Choice("pco", {"id": fast, **training, **_FAST}),
         "balanced": Choice("pco", f"{quantiser}-delta"),
         "archive": Choice("pco", {"id": f"{quantiser}-jxl", "effort": 7}),
     }
 
 
-_SCORES = {
+_SCORES = _PLAIN_FLOATS | {
     "training": Choice("pco", "gaplog-delta"),
     "balanced": Choice("pco", "gaplog-jls"),
     "archive": Choice({"id": "pco", "level": 12}, "gaplog-jls"),
@@ -67,8 +71,10 @@ TABLE: Mapping[str, Mapping[str, Choice]] = {
         "training": Choice("rgb-delta", {"id": "jpg", "quality": 90, "subsampling": "420", "fast_upsampling": True}),
         "balanced": Choice("jxl", "jpg", lossy_by_default=False),
         "archive": Choice({"id": "jxl", "effort": 7}, "jpg", lossy_by_default=False),
+        "plain": Choice({"id": "png", "level": 4}, "jpg", lossy_by_default=False),
     },
-    "edges float": {
+    "edges float": _PLAIN_FLOATS
+    | {
         "training": Choice("pco", "u8-delta"),
         "balanced": Choice("pco", "u8-jls"),
         "archive": Choice("pco", "u8-jls"),
@@ -85,18 +91,20 @@ TABLE: Mapping[str, Mapping[str, Choice]] = {
         "training": Choice(_PACKED_IDS | _FAST),
         "balanced": Choice(_PACKED_IDS),
         "archive": Choice({"id": "jxl", "effort": 7}),
+        "plain": Choice("png"),
     },
     "booleans": {
         "training": Choice("bits.npy.zst"),
         "balanced": Choice("coco-rle"),
         "archive": Choice("coco-rle"),
+        "plain": Choice("npy"),
     },
-    "boxes, points and tables": _all(Choice("pco")),
+    "boxes, points and tables": _all(Choice("pco")) | {"plain": Choice("json")},
     "embeddings": _all(Choice("npy", "f16.npy", lossy_by_default=False)),
     "text": _all(Choice("txt")),
-    "other floats": _all(Choice("pco")),
+    "other floats": _all(Choice("pco")) | _PLAIN_FLOATS,
 }
-_LAST_RESORT = ("npy.zst",)
+_LAST_RESORT = "npy.zst"
 
 
 def row_of(spec: OutputSpec) -> str:
@@ -147,7 +155,17 @@ def choose(spec: OutputSpec, *, profile: str, lossy: bool | None) -> tuple[Optio
     by_default = choice.lossy_by_default and (row != "color uint8" or spec.natural is True)
     take_lossy = by_default if lossy is None else lossy
     first = (choice.lossy,) if take_lossy and choice.lossy is not None else ()
-    return (*first, choice.lossless, *_LAST_RESORT)
+    if profile != "plain":
+        return (*first, choice.lossless, _LAST_RESORT)
+    if row == "integer maps" and len(spec.shape) != 2:  # Pillow reads 16-bit PNGs of several channels as 8 bit
+        return ("npy",)
+    return (*first, choice.lossless, "npy")
+
+
+def plain_codecs() -> frozenset[str]:
+    """Return the names of the codecs that the profile `plain` takes."""
+    options = (option for choices in TABLE.values() for option in (choices["plain"].lossless, choices["plain"].lossy))
+    return frozenset(option if isinstance(option, str) else str(option["id"]) for option in options if option)
 
 
 def is_auto(option: object) -> bool:

@@ -135,7 +135,7 @@ def codec_for(
             here: an export measures and replaces it.
         spec: What the representation computes; fills in what options leave open (value range, class axis).
         store_as: Stored form of class scores, see `vrekit.codecs.store_as`.
-        profile: `"training"`, `"balanced"` or `"archive"`; only looked at for defaults.
+        profile: `"training"`, `"balanced"`, `"archive"` or `"plain"`; only looked at for defaults.
 
     Raises:
         UsageError: If a name or option is unknown; the closest one is named.
@@ -176,7 +176,7 @@ def default_codec(
 
     Args:
         spec: What the representation computes.
-        profile: `"training"`, `"balanced"` or `"archive"`.
+        profile: `"training"`, `"balanced"`, `"archive"` or `"plain"`.
         lossy: False takes the exact codec, True the smaller one with loss, None the kind's safe default: exact, or
             with a bounded error where that is what the measurement is worth.
         store_as: Stored form of class scores, see `vrekit.codecs.store_as`.

@@ -89,6 +89,11 @@ class ArrayStage(Stage):
         """Whether decoding gives back every value, with these options."""
         return self.exact and not self.one_way
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the encoded array is the decoded one, up to rounding: a reader of the file alone sees the values."""
+        return self.one_way
+
     def decoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return dtype and shape of what comes back for an array of this dtype and shape; only one-way stages differ.
 

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Collection, Mapping
@@ -194,16 +195,28 @@ class _FfmpegEncoder(ClipEncoder):
             CodecError: If the encoder failed.
         """
         try:
-            try:
-                if self._process.stdin is not None:
-                    self._process.stdin.close()
-            except OSError as error:
-                raise self._failure() from error
-            if self._process.wait():
-                raise self._failure()
+            self._wait()
             return self._path.read_bytes()
         finally:
             self.abort()
+
+    def finish_to(self, path: Path) -> None:
+        """See ClipEncoder; errors as in `finish`."""
+        try:
+            self._wait()
+            shutil.move(self._path, path)
+        finally:
+            self.abort()
+
+    def _wait(self) -> None:
+        """Wait until the file is complete."""
+        try:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        except OSError as error:
+            raise self._failure() from error
+        if self._process.wait():
+            raise self._failure()
 
     def _failure(self) -> CodecError:
         self._process.wait()

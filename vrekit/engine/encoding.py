@@ -19,7 +19,7 @@ class Encoder:
         self._processor = processor
         self._graph = processor.graph
 
-    def encode(self, name: str, computed: Computed, frame: int, row: SampleRow) -> Payload:
+    def encode(self, name: str, computed: Computed, frame: int, row: SampleRow, suffix: str = "") -> Payload:
         """Return the payload of one frame; a frame that failed, or that its codec refuses, is a failed row.
 
         Args:
@@ -27,6 +27,7 @@ class Encoder:
             computed: Its result for the batch.
             frame: Frame number.
             row: Columns that do not depend on the result.
+            suffix: File name ending of its payloads.
         """
         node = self._graph.nodes[name]
         codec = node.codec
@@ -50,7 +51,7 @@ class Encoder:
             shape=tuple(shape),
             raw_bytes=int(np.prod(shape, dtype=np.int64)) * dtype.itemsize,
         )
-        return Payload(done, codec.suffix, data)
+        return Payload(done, suffix, data)
 
     def clip_frame(self, name: str, computed: Computed, frame: int, row: SampleRow, *, by_decoder: bool) -> ClipFrame:
         """Return one frame of a representation that is stored in clips; arguments as for `encode`.

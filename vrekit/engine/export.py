@@ -263,6 +263,7 @@ def _run_recorded(
         writer=writer,
         groups=manifest.groups,
         hashes={name: manifest.representations[name].config_hash for name in prepared.names},
+        suffixes={name: manifest.representations[name].suffix or "" for name in prepared.names},
         run_id=record.run_id,
         listener=listener,
         batch_size=request.batch_size,

@@ -100,6 +100,7 @@ class Pipeline:
         writer: DatasetWriter,
         groups: Mapping[str, list[str]],
         hashes: Mapping[str, str],
+        suffixes: Mapping[str, str],
         run_id: str,
         listener: ProgressListener,
         batch_size: int | None,
@@ -115,6 +116,7 @@ class Pipeline:
         self.writer = writer
         self.groups = groups
         self.hashes = hashes
+        self.suffixes = suffixes
         self.run_id = run_id
         self.listener = listener
         self.threads = threads
@@ -237,7 +239,7 @@ class Pipeline:
             for frame, payloads in samples.items():
                 row = self._row(name, computed[name], frame, job.fed.pts_seconds[frame])
                 if name not in self._clip_codecs:
-                    payloads[name] = self._encoder.encode(name, computed[name], frame, row)
+                    payloads[name] = self._encoder.encode(name, computed[name], frame, row, self.suffixes[name])
                     continue
                 by_decoder = frame in job.fed.failures
                 of_clip = self._encoder.clip_frame(name, computed[name], frame, row, by_decoder=by_decoder)

@@ -14,6 +14,7 @@ from vrekit.catalog.manifest import COPY_NAME, MANIFEST_NAME, Manifest, Represen
 from vrekit.catalog.runs import RunRecord, scan_runs
 from vrekit.catalog.storage import stored_types
 from vrekit.codecs.auto import fitting_codecs
+from vrekit.codecs.pipeline import CODED_SUFFIX
 from vrekit.codecs.registry import codec_for, option_of
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, VrekitError
@@ -54,6 +55,7 @@ class _Stored:
         hashes: Config hashes in the rows of each representation.
         groups: Groups in which each representation has rows.
         spans: First and last frame in the names of shards.
+        endings: File name ending of the payloads of each representation, of tars.
         damaged: What is wrong with metadata that cannot be read; nobody knows what it is about.
     """
 
@@ -62,6 +64,7 @@ class _Stored:
     hashes: dict[str, set[str]] = field(default_factory=dict)
     groups: dict[str, set[str]] = field(default_factory=dict)
     spans: set[tuple[int, int]] = field(default_factory=set)
+    endings: dict[str, str] = field(default_factory=dict)
     damaged: list[str] = field(default_factory=list)
 
 
@@ -95,7 +98,7 @@ def rebuild_manifest(folder: Path, *, trust_code: bool = False) -> Rebuilt:
         raise _failed(folder, unexplained, problems)
     if unexplained := list(_unexplained(manifest, stored)):
         raise _failed(folder, unexplained, problems)
-    manifest = replace(_in_stored_groups(manifest, stored), created_with=runs[0][0].versions.get("vrekit", ""))
+    manifest = replace(_as_stored(manifest, stored), created_with=runs[0][0].versions.get("vrekit", ""))
     fields = Fields(manifest.to_json(), f"{folder}: the {MANIFEST_NAME} to be written", hint=_BACKUP)
     return Rebuilt(Manifest.from_json(fields), problems)
 
@@ -130,6 +133,9 @@ def _read_stored(folder: Path) -> _Stored:
         for pair in pairs.to_pylist():
             stored.hashes.setdefault(pair["representation"], set()).add(pair["config_hash"])
             stored.groups.setdefault(pair["representation"], set()).add(part.group)
+        names = {pair["representation"] for pair in pairs.to_pylist()}
+        if not names <= stored.endings.keys():
+            stored.endings |= part.endings(names)
     return stored
 
 
@@ -150,12 +156,14 @@ def _unexplained(manifest: Manifest, stored: _Stored) -> Iterator[str]:
             yield f"representation {name!r} lies in several groups: {', '.join(sorted(stored.groups[name]))}"
 
 
-def _in_stored_groups(manifest: Manifest, stored: _Stored) -> Manifest:
-    """Return the manifest with each representation in the group that its shards have."""
-    records = {
-        name: replace(record, group=next(iter(stored.groups[name]))) if name in stored.groups else record
-        for name, record in manifest.representations.items()
-    }
+def _as_stored(manifest: Manifest, stored: _Stored) -> Manifest:
+    """Return the manifest with each representation in the group that its shards have, and with their file names."""
+    records = dict(manifest.representations)
+    for name in stored.groups.keys() & records.keys():
+        suffix = records[name].suffix or ""
+        before = suffix.removesuffix(f".{CODED_SUFFIX}")  # what earlier versions called it
+        suffix = before if stored.endings.get(name) == before else suffix
+        records[name] = replace(records[name], group=next(iter(stored.groups[name])), suffix=suffix)
     return replace(manifest, representations=records)
 
 

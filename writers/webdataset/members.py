@@ -6,7 +6,12 @@ vrekit writes none.
 
 import os
 import re
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
+
+from vrekit.core.errors import DatasetError
+from vrekit.core.files import open_regular
 
 _BLOCK = 512
 _END_OF_ARCHIVE = bytes(2 * _BLOCK)
@@ -54,3 +59,21 @@ def read_members(descriptor: int) -> tuple[list[TarMember], str]:
     if any(os.pread(descriptor, len(_END_OF_ARCHIVE), at) != _END_OF_ARCHIVE for at in (position, tail)):
         return members, "it has no end-of-archive blocks"
     return members, ""
+
+
+def endings_in(tar: Path, names: Collection[str]) -> dict[str, str]:
+    """Return the file name ending of each representation's payloads in a tar, as far as it can be read."""
+    try:
+        descriptor = open_regular(tar)
+    except (DatasetError, OSError):
+        return {}
+    with os.fdopen(descriptor, "rb"):
+        members, _ = read_members(descriptor)
+    endings = {}
+    for member in members:
+        ending = PurePosixPath(member.name).name.partition(".")[2]
+        for name in sorted(names, key=len, reverse=True):  # canny.image before canny
+            if ending.startswith(f"{name}."):
+                endings[name] = ending.removeprefix(f"{name}.")
+                break
+    return endings

@@ -25,13 +25,13 @@ from typing import Any
 from vrekit.catalog.index import INDEX_FOLDER
 from vrekit.catalog.items import ITEMS_FOLDER
 from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest
-from vrekit.writers.webdataset.mirror_cache import cache_folder, copy_home, evict, hold, refreshing
 from vrekit.catalog.runs import RUNS_FOLDER
 from vrekit.catalog.statistics import STATISTICS_FOLDER
 from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import DatasetError, MissingObjectError, ObjectChangedError, StorageError
 from vrekit.core.files import make_folder, open_regular, place_inside, read_regular, storage_errors, write_atomic
 from vrekit.core.stores import Location, ObjectInfo, Store, open_store, parse_location
+from vrekit.writers.webdataset.mirror_cache import cache_folder, copy_home, evict, hold, refreshing
 from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER
 
 logger = logging.getLogger(__name__)

@@ -26,6 +26,7 @@ from vrekit.core.errors import DatasetError
 from vrekit.core.files import list_folders, listing
 from vrekit.core.text import yaml_text
 from vrekit.writers.open_frames import count_open_frames
+from vrekit.writers.webdataset.members import endings_in
 from vrekit.writers.webdataset.payloads import TarPayloads
 from vrekit.writers.webdataset.sidecars import (
     PARTIAL_SUFFIX,
@@ -102,12 +103,12 @@ class TarStorage(Storage):
     @classmethod
     def parts(cls, folder: Path) -> list[StoredPart]:
         """See Storage."""
-        named = ((path, split_shard_name(path.stem)) for path in find_sidecars(folder))
-        return [
-            StoredPart(place[0], (place[1], place[2]), partial(read_sidecar, path))
-            for path, place in named
-            if place is not None
-        ]
+        found = []
+        for path in find_sidecars(folder):
+            if place := split_shard_name(path.stem):
+                endings = partial(endings_in, path.with_suffix(".tar"))
+                found.append(StoredPart(place[0], (place[1], place[2]), partial(read_sidecar, path), endings))
+        return found
 
     def payloads(self, places: PayloadPlaces) -> TarPayloads:
         """See Storage."""

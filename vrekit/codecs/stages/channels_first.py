@@ -30,6 +30,11 @@ class ChannelsFirst(ArrayStage):
         if self.axis < 0:
             raise UsageError(f"channels-first.axis is {self.axis}, expected 0 or more")
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing moves."""
+        return self.axis == 0
+
     @classmethod
     def options_for(cls, spec: OutputSpec) -> dict[str, Any]:
         """Return where the spec has its C."""

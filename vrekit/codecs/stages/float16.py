@@ -21,6 +21,11 @@ class Float16(ArrayStage):
     id: ClassVar[str] = "float16"
     exact: ClassVar[bool] = False
 
+    @property
+    def is_plain(self) -> bool:
+        """True: the file holds the values, rounded."""
+        return True
+
     def encoded_layout(self, dtype: np.dtype[Any], shape: Shape) -> Layout:
         """Return float16 of the same shape."""
         fits(dtype.kind == "f" and dtype.isnative, self, dtype, shape, "floats", "npy.zst takes any numbers")

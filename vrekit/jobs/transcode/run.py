@@ -103,7 +103,7 @@ def transcode(
     Args:
         dataset: The source.
         output: Folder of the result: new, empty, or of an interrupted call.
-        profile: `"training"`, `"balanced"` or `"archive"`; None changes what `codecs` names only.
+        profile: `"training"`, `"balanced"`, `"archive"` or `"plain"`; None changes what `codecs` names only.
         lossy: False takes the profile's exact codecs, True those with loss, None its choice for each kind.
         codecs: Codecs for single representations; they count before the profile.
         names: Representations to take along; empty means all.

@@ -1,0 +1,1 @@
+"""`vrekit extract`: frames of a dataset as files that any program opens."""
