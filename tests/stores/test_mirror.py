@@ -13,13 +13,13 @@ import pytest
 from tests.readers.reader_dataset import DEPTH, RGB, DatasetBuilder, record
 from tests.stores.conftest import QUICK, Place
 from tests.stores.servers import FaultPlan, http_server
-from vrekit.catalog import mirror_cache
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest, write_manifest
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError, NetworkError, StorageError
 from vrekit.core.stores import Store, open_store
 from vrekit.writers.webdataset import mirror as mirror_module
+from vrekit.writers.webdataset import mirror_cache
 from vrekit.writers.webdataset.mirror import mirror
 
 Faulty = tuple[Store, FaultPlan]
