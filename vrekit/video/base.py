@@ -1,7 +1,7 @@
 """What the engine relies on in a frame source."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -83,14 +83,27 @@ class VideoInfo:
         Raises:
             DatasetError: If it is none.
         """
+        return cls._of(Fields.of(data, "a video").record(_ALL_RULES))
+
+    @classmethod
+    def all_from_json(
+        cls, fields: Fields, key: str, *, check_name: Callable[[str], object] | None = None
+    ) -> dict[str, Self]:
+        """Return the infos that lie under a key, by name; arguments as for `Fields.each`.
+
+        Raises:
+            DatasetError: If they are none.
+        """
+        records = fields.records(key, _ALL_RULES, check_name=check_name)
+        return dict(zip(records, map(cls._of, records.values()), strict=True))
+
+    @classmethod
+    def _of(cls, facts: Mapping[str, Any]) -> Self:
         info = object.__new__(cls)  # `__init__` would take as long as all else of reading a manifest's videos
-        vars(info).update(Fields.of(data, "a video").values(_ALL_RULES))
+        if "other_streams" in facts and facts["other_streams"] is not None:
+            facts = {**facts, "other_streams": tuple(facts["other_streams"])}
+        object.__setattr__(info, "__dict__", facts)
         return info
-
-
-def _streams(fields: Fields, key: str) -> tuple[str, ...] | None:
-    streams = fields.items(key, None, kind=str)
-    return None if streams is None else tuple(streams)
 
 
 _SHORT = Rule.text(None, max_length=100)
@@ -117,7 +130,7 @@ _LATER_RULES = {  # facts that are left out of JSON where they are not known
     "color_space": _SHORT,
     "color_transfer": _SHORT,
     "color_primaries": _SHORT,
-    "other_streams": Rule(_streams, None),
+    "other_streams": Rule(lambda fields, key: fields.items(key, None, kind=str), None),
     "is_truncated": Rule.flag(None),
     "damaged_frames": Rule.text(None),
 }
