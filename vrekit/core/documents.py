@@ -414,7 +414,9 @@ class Fields:
         inside: Fields = self.fields(key)
         inside._check_each(check_name)
         # Names of the objects with the same keys.
-        alike: dict[tuple[str, ...], Any] = {keys: [] for keys in set(map(tuple, inside._data.values()))}  # names of those with the same keys
+        alike: dict[tuple[str, ...], Any] = {
+            keys: [] for keys in set(map(tuple, inside._data.values()))
+        }  # names of those with the same keys
         if len(alike) == 1:
             alike = dict.fromkeys(alike, inside._data)
         else:

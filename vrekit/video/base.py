@@ -14,6 +14,7 @@ from vrekit.core.spec import MAX_IMAGE_SIDE
 
 MAX_STREAM_INDEX = 2**31 - 1
 
+
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """Facts about a source, stored in `dataset.json`.
