@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from vrekit.core.documents import MAX_DEPTH, Fields, document_bytes, parse_document, read_document
+from vrekit.core.documents import MAX_DEPTH, Fields, Rule, document_bytes, parse_document, read_document
 from vrekit.core.errors import DatasetError
 
 DATA = {"name": "Fähre 🚢", "list": [1, 2.5, None, True], "inside": {"checksum": "of something else"}}
@@ -109,3 +110,55 @@ def test_fields_check_types_and_ranges() -> None:
             access()
         assert caught.value.message.startswith("a is damaged: ")
         assert problem in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule.text(),
+        Rule.text(None, max_length=3),
+        Rule.integer(low=1, high=9),
+        Rule.number(None, low=0),
+        Rule.number(),
+        Rule.number(0.0),
+        Rule.flag(None),
+    ],
+)
+def test_values_checked_together_are_those_that_are_right_one_by_one(rule: Rule) -> None:
+    odd = [
+        None,
+        True,
+        False,
+        0,
+        1,
+        1.0,
+        10,
+        -1,
+        2**53 + 1,
+        0.5,
+        1e300,
+        float("nan"),
+        float("inf"),
+        "",
+        "abc",
+        "abcd",
+        [],
+        {},
+    ]
+    for first in odd:
+        for second in odd:
+            data = {"all": {"x": {"key": first}, "y": {"key": second}, "z": {"key": first, "other": 1}, "none": {}}}
+            fields = Fields(data, "the file")
+            together = _result(partial(fields.records, "all", {"key": rule}))
+            assert together == _result(partial(_one_by_one, fields, {"key": rule}))
+
+
+def _one_by_one(fields: Fields, rules: dict[str, Rule]) -> dict[str, object]:
+    return {name: one.record(rules) for name, one in fields.each("all").items()}
+
+
+def _result(call: Callable[[], object]) -> str:
+    try:
+        return repr(call())
+    except DatasetError as error:
+        return error.message

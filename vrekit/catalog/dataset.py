@@ -1,6 +1,7 @@
 """A dataset as tables, the same for tar shards and Lance: videos, runs, representations, samples, frames, items."""
 
 import json
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -234,8 +235,9 @@ _RUNS_SCHEMA = pa.schema(
 
 
 def _videos(manifest: Manifest) -> pa.Table:
-    rows = [{"video_id": video_id, **info.to_json()} for video_id, info in manifest.videos.items()]
-    return pa.Table.from_pylist(rows, schema=_VIDEOS_SCHEMA)
+    infos = manifest.videos.values()
+    facts = {name: list(map(attrgetter(name), infos)) for name in _VIDEOS_SCHEMA.names if name != "video_id"}
+    return pa.Table.from_pydict({"video_id": list(manifest.videos), **facts}, schema=_VIDEOS_SCHEMA)
 
 
 def _representations(manifest: Manifest) -> pa.Table:

@@ -188,10 +188,7 @@ class Manifest:
             layout=fields.choice("layout", LAYOUTS),
             shard_frames=fields.integer("shard_frames", low=1, high=2**53),
             shard_size_bytes=fields.integer("shard_size_bytes", low=1),
-            videos={
-                video_id: VideoInfo.from_json(info)
-                for video_id, info in fields.each_of("videos", check_name=check_video_id)
-            },
+            videos=VideoInfo.all_from_json(fields, "videos", check_name=check_video_id),
             representations={name: RepresentationRecord.from_json(record) for name, record in records.items()},
         )
         for name, record in manifest.representations.items():

@@ -6,10 +6,11 @@ a file by hand may delete the line.
 """
 
 import json
+import math
 import re
 import sys
 import zlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -149,6 +150,62 @@ def _name_of(value: Any) -> str:
 _PLURALS: dict[Any, str] = {None: "values", str: "text", int: "integers", Mapping: "objects"}
 _MAX_PROBLEM = 500  # characters
 REQUIRED: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What the value under one key of many alike objects may be; see `Fields.records`.
+
+    Attributes:
+        read: Returns the value under a key, or raises, as the methods of `Fields` do.
+        default: As for these methods; what it says of a missing key and of null.
+        kinds: Types of the values that need no `read` if they, or the length of a text, lie within `low` to `high`.
+        low: The least of these, included.
+        high: The largest of these, included.
+    """
+
+    read: "Callable[[Fields, str], Any]"
+    default: Any
+    kinds: frozenset[type[Any]] = frozenset()
+    low: float = 0
+    high: float = 0
+
+    @classmethod
+    def text(cls, default: Any = REQUIRED, *, max_length: int = 1 << 20) -> "Rule":
+        """Return the rule of `Fields.text`."""
+        return cls(_reader(Fields.text, default, max_length=max_length), default, frozenset({str}), 0, max_length)
+
+    @classmethod
+    def integer(cls, default: Any = REQUIRED, *, low: int = 0, high: int = MAX_INTEGER) -> "Rule":
+        """Return the rule of `Fields.integer`."""
+        return cls(_reader(Fields.integer, default, low=low, high=high), default, frozenset({int}), low, high)
+
+    @classmethod
+    def number(cls, default: Any = REQUIRED, *, low: float = -MAX_FLOAT) -> "Rule":
+        """Return the rule of `Fields.number`."""
+        kinds = frozenset({float, int})
+        return cls(_reader(Fields.number, default, low=low), default, kinds, max(low, -_EXACT), _EXACT)
+
+    @classmethod
+    def flag(cls, default: Any = REQUIRED) -> "Rule":
+        """Return the rule of `Fields.flag`."""
+        return cls(_reader(Fields.flag, default), default, frozenset({bool}), 0, 1)
+
+    def is_met(self, values: Sequence[Any]) -> bool:
+        """Return whether `read` would surely accept all these values, without calling it."""
+        kinds = set(map(type, values))
+        if self.default is None:
+            kinds.discard(type(None))
+        if not kinds <= self.kinds:
+            return False
+        distinct = set(values)
+        distinct.discard(None)
+        sizes = set(map(len, distinct)) if str in kinds else distinct
+        return not sizes or (self.low <= min(sizes) and max(sizes) <= self.high and math.isfinite(sum(sizes)))  # NaN
+
+
+def _reader(method: Callable[..., Any], default: Any, **options: Any) -> "Callable[[Fields, str], Any]":
+    return lambda fields, key: method(fields, key, default, **options)
 
 
 class Fields:
@@ -329,20 +386,55 @@ class Fields:
             key: Of an object whose values are objects.
             check_name: Raises a ValueError for a name that is not allowed.
         """
-        return dict(self.each_of(key, check_name=check_name))
-
-    def each_of(self, key: str, *, check_name: Callable[[str], object] | None = None) -> "Iterator[tuple[str, Fields]]":
-        """Yield the objects under a key with their names, one at a time; arguments as for `each`."""
         inside: Fields = self.fields(key)
-        for name, value in inside._data.items():
+        inside._check_each(check_name)
+        return {name: inside._inside(value, name) for name, value in inside._data.items()}
+
+    def _check_each(self, check_name: Callable[[str], object] | None) -> None:
+        for name, value in self._data.items():
             if check_name is not None:
                 try:
                     check_name(name)
                 except ValueError as error:
-                    raise inside.error(str(error)) from None
+                    raise self.error(str(error)) from None
             if type(value) is not dict and not isinstance(value, Mapping):
-                inside.fail(name, "an object")
-            yield name, inside._inside(value, name)
+                self.fail(name, "an object")
+
+    def record(self, rules: Mapping[str, Rule]) -> Mapping[str, Any]:
+        """Return the values that have a rule, after checking them; keys that are not there are left out."""
+        for key, rule in rules.items():
+            if key in self._data or rule.default is REQUIRED:
+                rule.read(self, key)
+        return {key: value for key, value in self._data.items() if key in rules}
+
+    def records(
+        self, key: str, rules: Mapping[str, Rule], *, check_name: Callable[[str], object] | None = None
+    ) -> Mapping[str, Mapping[str, Any]]:
+        """Return what `record` would of each object under a key, by name; all values of one key are checked at once."""
+        inside: Fields = self.fields(key)
+        inside._check_each(check_name)
+        # Names of the objects with the same keys.
+        alike: dict[tuple[str, ...], Any] = {
+            keys: [] for keys in set(map(tuple, inside._data.values()))
+        }  # names of those with the same keys
+        if len(alike) == 1:
+            alike = dict.fromkeys(alike, inside._data)
+        else:
+            for name, value in inside._data.items():
+                alike[tuple(value)].append(name)
+        doubtful: set[str] = set()
+        with_others: dict[str, Mapping[str, Any]] = {}
+        for keys, names in alike.items():
+            columns = dict(zip(keys, zip(*(inside._data[name].values() for name in names), strict=True), strict=True))
+            for one, rule in rules.items():
+                if not (rule.is_met(columns[one]) if one in columns else rule.default is not REQUIRED):
+                    doubtful.add(one)
+            if not columns.keys() <= rules.keys():
+                with_others |= {name: {one: inside._data[name][one] for one in keys if one in rules} for name in names}
+        doubtful_rules = {one: rules[one] for one in rules if one in doubtful}
+        for name, value in inside._data.items() if doubtful else ():
+            inside._inside(value, name).record(doubtful_rules)
+        return {**inside._data, **with_others} if with_others else inside._data
 
     def list_of(self, key: str, default: Any = REQUIRED, *, max_count: int = 1 << 20) -> "list[Fields]":
         """Return the objects in the list under a key."""

@@ -10,8 +10,10 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from io import BytesIO
-from pathlib import Path, PurePosixPath
+from itertools import accumulate
+from pathlib import Path
 from typing import BinaryIO
 
 from vrekit.core.errors import DatasetError, StorageError, VrekitError
@@ -186,14 +188,16 @@ def read_regular(path: Path, *, max_bytes: int) -> bytes:
         return file.read()
 
 
-def check_folder(path: Path) -> bool:
+def check_folder(path: str | os.PathLike[str]) -> bool:
     """Return whether there is a real folder at `path`, False if nothing is there.
 
     Raises:
         DatasetError: If it is a link or no folder.
     """
     try:
-        mode = os.stat(path, follow_symlinks=follows_links()).st_mode
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode) and follows_links():
+            mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return False
     if not stat.S_ISDIR(mode):
@@ -282,14 +286,19 @@ def place_inside(root: Path, relative: str) -> Path:
     Raises:
         DatasetError: If it is absolute, or has parts such as `..`, or a folder on the way is a link.
     """
-    parts = PurePosixPath(relative).parts
-    if not parts or "\0" in relative or relative != "/".join(parts) or relative.startswith("/") or ".." in parts:
-        raise DatasetError(f"the metadata names the file {relative!r}, which is not inside {root}")
-    folder = root
-    for part in parts[:-1]:
-        folder = folder / part
+    folders, path = _places(os.fspath(root), relative)
+    for folder in folders:
         check_folder(folder)
-    return folder / parts[-1]
+    return path
+
+
+@lru_cache(maxsize=1 << 12)  # readers open the same files again and again
+def _places(root: str, relative: str) -> tuple[tuple[str, ...], Path]:
+    parts = relative.split("/")
+    if "\0" in relative or not {"", ".", ".."}.isdisjoint(parts):
+        raise DatasetError(f"the metadata names the file {relative!r}, which is not inside {root}")
+    folders = tuple(accumulate(parts[:-1], os.path.join, initial=root))[1:]
+    return folders, Path(root, relative)
 
 
 def listing(root: Path, folder: Path, suffix: str) -> bytes:

@@ -1,30 +1,21 @@
 """What the engine relies on in a frame source."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vrekit.core.documents import Fields
+from vrekit.core.documents import Fields, Rule
 from vrekit.core.errors import UsageError
 from vrekit.core.spec import MAX_IMAGE_SIDE
 
 MAX_STREAM_INDEX = 2**31 - 1
-_TEXT_FACTS = (
-    "pixel_format",
-    "sample_aspect_ratio",
-    "field_order",
-    "color_range",
-    "color_space",
-    "color_transfer",
-    "color_primaries",
-)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """Facts about a source, stored in `dataset.json`.
 
@@ -83,9 +74,8 @@ class VideoInfo:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict; facts from `pixel_format` on are left out where they are not known."""
-        facts = asdict(self)
-        optional = list(facts)[list(facts).index("pixel_format") :]
-        return {name: fact for name, fact in facts.items() if fact is not None or name not in optional}
+        facts = {name: getattr(self, name) for name in _ALL_RULES}
+        return {name: fact for name, fact in facts.items() if fact is not None or name in _RULES}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
@@ -94,27 +84,58 @@ class VideoInfo:
         Raises:
             DatasetError: If it is none.
         """
-        fields = Fields.of(data, "a video")
-        streams = fields.items("other_streams", None, kind=str)
-        return cls(
-            uri=fields.text("uri"),
-            fingerprint=fields.text("fingerprint", max_length=100),
-            source=fields.text("source", max_length=100),
-            frame_count=fields.integer("frame_count", high=2**53),
-            height=fields.integer("height", high=MAX_IMAGE_SIDE),
-            width=fields.integer("width", high=MAX_IMAGE_SIDE),
-            fps=fields.number("fps", None, low=0),
-            codec=fields.text("codec", None, max_length=100),
-            duration_seconds=fields.number("duration_seconds", None),
-            rotation_degrees=fields.number("rotation_degrees", 0.0),
-            stream_index=fields.integer("stream_index", None, high=MAX_STREAM_INDEX),
-            bit_depth=fields.integer("bit_depth", None, high=64),
-            has_alpha=fields.flag("has_alpha", None),
-            other_streams=None if streams is None else tuple(streams),
-            is_truncated=fields.flag("is_truncated", None),
-            damaged_frames=fields.text("damaged_frames", None),
-            **{name: fields.text(name, None, max_length=100) for name in _TEXT_FACTS},
-        )
+        return cls._of(Fields.of(data, "a video").record(_ALL_RULES))
+
+    @classmethod
+    def all_from_json(
+        cls, fields: Fields, key: str, *, check_name: Callable[[str], object] | None = None
+    ) -> dict[str, Self]:
+        """Return the infos that lie under a key, by name; arguments as for `Fields.each`.
+
+        Raises:
+            DatasetError: If they are none.
+        """
+        records = fields.records(key, _ALL_RULES, check_name=check_name)
+        return dict(zip(records, map(cls._of, records.values()), strict=True))
+
+    @classmethod
+    def _of(cls, facts: Mapping[str, Any]) -> Self:
+        info = object.__new__(cls)  # `__init__` would take as long as all else of reading a manifest's videos
+        if "other_streams" in facts and facts["other_streams"] is not None:
+            facts = {**facts, "other_streams": tuple(facts["other_streams"])}
+        object.__setattr__(info, "__dict__", facts)
+        return info
+
+
+_SHORT = Rule.text(None, max_length=100)
+_RULES = {
+    "uri": Rule.text(),
+    "fingerprint": Rule.text(max_length=100),
+    "source": Rule.text(max_length=100),
+    "frame_count": Rule.integer(high=2**53),
+    "height": Rule.integer(high=MAX_IMAGE_SIDE),
+    "width": Rule.integer(high=MAX_IMAGE_SIDE),
+    "fps": Rule.number(None, low=0),
+    "codec": _SHORT,
+    "duration_seconds": Rule.number(None),
+    "rotation_degrees": Rule.number(0.0),
+    "stream_index": Rule.integer(None, high=MAX_STREAM_INDEX),
+}
+_LATER_RULES = {  # facts that are left out of JSON where they are not known
+    "pixel_format": _SHORT,
+    "bit_depth": Rule.integer(None, high=64),
+    "has_alpha": Rule.flag(None),
+    "sample_aspect_ratio": _SHORT,
+    "field_order": _SHORT,
+    "color_range": _SHORT,
+    "color_space": _SHORT,
+    "color_transfer": _SHORT,
+    "color_primaries": _SHORT,
+    "other_streams": Rule(lambda fields, key: fields.items(key, None, kind=str), None),
+    "is_truncated": Rule.flag(None),
+    "damaged_frames": Rule.text(None),
+}
+_ALL_RULES = _RULES | _LATER_RULES
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,22 +64,21 @@ class TarPayloads:
 
     def _read_span(self, shard: int, start: int, end: int) -> bytes:
         name = self._index.shards[shard]
-        path = self._folder / name
         file = self._open(shard, name)
         parts = []
         try:
             if end - start > MAX_READ_BYTES:  # a damaged row may ask for more memory than there is
                 size = os.fstat(file.descriptor).st_size
                 if end > size:
-                    raise _cut_off(path, size, end)
+                    raise _cut_off(self._folder / name, size, end)
             while start < end:
                 part = os.pread(file.descriptor, end - start, start)
                 if not part:
-                    raise _cut_off(path, start, end)
+                    raise _cut_off(self._folder / name, start, end)
                 parts.append(part)
                 start += len(part)
         except OSError as error:
-            raise DatasetError(f"{path} cannot be read: {error.strerror or error}") from error
+            raise DatasetError(f"{self._folder / name} cannot be read: {error.strerror or error}") from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def _open(self, shard: int, name: str) -> _File:
