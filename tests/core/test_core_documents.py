@@ -125,7 +125,7 @@ def test_fields_check_types_and_ranges() -> None:
     ],
 )
 def test_values_checked_together_are_those_that_are_right_one_by_one(rule: Rule) -> None:
-    odd = [
+    odd: list[object] = [
         None,
         True,
         False,
