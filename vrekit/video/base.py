@@ -103,7 +103,7 @@ class VideoInfo:
         info = object.__new__(cls)  # `__init__` would take as long as all else of reading a manifest's videos
         if "other_streams" in facts and facts["other_streams"] is not None:
             facts = {**facts, "other_streams": tuple(facts["other_streams"])}
-        object.__setattr__(info, "__dict__", facts)
+        info.__dict__.update(facts)  # a copy: the caller may change what it gave
         return info
 
 

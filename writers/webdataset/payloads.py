@@ -1,6 +1,7 @@
 """Payloads out of tar shards by byte offset: one positioned read for neighbours, no tar header is ever parsed."""
 
 import os
+import resource
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from vrekit.core.fork_lock import ForkSafeLock
 # gaps cost more than another positioned read does, and a sparse subset would read much that nobody asked for.
 MAX_GAP_BYTES = 16 << 10
 MAX_READ_BYTES = 64 << 20  # one go never grows beyond this, whatever lies side by side
-MAX_OPEN_FILES = 128
+MAX_OPEN_FILES = max(64, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))  # of the process's limit
 
 
 class _File:
