@@ -12,7 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.parquet_files import open_parquet
-from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.errors import DatasetError, UsageError, VrekitError
 from vrekit.core.names import parse_key, sample_key
 from vrekit.readers.index import MISSING, FrameIndex
 
@@ -103,7 +103,9 @@ def _read(path: Path) -> pa.Table:
             return file.read(columns=list(_COLUMNS))
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="a list of keys is a subset, too: ['car/00000012']") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, VrekitError):
+            raise
         raise UsageError(f"{path} is no readable Parquet file: {error}") from error
 
 
@@ -118,11 +120,14 @@ def _check_columns(names: Sequence[str], what: str) -> None:
 
 def _from_table(table: pa.Table, what: str) -> tuple[pa.Array, NDArray[np.int64]]:
     _check_columns(table.column_names, what)
+    if any(table.column_names.count(name) > 1 for name in _COLUMNS):
+        raise UsageError(f"{what} has a column twice")
     video_id, frame_index = (table[name] for name in _COLUMNS)
     if video_id.null_count or frame_index.null_count:
         raise UsageError(f"{what} has empty cells in video_id or frame_index")
     try:
         videos = video_id.cast(pa.string()).combine_chunks()
+        videos.validate(full=True)
         frames = np.asarray(frame_index.cast(pa.int64()).to_numpy(), np.int64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UsageError(f"{what}: video_id must be text and frame_index integers: {error}") from error

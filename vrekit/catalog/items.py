@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from vrekit.catalog.arrow_numpy import numbers
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, parquet_writer, seal_file
 from vrekit.core.errors import DatasetError
@@ -113,7 +114,11 @@ def listed_frames(path: Path) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
     with _damage(path):
         check_parquet(path)
-        return np.asarray(pq.ParquetFile(path).read(["frame_index"])["frame_index"].to_numpy(), np.int64)
+        with pq.ParquetFile(path) as file:
+            frames = file.read(["frame_index"])["frame_index"].cast(pa.int64())
+        if frames.null_count:
+            raise ValueError("a row has no frame_index")
+        return numbers(frames, np.int64)
 
 
 @contextmanager
@@ -208,6 +213,9 @@ def items_view(folder: Path, manifest: Manifest) -> str:
         for path in paths:
             with _damage(path):
                 check_parquet(path, max_bytes=ALWAYS_CHECKED_BYTES)
+                with pq.ParquetFile(path) as file:
+                    if not file.schema_arrow.equals(items_schema(record.stored)):
+                        raise ValueError("its columns are not those of its representation")
         files = ", ".join(sql_literal(str(path.resolve())) for path in paths)
         if files:
             listed[name] = (

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vrekit.core.checksum import crc32
+from vrekit.core.documents import MAX_DEPTH, Fields, parse_json
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular
 
@@ -121,6 +122,21 @@ def check_parquet(path: Path, *, max_bytes: int | None = None) -> bool:
             return True
         with _mapped(file, mmap.ACCESS_READ) as data:
             return _check(data, path)
+
+
+def metadata_fields(schema: pa.Schema, key: bytes, where: str, *, max_depth: int = MAX_DEPTH) -> Fields | None:
+    """Return the JSON object in a file's key-value metadata; None if it has no such key.
+
+    Raises:
+        DatasetError: If it is no JSON object, or nested deeper than `max_depth`.
+    """
+    text = (schema.metadata or {}).get(key)
+    if text is None:
+        return None
+    data = parse_json(text, where, max_depth=max_depth)
+    if not isinstance(data, dict):
+        raise DatasetError(f"{where} is damaged: its metadata {key.decode()!r} is no object")
+    return Fields(data, where)
 
 
 def checksum_in(data: bytes | mmap.mmap) -> str | None:

@@ -19,15 +19,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vrekit import __version__
+from vrekit.catalog.arrow_numpy import numbers
 from vrekit.catalog.dataset import Dataset
-from vrekit.catalog.parquet_files import open_parquet, table_bytes
+from vrekit.catalog.parquet_files import metadata_fields, open_parquet, table_bytes
 from vrekit.catalog.query import Selection
+from vrekit.catalog.row_checks import MAX_FRAME_INDEX
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import storage_errors, write_atomic
-from vrekit.core.names import sample_key
+from vrekit.core.names import check_video_id, sample_key
 
 SUBSET_FORMAT = 1
 _METADATA_KEY = b"vrekit.subset"
@@ -39,6 +43,9 @@ SUBSET_SCHEMA = pa.schema(
         pa.field("representations", pa.list_(pa.string())),
     ]
 )
+
+_READ = pa.schema([SUBSET_SCHEMA.field(name) for name in ("video_id", "frame_index", "representations")])
+_MAX_DEPTH = 500  # each union, intersection or difference nests those it was made of
 
 _WANTED = "vrekit_wanted"
 
@@ -162,27 +169,41 @@ def read_subset(path: Path) -> Subset:
     """
     try:
         table = open_parquet(path, follow_links=True).read()
-        document = json.loads((table.schema.metadata or {}).get(_METADATA_KEY, b"null"))
+        document = metadata_fields(table.schema, _METADATA_KEY, str(path), max_depth=_MAX_DEPTH)
         if document is None:
             raise UsageError(f"{path} is no subset of vrekit's", hint="`vrekit query … --save NAME.parquet` makes one")
-        if document["format"] > SUBSET_FORMAT:
+        version = document.integer("format", low=1)
+        if version > SUBSET_FORMAT:
             raise DatasetError(
-                f"{path} has subset format {document['format']}; this vrekit reads up to {SUBSET_FORMAT}",
+                f"{path} has subset format {version}; this vrekit reads up to {SUBSET_FORMAT}",
                 hint="pip install --upgrade vrekit",
             )
-        rows = _rows(table.select(["video_id", "frame_index", "representations"]))
-        frames = {(video, frame): None if names is None else frozenset(names) for video, frame, names in rows}
+        digest = document.text("digest", None)
+        frames = _frames(table.select(_READ.names).cast(_READ))
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="`vrekit query … --save NAME.parquet` makes one") from None
-    except (pa.ArrowInvalid, KeyError, TypeError, ValueError, OSError) as error:
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         if isinstance(error, (UsageError, DatasetError)):
             raise
         raise UsageError(f"{path} is no readable subset: {error}") from error
-    metadata = {name: value for name, value in document.items() if name not in ("format", "count", "digest", "engine")}
-    subset = Subset(frames, metadata)
-    if subset.digest != document.get("digest") or len(subset) != table.num_rows:
+    own = ("format", "count", "digest", "engine")
+    subset = Subset(frames, {name: value for name, value in document.raw().items() if name not in own})
+    if subset.digest != digest or len(subset) != table.num_rows:
         raise DatasetError(f"{path} was changed since it was written: its rows do not give its digest")
     return subset
+
+
+def _frames(table: pa.Table) -> dict[Frame, Names]:
+    """Return the frames of the rows of a file; raises ValueError if a row is none."""
+    table.validate(full=True)
+    for video_id in pc.unique(table["video_id"]).to_pylist():
+        check_video_id(video_id)
+    frames = numbers(table["frame_index"], np.int64)
+    if len(frames) and not 0 <= frames.min() <= frames.max() <= MAX_FRAME_INDEX:
+        raise ValueError("a frame number is none")
+    if pc.list_flatten(table["representations"]).null_count:
+        raise ValueError("a representation has no name")
+    return {(video, frame): None if names is None else frozenset(names) for video, frame, names in _rows(table)}
 
 
 def combine(operation: Operation, a: Subset, b: Subset) -> Subset:

@@ -102,11 +102,11 @@ def _has_too_many_values(text: bytes) -> bool:
     return len(text) > MAX_VALUES and sum(map(text.count, (b",", b"[", b"{"))) > MAX_VALUES
 
 
-def parse_json(text: bytes | str, where: str, *, hint: str | None = None) -> Any:
+def parse_json(text: bytes | str, where: str, *, hint: str | None = None, max_depth: int = MAX_DEPTH) -> Any:
     """Return what untrusted JSON text describes.
 
     Raises:
-        DatasetError: If it is no JSON, is nested deeper than MAX_DEPTH, has integers beyond 64 bits, or text that
+        DatasetError: If it is no JSON, is nested deeper than `max_depth`, has integers beyond 64 bits, or text that
             UTF-8 cannot keep.
     """
     damaged = f"{where} is damaged"
@@ -119,15 +119,15 @@ def parse_json(text: bytes | str, where: str, *, hint: str | None = None) -> Any
         raise DatasetError(f"{damaged}: it is nested too deeply", hint=hint) from None
     except ValueError as error:
         raise DatasetError(f"{damaged}: {error}", hint=hint) from None
-    _check_values(data, damaged, hint)
+    _check_values(data, damaged, hint, max_depth)
     return data
 
 
-def _check_values(data: Any, problem: str, hint: str | None) -> None:
+def _check_values(data: Any, problem: str, hint: str | None, max_depth: int = MAX_DEPTH) -> None:
     level, depth = [data], 0
     while level:
-        if depth > MAX_DEPTH:
-            raise DatasetError(f"{problem}: it is nested deeper than {MAX_DEPTH} levels", hint=hint)
+        if depth > max_depth:
+            raise DatasetError(f"{problem}: it is nested deeper than {max_depth} levels", hint=hint)
         depth += 1
         below: list[Any] = []
         for value in [value for value in level if type(value) in _CHECKED]:  # most are text and floats
