@@ -8,12 +8,13 @@ which an older version wrote, is read as it is.
 import mmap
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vrekit.core.checksum import crc32
@@ -24,6 +25,10 @@ from vrekit.core.files import open_regular
 CHECKSUM_KEY = "vrekit.checksum"
 MAX_FILE_BYTES = 1 << 30  # of a file that is read into memory whole: tens of millions of rows
 ALWAYS_CHECKED_BYTES = 256 << 20  # a file that is read in parts is checked whole up to this size: 12 ms of CPU
+
+_FREE_BYTES = 64 << 20  # that the rows of any file may take in memory
+_MAX_EXPANSION = 100  # times the size of the file, from there on; that of real metadata is below 50
+_VALUE_BYTES = 4
 
 _LARGE_BYTES = 1 << 20  # from which on it pays to import the faster CRC
 
@@ -92,15 +97,70 @@ def read_parquet_bytes(path: Path, *, follow_links: bool = False) -> bytes:
     return data
 
 
-def open_parquet(path: Path, *, follow_links: bool = False, **options: Any) -> pq.ParquetFile:
-    """Return a Parquet file that is read into memory whole; errors as in `read_parquet_bytes`, and ArrowException.
+def read_table(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    dictionaries: Sequence[str] = (),
+    follow_links: bool = False,
+    use_threads: bool = True,
+) -> pa.Table:
+    """Return the rows of a Parquet file; errors as in `read_parquet_bytes`, and ArrowException.
+
+    A small file can hold gigabytes: equal rows, or a long text many times. It is refused before they are in memory.
 
     Args:
         path: The file.
+        columns: Columns to read; None reads all.
+        dictionaries: Columns of text to return as dictionaries; others may be, too, where texts repeat much.
         follow_links: See `read_parquet_bytes`.
-        options: More options of ParquetFile.
+        use_threads: Decode columns side by side.
     """
-    return pq.ParquetFile(pa.BufferReader(read_parquet_bytes(path, follow_links=follow_links)), **options)
+    data = read_parquet_bytes(path, follow_links=follow_links)
+    source = pa.BufferReader(data)
+    file = pq.ParquetFile(source, read_dictionary=list(dictionaries))
+    most = max(_FREE_BYTES, _MAX_EXPANSION * len(data))
+    least, texts, text_bytes = _sizes(file.metadata)
+    if least <= most and text_bytes > _FREE_BYTES:
+        file = pq.ParquetFile(source, metadata=file.metadata, read_dictionary=texts)
+        table = file.read(columns, use_threads=use_threads)
+        bound = sum(_text_bytes(column, longest=True) for column in table.columns)
+        least += bound if least + bound <= most else sum(map(_text_bytes, table.columns))
+    elif least <= most:
+        return file.read(columns, use_threads=use_threads)
+    if least > most:
+        raise DatasetError(f"{path} is damaged: its {len(data)} bytes hold {least} bytes of rows")
+    return table
+
+
+def _sizes(metadata: pq.FileMetaData) -> tuple[int, list[str], int]:
+    """Return the bytes that the values take at least, the columns of text, and the bytes that their text takes at most."""
+    values = uncompressed = text_bytes = 0
+    texts: dict[str, None] = {}
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            values += column.num_values
+            uncompressed += column.total_uncompressed_size
+            if column.physical_type == "BYTE_ARRAY":
+                texts[column.path_in_schema] = None
+                text_bytes += column.num_values * column.total_uncompressed_size
+    return max(values * _VALUE_BYTES, uncompressed), list(texts), text_bytes
+
+
+def _text_bytes(column: pa.ChunkedArray | pa.Array, *, longest: bool = False) -> int:
+    """Return the bytes of all text in a column that came as dictionaries; with `longest`, as if all were the longest."""
+    if isinstance(column, pa.ChunkedArray):
+        return sum(_text_bytes(chunk, longest=longest) for chunk in column.chunks)
+    if pa.types.is_dictionary(column.type):
+        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+        if longest:
+            return len(column) * (pc.max(lengths).as_py() or 0)
+        return pc.sum(lengths.take(column.indices)).as_py() or 0
+    if pa.types.is_struct(column.type) or pa.types.is_list(column.type):
+        inside = column.flatten()
+        inside = inside if isinstance(inside, list) else [inside]
+        return sum(_text_bytes(one, longest=longest) for one in inside)
+    return 0
 
 
 def check_parquet(path: Path, *, max_bytes: int | None = None) -> bool:

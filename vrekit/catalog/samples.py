@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.arrow_numpy import codes, numbers
 from vrekit.catalog.lance_samples import TABLES_FOLDER, lance_samples
-from vrekit.catalog.parquet_files import open_parquet, parquet_writer, seal
+from vrekit.catalog.parquet_files import parquet_writer, read_table, seal
 from vrekit.catalog.row_checks import DAMAGE_HINT, MAX_FRAME_INDEX, Mistake, check_rows
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder, list_files, list_folders
@@ -147,8 +147,8 @@ def read_unchecked_sidecar(path: Path) -> pa.Table:
 
 def _read_file(path: Path, schema: pa.Schema, *, use_threads: bool = True) -> pa.Table:
     try:
-        file = open_parquet(path, read_dictionary=_dictionaries(schema))
-        table = file.read(columns=schema.names, use_threads=use_threads).select(schema.names).replace_schema_metadata()
+        found = read_table(path, schema.names, dictionaries=_dictionaries(schema), use_threads=use_threads)
+        table = found.select(schema.names).replace_schema_metadata()
         return table if table.schema == schema else table.cast(schema)  # a cast that changes nothing takes time too
     except DatasetError as error:
         raise DatasetError(error.message, hint=error.hint or DAMAGE_HINT) from None

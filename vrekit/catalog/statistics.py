@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.arrow_numpy import numbers
-from vrekit.catalog.parquet_files import metadata_fields, open_parquet, table_bytes
+from vrekit.catalog.parquet_files import metadata_fields, read_table, table_bytes
 from vrekit.catalog.row_checks import MAX_FRAME_INDEX
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import make_folder, storage_errors, write_atomic
@@ -74,7 +74,7 @@ def read_statistics(folder: Path, video_id: str) -> Statistics:
     """
     path = statistics_path(folder, video_id)
     try:
-        table = open_parquet(path).read()
+        table = read_table(path)
         metadata = metadata_fields(table.schema, _METADATA_KEY, str(path))
         sources = None if metadata is None else metadata.fields("sources", None)
         found = {} if sources is None else {name: sources.text(name) for name in sources}

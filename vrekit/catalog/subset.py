@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 from vrekit import __version__
 from vrekit.catalog.arrow_numpy import numbers
 from vrekit.catalog.dataset import Dataset
-from vrekit.catalog.parquet_files import metadata_fields, open_parquet, table_bytes
+from vrekit.catalog.parquet_files import metadata_fields, read_table, table_bytes
 from vrekit.catalog.query import Selection
 from vrekit.catalog.row_checks import MAX_FRAME_INDEX
 from vrekit.core.errors import DatasetError, UsageError
@@ -168,7 +168,7 @@ def read_subset(path: Path) -> Subset:
         DatasetError: If its rows do not give the digest it was written with.
     """
     try:
-        table = open_parquet(path, follow_links=True).read()
+        table = read_table(path, follow_links=True)
         document = metadata_fields(table.schema, _METADATA_KEY, str(path), max_depth=_MAX_DEPTH)
         if document is None:
             raise UsageError(f"{path} is no subset of vrekit's", hint="`vrekit query … --save NAME.parquet` makes one")
