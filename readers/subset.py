@@ -102,13 +102,13 @@ def _read(path: Path) -> pa.Table:
         table = read_table(path, _COLUMNS, follow_links=True)
         if table.num_columns < len(_COLUMNS):
             _check_columns(pq.read_schema(path).names, str(path))
-        return table
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="a list of keys is a subset, too: ['car/00000012']") from None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:
         if isinstance(error, VrekitError):
             raise
         raise UsageError(f"{path} is no readable Parquet file: {error}") from error
+    return table
 
 
 def _check_columns(names: Sequence[str], what: str) -> None:

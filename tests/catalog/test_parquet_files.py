@@ -14,8 +14,8 @@ from vrekit.catalog.parquet_files import (
     CHECKSUM_KEY,
     check_parquet,
     checksum_of,
-    read_table,
     parquet_writer,
+    read_table,
     seal_file,
     table_bytes,
 )

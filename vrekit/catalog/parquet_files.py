@@ -134,7 +134,7 @@ def read_table(
 
 
 def _sizes(metadata: pq.FileMetaData) -> tuple[int, list[str], int]:
-    """Return the bytes that the values take at least, the columns of text, and the bytes that their text takes at most."""
+    """Return how many bytes the values take at least, the columns of text, and how many their text takes at most."""
     values = uncompressed = text_bytes = 0
     texts: dict[str, None] = {}
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
@@ -148,7 +148,7 @@ def _sizes(metadata: pq.FileMetaData) -> tuple[int, list[str], int]:
 
 
 def _text_bytes(column: pa.ChunkedArray | pa.Array, *, longest: bool = False) -> int:
-    """Return the bytes of all text in a column that came as dictionaries; with `longest`, as if all were the longest."""
+    """Return the bytes of the text in a column that came as dictionaries; `longest`: as if all were the longest."""
     if isinstance(column, pa.ChunkedArray):
         return sum(_text_bytes(chunk, longest=longest) for chunk in column.chunks)
     if pa.types.is_dictionary(column.type):
