@@ -42,7 +42,16 @@ def holds_items(stored: OutputSpec) -> bool:
     """Return whether such frames consist of items: rows of numbers (boxes, points), named numbers, or a text."""
     if stored.kind is Kind.TEXT:
         return stored.shape == ()
-    return stored.kind in _ROWS and len(stored.shape) in (1, 2) and stored.shape[-1] is not None
+    is_rows = stored.kind in _ROWS and len(stored.shape) in (1, 2) and stored.shape[-1] is not None
+    return is_rows and _arrow_type(stored.dtype) is not None
+
+
+def _arrow_type(dtype: str) -> pa.DataType | None:
+    """Return Arrow's type of numbers, None if it has none: of complex ones, say."""
+    try:
+        return pa.from_numpy_dtype(np.dtype(dtype))
+    except (pa.ArrowNotImplementedError, TypeError):
+        return None
 
 
 def items_schema(stored: OutputSpec) -> pa.Schema:
@@ -51,7 +60,7 @@ def items_schema(stored: OutputSpec) -> pa.Schema:
         fields = [pa.field("text", pa.string())]
     else:
         names = stored.columns or tuple(f"column_{at}" for at in range(stored.shape[-1] or 0))
-        kind = pa.from_numpy_dtype(np.dtype(stored.dtype))
+        kind = _arrow_type(stored.dtype)
         fields = [pa.field(name, kind) for name in _distinct(names)]
     return pa.schema(
         [
