@@ -274,5 +274,5 @@ def test_a_recorded_video_whose_name_no_file_can_have(made: dict[str, Path], tmp
     shutil.copytree(made["webdataset"], tmp_path / "set")
     (run,) = read_runs(tmp_path / "set")
     write_run(tmp_path / "set", replace(run, request={**run.request, "video": name}))
-    with pytest.raises(VideoError, match="does not exist|file name too long"):
+    with pytest.raises(VideoError, match="file name too long"):
         resume(tmp_path / "set")
