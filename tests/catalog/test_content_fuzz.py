@@ -374,6 +374,8 @@ def look_at_journal(folder: Path) -> Any:
 
 def as_stored(row: dict[str, Any]) -> dict[str, Any]:
     """Return what Arrow makes of a row."""
+    floats = {field.name for field in SAMPLES_SCHEMA if pa.types.is_floating(field.type)}
+    row = {name: float(value) if name in floats and value is not None else value for name, value in row.items()}
     return dict(pa.Table.from_pylist([row], SAMPLES_SCHEMA).to_pylist()[0])
 
 
