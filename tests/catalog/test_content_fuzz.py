@@ -13,7 +13,7 @@ import shutil
 import time
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -202,11 +202,11 @@ def with_metadata(table: pa.Table, chance: random.Random) -> pa.Table:
     return table.replace_schema_metadata(metadata or None)
 
 
-def parquet_bytes(table: pa.Table, chance: random.Random) -> bytes:
+def parquet_bytes(table: pa.Table, chance: random.Random, group_rows: Sequence[int] = (1, 3, 1 << 17)) -> bytes:
     """Return a sealed Parquet file of a table, written in one of several ways."""
     sink = pa.BufferOutputStream()
     with parquet_writer(sink, table.schema, use_dictionary=chance.random() < 0.7) as writer:
-        writer.write_table(table, row_group_size=chance.choice((1, 3, 1 << 17)))
+        writer.write_table(table, row_group_size=chance.choice(group_rows))
     return seal(sink.getvalue())
 
 
@@ -219,7 +219,7 @@ def bomb(table: pa.Table, chance: random.Random) -> bytes:
     if pa.types.is_string(field.type) and count <= 100_000:
         long = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array(["x" * (64 << 10)]))
         rows = rows.set_column(at, pa.field(field.name, long.type), long)
-    return parquet_bytes(rows, chance)
+    return parquet_bytes(rows, chance, (1 << 17, 1 << 22))
 
 
 def changed_parquet(data: bytes, chance: random.Random) -> bytes:
