@@ -9,10 +9,11 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vrekit.catalog.parquet_files import open_parquet
-from vrekit.core.errors import DatasetError, UsageError
+from vrekit.catalog.parquet_files import read_table
+from vrekit.core.errors import DatasetError, UsageError, VrekitError
 from vrekit.core.names import parse_key, sample_key
 from vrekit.readers.index import MISSING, FrameIndex
 
@@ -108,13 +109,16 @@ def rows_with(index: FrameIndex, names: Iterable[str], missing: Missing) -> NDAr
 
 def _read(path: Path) -> pa.Table:
     try:
-        with open_parquet(path, follow_links=True) as file:
-            _check_columns(file.schema_arrow.names, str(path))
-            return file.read(columns=list(_COLUMNS))
+        table = read_table(path, _COLUMNS, follow_links=True)
+        if table.num_columns < len(_COLUMNS):
+            _check_columns(pq.read_schema(path).names, str(path))
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="a list of keys is a subset, too: ['car/00000012']") from None
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        if isinstance(error, VrekitError):
+            raise
         raise UsageError(f"{path} is no readable Parquet file: {error}") from error
+    return table
 
 
 def _check_columns(names: Sequence[str], what: str) -> None:
@@ -129,11 +133,14 @@ def _check_columns(names: Sequence[str], what: str) -> None:
 
 def _from_table(table: pa.Table, what: str) -> tuple[pa.Array, NDArray[np.int64]]:
     _check_columns(table.column_names, what)
+    if any(table.column_names.count(name) > 1 for name in _COLUMNS):
+        raise UsageError(f"{what} has a column twice")
     video_id, frame_index = (table[name] for name in _COLUMNS)
     if video_id.null_count or frame_index.null_count:
         raise UsageError(f"{what} has empty cells in video_id or frame_index")
     try:
         videos = video_id.cast(pa.string()).combine_chunks()
+        videos.validate(full=True)
         frames = np.asarray(frame_index.cast(pa.int64()).to_numpy(), np.int64)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise UsageError(f"{what}: video_id must be text and frame_index integers: {error}") from error

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from tests.codecs.codec_samples import Array
 from vrekit.catalog.dataset import open_dataset
-from vrekit.catalog.items import ITEMS_FOLDER, items_schema, items_table
+from vrekit.catalog.items import ITEMS_FOLDER, holds_items, items_schema, items_table
 from vrekit.catalog.query import Query, select
 from vrekit.cli.app import app
 from vrekit.config.loader import load_config
@@ -332,3 +332,9 @@ def test_columns_that_two_representations_have_keep_their_values(tmp_path: Path,
         {"representation": "real", "x": 16777216.0, "y": 1.0},
         {"representation": "whole", "x": 16777217.0, "y": 1.0},
     ]
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "float128", "timedelta64"])
+def test_numbers_that_arrow_does_not_have_are_no_items(dtype: str) -> None:
+    assert not holds_items(OutputSpec(kind=Kind.TABLE, dtype=dtype, shape=(2,), axes="K"))
+    assert holds_items(OutputSpec(kind=Kind.TABLE, dtype="float32", shape=(2,), axes="K"))

@@ -5,6 +5,7 @@ import random
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,8 +14,8 @@ from vrekit.catalog.parquet_files import (
     CHECKSUM_KEY,
     check_parquet,
     checksum_of,
-    open_parquet,
     parquet_writer,
+    read_table,
     seal_file,
     table_bytes,
 )
@@ -67,7 +68,7 @@ def test_no_flipped_bit_gives_other_values(path: Path) -> None:
         data[bit // 8] ^= 1 << bit % 8
         path.write_bytes(data)
         try:
-            assert open_parquet(path).read().equals(TABLE)
+            assert read_table(path).equals(TABLE)
         except (DatasetError, OSError, pa.ArrowException):
             found += 1
     assert found > 250  # a bit of the checksum's own name leaves a file without one
@@ -75,7 +76,7 @@ def test_no_flipped_bit_gives_other_values(path: Path) -> None:
 
 def test_a_file_without_a_checksum_is_read(path: Path) -> None:
     pq.write_table(TABLE, path)
-    assert open_parquet(path).read().equals(TABLE)
+    assert read_table(path).equals(TABLE)
     assert not check_parquet(path)
     assert checksum_of(path) is None
 
@@ -88,7 +89,7 @@ def test_only_regular_files_are_read(path: Path, what: str) -> None:
     else:
         other.symlink_to(path)
     with pytest.raises(DatasetError, match=r"is no regular file|is a link"):
-        open_parquet(other)
+        read_table(other)
     with pytest.raises(DatasetError, match=r"is no regular file|is a link"):
         check_parquet(other)
 
@@ -100,3 +101,28 @@ def test_a_large_file_is_not_read_whole_when_that_is_not_wanted(path: Path) -> N
     assert check_parquet(path, max_bytes=100)
     with pytest.raises(DatasetError, match="do not give its checksum"):
         check_parquet(path, max_bytes=len(data))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.list_(pa.string())])
+def test_a_small_file_with_gigabytes_of_text_is_refused(path: Path, kind: pa.DataType) -> None:
+    count, long = 50_000, "x" * (64 << 10)
+    texts = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int32)), pa.array([long]))
+    if pa.types.is_list(kind):
+        texts = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32)), texts)
+    path.write_bytes(table_bytes(pa.table({"text": texts})))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DatasetError, match=r"bytes hold 3\d{9} bytes of rows"):
+        read_table(path)
+
+
+def test_a_small_file_with_very_many_rows_is_refused(path: Path) -> None:
+    path.write_bytes(table_bytes(pa.table({"number": np.zeros(20_000_000, np.int64)})))
+    assert path.stat().st_size < 100_000
+    with pytest.raises(DatasetError, match="bytes hold 80000000 bytes of rows"):
+        read_table(path)
+
+
+def test_texts_that_repeat_are_read(path: Path) -> None:
+    texts = [f"{'x' * 1000}{number % 3}" for number in range(50_000)]
+    path.write_bytes(table_bytes(pa.table({"text": texts})))
+    assert read_table(path)["text"].cast(pa.string()).to_pylist() == texts

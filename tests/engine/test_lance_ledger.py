@@ -2,6 +2,7 @@
 
 import os
 import struct
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -135,7 +136,7 @@ def test_damage_that_lance_fails_on_is_not_read(request_: ExportRequest, monkeyp
     path = change_time(folder, next(row["pts_seconds"] for key, row in rows.items() if key[1] == 3))
     tried = []
 
-    def dies(table: Path, version: int, fragment: int) -> bool:
+    def dies(table: Path, version: int, fragment: int, seconds: int) -> bool:
         tried.append(fragment)
         return False
 
@@ -159,7 +160,37 @@ def test_the_probe_tells_death_from_damage(request_: ExportRequest, monkeypatch:
         (table_of(request_.dataset) / file).write_bytes(b"nothing")
     assert harmful_fragments(table, []) == set()
     assert harmful_fragments(table, files[:2]) == set()
+    monkeypatch.setattr("vrekit.writers.lance.probe.sys.executable", str(request_.dataset / "cannot start"))
+    (request_.dataset / "cannot start").write_text("#!/bin/sh\nexit 1\n")
+    (request_.dataset / "cannot start").chmod(0o755)
+    assert len(harmful_fragments(table, files[:1])) == 1  # not known to be harmless
     monkeypatch.setattr("vrekit.writers.lance.probe.sys.executable", str(request_.dataset / "dies"))
     (request_.dataset / "dies").write_text("#!/bin/sh\nkill -ABRT $$\n")
     (request_.dataset / "dies").chmod(0o755)
     assert len(harmful_fragments(table, files[:2])) == 2
+
+
+@pytest.mark.parametrize("name", ["lance.py", "vrekit.py", "sitecustomize.py", "json.py"])
+def test_the_probe_runs_no_code_of_the_current_folder(
+    request_: ExportRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As a stranger's dataset may be it: `cd DATASET; vrekit validate .`."""
+    table = open_table(table_of(request_.dataset))
+    (file, *_) = [f"data/{file.path}" for fragment in table.get_fragments() for file in fragment.data_files()]
+    (table_of(request_.dataset) / file).write_bytes(b"nothing")
+    (request_.dataset / name).write_text(f"open({str(tmp_path / 'it-ran')!r}, 'w')\n")
+    monkeypatch.chdir(request_.dataset)
+    assert harmful_fragments(table, [file]) == set()
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_a_probe_that_hangs_is_ended_in_time(request_: ExportRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = open_table(table_of(request_.dataset))
+    (file, *_) = [f"data/{file.path}" for fragment in table.get_fragments() for file in fragment.data_files()]
+    (request_.dataset / "hangs").write_text("#!/bin/sh\nexec sleep 60\n")
+    (request_.dataset / "hangs").chmod(0o755)
+    monkeypatch.setattr("vrekit.writers.lance.probe.sys.executable", str(request_.dataset / "hangs"))
+    monkeypatch.setattr("vrekit.writers.lance.probe._SECONDS", 0.5)
+    started = time.monotonic()
+    assert len(harmful_fragments(table, [file])) == 1
+    assert time.monotonic() - started < 30

@@ -11,6 +11,7 @@ import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,12 @@ import pytest
 
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.manifest import read_manifest
-from vrekit.catalog.runs import read_runs
+from vrekit.catalog.runs import read_runs, write_run
 from vrekit.catalog.summary import summarize
 from vrekit.config.loader import parse_config
 from vrekit.core.documents import CHECKSUM_KEY
-from vrekit.core.errors import VrekitError
-from vrekit.engine.export import export, recorded_requests
+from vrekit.core.errors import VideoError, VrekitError
+from vrekit.engine.export import export, recorded_requests, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.merge.run import merge
 from vrekit.jobs.validate import validate
@@ -266,3 +267,12 @@ def test_commands_survive_any_change(
         shutil.rmtree(tmp_path / "in")
     assert slowest < MOST_SECONDS
     print(f"{COUNT} changes, {good} harmless, the slowest took {slowest:.2f} s")
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "a" * 300 + ".mp4"])
+def test_a_recorded_video_whose_name_no_file_can_have(made: dict[str, Path], tmp_path: Path, name: str) -> None:
+    shutil.copytree(made["webdataset"], tmp_path / "set")
+    (run,) = read_runs(tmp_path / "set")
+    write_run(tmp_path / "set", replace(run, request={**run.request, "video": name}))
+    with pytest.raises(VideoError, match="file name too long"):
+        resume(tmp_path / "set")

@@ -109,8 +109,7 @@ def state_of(folder: Path) -> dict[str, Any]:
     return {
         "rows": json.loads(json.dumps(rows)),
         "payloads": payloads,
-        # files of a Lance commit that was killed before its line in the ledger stay without a checksum, and are named
-        "problems": [str(one) for one in [*report.problems, *report.warnings] if one.code != "unprotected"],
+        "problems": [str(problem) for problem in [*report.problems, *report.warnings]],
         "files": sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()),
         "tars": {path.name: crc32(path.read_bytes()) for path in sorted(folder.glob("shards/*/*.tar"))},
         "manifest": json.loads((folder / "dataset.json").read_bytes()),

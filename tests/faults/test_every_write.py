@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,7 @@ class Export:
 
     def __init__(self, server: Server, folder: Path, writer: str) -> None:
         self.server = server
+        self.writer = writer
         self.output = folder / writer
         self.command = ["export", str(folder / "clip.npy"), "-o", str(self.output), "-c", str(folder / "config.yaml")]
         self.command += ["--writer", writer, "--shard-frames", "4", "--threads", "1", "--no-progress"]
@@ -76,6 +78,7 @@ class Export:
         assert code == 0, output
         self.unbroken = self.state()
         assert not self.unbroken["problems"]
+        self.outcomes: Counter[str] = Counter()
 
     def state(self) -> dict[str, Any]:
         code, output, _ = self.server.run("gc", str(self.output), "--older-than", "0")
@@ -95,9 +98,11 @@ class Export:
             or "Logging" in output
         ):
             return f"exit code {code}, {output}"
+        stopped = {-signal.SIGKILL: "killed", 0: "finished", 1: "error"}[code]
         resumed, output, _ = self.server.run("resume", str(self.output), "--no-progress") if k % 2 else (1, "", 0)
         if "Traceback" in output:
             return f"resume: {output}"
+        self.outcomes[f"{stopped}, then {'resumed' if resumed == 0 else 'exported again'}"] += 1
         if resumed != 0:
             code, output, _ = self.server.run(*self.command)
             if code != 0 or "Traceback" in output:
@@ -137,7 +142,14 @@ def broken(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pyt
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "count"])
-def test_every_write(broken: Export, kind: str) -> None:
+def test_every_write(broken: Export, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     step = 1 if EXHAUSTIVE else max(1, broken.calls // SAMPLED)
-    wrong = {k: found for k in range((step + 1) // 2, broken.calls + 1, step) if (found := broken.broken_at(kind, k))}
+    broken.outcomes.clear()
+    wrong = {}
+    for k in range((step + 1) // 2, broken.calls + 1, step):
+        if found := broken.broken_at(kind, k):
+            wrong[k] = found
+    if EXHAUSTIVE:
+        with capsys.disabled():
+            print(f"\n{broken.writer}, {kind}: {broken.calls} calls, {len(wrong)} wrong, {dict(broken.outcomes)}")
     assert not wrong, "\n".join(f"call {k} of {broken.calls}: {found}" for k, found in wrong.items())

@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,10 @@ from tests.storages import read_samples
 from vrekit.catalog.cells import Cell
 from vrekit.core.errors import DatasetError, StorageError, UsageError
 from vrekit.core.schema import rows_to_table
+from vrekit.writers.lance import maintenance as lance_upkeep
 from vrekit.writers.lance import table as lance_table
 from vrekit.writers.lance import writer as lance_writer
+from vrekit.writers.lance.ledger import check_ledger, record_files
 from vrekit.writers.lance.maintenance import MERGE_FROM, create_index
 from vrekit.writers.lance.rows import FIELDS, lance_samples, open_table, table_path, version_files
 from vrekit.writers.lance.table import LanceTable
@@ -243,6 +246,46 @@ def test_the_next_run_makes_up_for_the_upkeep_of_a_killed_one(tmp_path: Path, mo
 
 def _kill(*_: object, **__: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("call", range(1, 8))
+def test_the_next_writer_lists_what_a_killed_one_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """Calls: for a new table, twice for each of two appends, for the merged fragment, and for the indexes."""
+    monkeypatch.setattr(lance_upkeep, "MERGE_FROM", 2)
+    calls = []
+
+    def killed(table: Path, files: Iterable[str]) -> None:
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        record_files(table, files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lance_table, "record_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_cells(tmp_path, 2)
+    write_cells(tmp_path, 2)
+    found = check_ledger(table(tmp_path))
+    assert (found.damaged, found.unlisted) == ([], [])
+    assert len(table(tmp_path).get_fragments()) == 1
+    assert stored_payloads(tmp_path, "lance") == expected_payloads(
+        [64 * number + frame for number in range(2) for frame in (0, 1)]
+    )
+
+
+def test_files_of_an_older_version_are_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows whether they are what was written."""
+    with monkeypatch.context() as patch:
+        patch.setattr(lance_table, "record_files", lambda *_: None)
+        write_cells(tmp_path, 1)
+        patch.setattr(lance_table, "record_files", _kill)
+        with pytest.raises(KeyboardInterrupt):
+            write_cells(tmp_path, 1, first=1)
+    old = {f"data/{path.name}" for path in (table_path(tmp_path, "all") / "data").glob("*.lance")}
+    write_cells(tmp_path, 1, first=2)
+    assert {path for path in check_ledger(table(tmp_path)).unlisted if path.startswith("data/")} < old
 
 
 def test_a_damaged_table_is_named(tmp_path: Path) -> None:

@@ -145,15 +145,22 @@ def indexed_rows(storage: Storage, columns: Sequence[str]) -> Iterator[pa.Table]
             return None
         check_parquet(path)
         file = map_parquet(path, read_dictionary=texts)
-    except (OSError, pa.ArrowException, DatasetError):
+        found = _digest_of(file, _with_dictionaries(texts))
+    except (OSError, pa.ArrowException, DatasetError, KeyError, ValueError):
         return None
-    if _digest_of(file) != digest:
+    if found != digest:
         file.close()
         return None
     return (
         check_rows(file.read_row_group(number, list(columns)), lambda row: f"{path}: row {row}")
         for number in range(file.num_row_groups)
     )
+
+
+def _with_dictionaries(texts: Sequence[str]) -> pa.Schema:
+    """Return SAMPLES_SCHEMA with dictionaries for these columns of text."""
+    text = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema([field.with_type(text) if field.name in texts else field for field in SAMPLES_SCHEMA])
 
 
 def consolidated_rows(storage: Storage, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -235,14 +242,18 @@ def index_digest(path: Path) -> str | None:
     """
     try:
         check_parquet(path, max_bytes=ALWAYS_CHECKED_BYTES)
-        return _digest_of(map_parquet(path))
-    except (OSError, pa.ArrowException, DatasetError):
+        with map_parquet(path) as file:
+            return _digest_of(file, SAMPLES_SCHEMA if path.stem == "samples" else FRAMES_SCHEMA)
+    except (OSError, pa.ArrowException, DatasetError, ValueError):
         return None
 
 
-def _digest_of(file: pq.ParquetFile) -> str:
-    metadata = file.schema_arrow.metadata or {}
-    return str(metadata.get(_DIGEST_KEY, b"").decode(errors="replace"))
+def _digest_of(file: pq.ParquetFile, schema: pa.Schema) -> str | None:
+    """Return the digest in an index file, None if its columns are not those of `schema`."""
+    found = file.schema_arrow
+    if not found.equals(schema):
+        return None
+    return str((found.metadata or {}).get(_DIGEST_KEY, b"").decode(errors="replace"))
 
 
 # -- writing -----------------------------------------------------------------------------------------------------
@@ -355,7 +366,8 @@ def _with_statistics(frames: pa.Table, folder: Path) -> pa.Table:
     # one list of both, so that a video has the same number in either
     videos = ranks(pa.chunked_array([*frames["video_id"].chunks, *statistics["video_id"].chunks], pa.string()))
     numbers = np.concatenate([frames["frame_index"].to_numpy(), statistics["frame_index"].to_numpy()])
-    keys = (videos << 40) | numbers
+    places = np.unique(numbers, return_inverse=True)[1]
+    keys = videos * len(places) + places
     wanted, there = keys[: frames.num_rows], keys[frames.num_rows :]
     order = np.argsort(there, kind="stable")
     at = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)]

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vrekit.catalog.arrow_numpy import numbers
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
 from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, map_parquet, parquet_writer, seal_file
 from vrekit.core.errors import DatasetError
@@ -40,7 +41,16 @@ def holds_items(stored: OutputSpec) -> bool:
     """Return whether such frames consist of items: rows of numbers (boxes, points), named numbers, or a text."""
     if stored.kind is Kind.TEXT:
         return stored.shape == ()
-    return stored.kind in _ROWS and len(stored.shape) in (1, 2) and stored.shape[-1] is not None
+    is_rows = stored.kind in _ROWS and len(stored.shape) in (1, 2) and stored.shape[-1] is not None
+    return is_rows and _arrow_type(stored.dtype) is not None
+
+
+def _arrow_type(dtype: str) -> pa.DataType | None:
+    """Return Arrow's type of numbers, None if it has none: of complex ones, say."""
+    try:
+        return pa.from_numpy_dtype(np.dtype(dtype))
+    except (pa.ArrowNotImplementedError, TypeError):
+        return None
 
 
 def items_schema(stored: OutputSpec) -> pa.Schema:
@@ -49,7 +59,7 @@ def items_schema(stored: OutputSpec) -> pa.Schema:
         fields = [pa.field("text", pa.string())]
     else:
         names = stored.columns or tuple(f"column_{at}" for at in range(stored.shape[-1] or 0))
-        kind = pa.from_numpy_dtype(np.dtype(stored.dtype))
+        kind = _arrow_type(stored.dtype)
         fields = [pa.field(name, kind) for name in _distinct(names)]
     return pa.schema(
         [
@@ -112,7 +122,11 @@ def listed_frames(path: Path) -> NDArray[np.int64]:
         return np.empty(0, np.int64)
     with _damage(path):
         check_parquet(path)
-        return np.asarray(map_parquet(path).read(["frame_index"])["frame_index"].to_numpy(), np.int64)
+        with map_parquet(path) as file:
+            frames = file.read(["frame_index"])["frame_index"].cast(pa.int64())
+        if frames.null_count:
+            raise ValueError("a row has no frame_index")
+        return numbers(frames, np.int64)
 
 
 @contextmanager
@@ -207,6 +221,9 @@ def items_view(folder: Path, manifest: Manifest) -> str:
         for path in paths:
             with _damage(path):
                 check_parquet(path, max_bytes=ALWAYS_CHECKED_BYTES)
+                with map_parquet(path) as file:
+                    if not file.schema_arrow.equals(items_schema(record.stored)):
+                        raise ValueError("its columns are not those of its representation")
         files = ", ".join(sql_literal(str(path.resolve())) for path in paths)
         if files:
             listed[name] = (

@@ -8,7 +8,7 @@ which an older version wrote, is read as it is.
 import mmap
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vrekit.core.checksum import crc32
+from vrekit.core.documents import MAX_DEPTH, Fields, parse_json
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular
 
@@ -29,6 +30,9 @@ MAX_TEXT_BYTES = 1 << 30  # of a column of text
 _ROWS_A_BYTE = 16  # a million frames that failed for one reason take 86 kB
 _VALUES_A_BYTE = 64  # of lists, such as shapes
 _FOR_ALL = 1 << 16
+_FREE_BYTES = 64 << 20  # that the rows of any file may take in memory
+_MAX_EXPANSION = 100  # times the size of the file, from there on; that of real metadata is below 50
+_VALUE_BYTES = 4
 
 _LARGE_BYTES = 1 << 20  # from which on it pays to import the faster CRC
 
@@ -147,6 +151,72 @@ def check_text(table: pa.Table, path: Path) -> None:
                     raise DatasetError(f"{path} is damaged: its column {name} has more than {MAX_TEXT_BYTES} bytes")
 
 
+def read_table(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    dictionaries: Sequence[str] = (),
+    follow_links: bool = False,
+    use_threads: bool = True,
+) -> pa.Table:
+    """Return the rows of a Parquet file; errors as in `read_parquet_bytes`, and ArrowException.
+
+    A small file can hold gigabytes: equal rows, or a long text many times. It is refused before they are in memory.
+
+    Args:
+        path: The file.
+        columns: Columns to read; None reads all.
+        dictionaries: Columns of text to return as dictionaries; others may be, too, where texts repeat much.
+        follow_links: See `read_parquet_bytes`.
+        use_threads: Decode columns side by side.
+    """
+    data = read_parquet_bytes(path, follow_links=follow_links)
+    source = pa.BufferReader(data)
+    file = pq.ParquetFile(source, read_dictionary=list(dictionaries))
+    most = max(_FREE_BYTES, _MAX_EXPANSION * len(data))
+    least, texts, text_bytes = _sizes(file.metadata)
+    if least <= most and text_bytes > _FREE_BYTES:
+        file = pq.ParquetFile(source, metadata=file.metadata, read_dictionary=texts)
+        table = file.read(columns, use_threads=use_threads)
+        bound = sum(_text_bytes(column, longest=True) for column in table.columns)
+        least += bound if least + bound <= most else sum(map(_text_bytes, table.columns))
+    elif least <= most:
+        return file.read(columns, use_threads=use_threads)
+    if least > most:
+        raise DatasetError(f"{path} is damaged: its {len(data)} bytes hold {least} bytes of rows")
+    return table
+
+
+def _sizes(metadata: pq.FileMetaData) -> tuple[int, list[str], int]:
+    """Return how many bytes the values take at least, the columns of text, and how many their text takes at most."""
+    values = uncompressed = text_bytes = 0
+    texts: dict[str, None] = {}
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            values += column.num_values
+            uncompressed += column.total_uncompressed_size
+            if column.physical_type == "BYTE_ARRAY":
+                texts[column.path_in_schema] = None
+                text_bytes += column.num_values * column.total_uncompressed_size
+    return max(values * _VALUE_BYTES, uncompressed), list(texts), text_bytes
+
+
+def _text_bytes(column: pa.ChunkedArray | pa.Array, *, longest: bool = False) -> int:
+    """Return the bytes of the text in a column that came as dictionaries; `longest`: as if all were the longest."""
+    if isinstance(column, pa.ChunkedArray):
+        return sum(_text_bytes(chunk, longest=longest) for chunk in column.chunks)
+    if pa.types.is_dictionary(column.type):
+        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
+        if longest:
+            return len(column) * (pc.max(lengths).as_py() or 0)
+        return pc.sum(lengths.take(column.indices)).as_py() or 0
+    if pa.types.is_struct(column.type) or pa.types.is_list(column.type):
+        inside = column.flatten()
+        inside = inside if isinstance(inside, list) else [inside]
+        return sum(_text_bytes(one, longest=longest) for one in inside)
+    return 0
+
+
 def check_parquet(path: Path, *, max_bytes: int | None = None) -> bool:
     """Check a file that other code will open, and return whether it has a checksum; it is not held in memory.
 
@@ -166,6 +236,21 @@ def check_parquet(path: Path, *, max_bytes: int | None = None) -> bool:
             return True
         with _mapped(file, mmap.ACCESS_READ) as data:
             return _check(data, path)
+
+
+def metadata_fields(schema: pa.Schema, key: bytes, where: str, *, max_depth: int = MAX_DEPTH) -> Fields | None:
+    """Return the JSON object in a file's key-value metadata; None if it has no such key.
+
+    Raises:
+        DatasetError: If it is no JSON object, or nested deeper than `max_depth`.
+    """
+    text = (schema.metadata or {}).get(key)
+    if text is None:
+        return None
+    data = parse_json(text, where, max_depth=max_depth)
+    if not isinstance(data, dict):
+        raise DatasetError(f"{where} is damaged: its metadata {key.decode()!r} is no object")
+    return Fields(data, where)
 
 
 def checksum_in(data: bytes | mmap.mmap) -> str | None:

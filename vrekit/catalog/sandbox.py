@@ -134,7 +134,10 @@ class Sandbox:
 
     def _make_late_views(self, sql: str) -> None:
         for name in self._late_views.keys() & {word.lower() for word in _WORD.findall(sql)}:
-            self._connection.execute(f"CREATE VIEW {name} AS {self._late_views[name]()}")
+            try:
+                self._connection.execute(f"CREATE VIEW {name} AS {self._late_views[name]()}")
+            except (duckdb.BinderException, duckdb.CatalogException) as error:  # not the query's mistake
+                raise DatasetError(f"the table {name} cannot be read: {error}") from error
             del self._late_views[name]
 
     def register(self, name: str, table: pa.Table) -> None:

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from vrekit.catalog.parquet_files import open_parquet, table_bytes
-from vrekit.core.documents import parse_document
+from vrekit.catalog.arrow_numpy import numbers
+from vrekit.catalog.parquet_files import metadata_fields, read_table, table_bytes
+from vrekit.catalog.row_checks import MAX_FRAME_INDEX
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import make_folder, storage_errors, write_atomic
 
@@ -71,23 +74,29 @@ def read_statistics(folder: Path, video_id: str) -> Statistics:
     """
     path = statistics_path(folder, video_id)
     try:
-        table = open_parquet(path).read()
-        sources = _sources((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"), str(path))
+        table = read_table(path)
+        metadata = metadata_fields(table.schema, _METADATA_KEY, str(path))
+        sources = None if metadata is None else metadata.fields("sources", None)
+        found = {} if sources is None else {name: sources.text(name) for name in sources}
         table = table.select(STATISTICS_SCHEMA.names).cast(STATISTICS_SCHEMA)
+        table.validate(full=True)
+        _check_frames(table, video_id)
     except FileNotFoundError:
         return Statistics(STATISTICS_SCHEMA.empty_table())
     except DatasetError as error:
         raise DatasetError(error.message, hint=error.hint or _HINT) from None
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
         raise DatasetError(f"{path} is damaged: {error}", hint=_HINT) from error
-    return Statistics(table, sources)
+    return Statistics(table, found)
 
 
-def _sources(text: bytes, where: str) -> dict[str, str]:
-    sources = parse_document(text, where, hint=_HINT).fields.free("sources", {})
-    if not all(isinstance(name, str) for name in sources.values()):
-        raise ValueError("its sources are no names")
-    return dict(sources)
+def _check_frames(table: pa.Table, video_id: str) -> None:
+    """Raise a ValueError unless the rows are of this video, by rising frame number without repeats."""
+    if pc.unique(table["video_id"]).to_pylist() not in ([], [video_id]):
+        raise ValueError("it has rows of another video")
+    frames = numbers(table["frame_index"], np.int64)
+    if len(frames) and (frames[0] < 0 or frames[-1] > MAX_FRAME_INDEX or (np.diff(frames) <= 0).any()):
+        raise ValueError("its frame numbers do not rise")
 
 
 def write_statistics(folder: Path, video_id: str, statistics: Statistics) -> None:

@@ -19,16 +19,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from vrekit import __version__
+from vrekit.catalog.arrow_numpy import numbers
 from vrekit.catalog.dataset import Dataset
-from vrekit.catalog.parquet_files import open_parquet, table_bytes
+from vrekit.catalog.parquet_files import metadata_fields, read_table, table_bytes
 from vrekit.catalog.query import Selection
-from vrekit.core.documents import Fields, parse_json
+from vrekit.catalog.row_checks import MAX_FRAME_INDEX
+from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import storage_errors, write_atomic
-from vrekit.core.names import sample_key
+from vrekit.core.names import check_video_id, sample_key
 
 SUBSET_FORMAT = 1
 _METADATA_KEY = b"vrekit.subset"
@@ -40,6 +44,9 @@ SUBSET_SCHEMA = pa.schema(
         pa.field("representations", pa.list_(pa.string())),
     ]
 )
+
+_READ = pa.schema([SUBSET_SCHEMA.field(name) for name in ("video_id", "frame_index", "representations")])
+_MAX_DEPTH = 500  # each union, intersection or difference nests those it was made of
 
 _WANTED = "vrekit_wanted"
 _MAX_DEPTH = 512  # of how it was made: four levels for each subset that was combined into it
@@ -163,38 +170,37 @@ def read_subset(path: Path) -> Subset:
         DatasetError: If its rows do not give the digest it was written with.
     """
     try:
-        file = open_parquet(path, follow_links=True)
-        text = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
-        if text is None:
+        table = read_table(path, follow_links=True)
+        document = metadata_fields(table.schema, _METADATA_KEY, str(path), max_depth=_MAX_DEPTH)
+        if document is None:
             raise UsageError(f"{path} is no subset of vrekit's", hint="`vrekit query … --save NAME.parquet` makes one")
-        metadata = _checked_metadata(parse_json(text, str(path), max_depth=_MAX_DEPTH), path)
-        table = file.read(columns=SUBSET_SCHEMA.names).select(SUBSET_SCHEMA.names).cast(SUBSET_SCHEMA)
-        frames = {(video, frame): names for video, frame, names in _frames(table)}
+        version = document.integer("format", low=1)
+        if version > SUBSET_FORMAT:
+            raise DatasetError(
+                f"{path} has subset format {version}; this vrekit reads up to {SUBSET_FORMAT}",
+                hint="pip install --upgrade vrekit",
+            )
+        _check_made(document)
+        digest = document.text("digest", None)
+        frames = _frames(table.select(_READ.names).cast(_READ))
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="`vrekit query … --save NAME.parquet` makes one") from None
-    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         if isinstance(error, (UsageError, DatasetError)):
             raise
         raise UsageError(f"{path} is no readable subset: {error}") from error
-    digest = metadata.pop("digest", None)
-    subset = Subset(frames, metadata)
+    own = ("format", "count", "digest", "engine")
+    subset = Subset(frames, {name: value for name, value in document.raw().items() if name not in own})
     if subset.digest != digest or len(subset) != table.num_rows:
         raise DatasetError(f"{path} was changed since it was written: its rows do not give its digest")
     return subset
 
 
-def _checked_metadata(document: Any, path: Path) -> dict[str, Any]:
-    """Return how a subset was made, with its digest, after checking what is read of it."""
-    fields = Fields({"metadata": document}, str(path)).fields("metadata")
-    made_with = fields.integer("format")
-    if made_with > SUBSET_FORMAT:
-        raise DatasetError(
-            f"{path} has subset format {made_with}; this vrekit reads up to {SUBSET_FORMAT}",
-            hint="pip install --upgrade vrekit",
-        )
-    if dataset := fields.fields("dataset", None):
+def _check_made(document: Fields) -> None:
+    """Check what is read of how a subset was made."""
+    if dataset := document.fields("dataset", None):
         dataset.text("name")
-    for stage in fields.list_of("stages", []):
+    for stage in document.list_of("stages", []):
         stage.text("op")
         stage.free("params")
         for name in ("n_in", "n_out"):
@@ -202,15 +208,19 @@ def _checked_metadata(document: Any, path: Path) -> dict[str, Any]:
         for source in stage.list_of("sources", []):
             source.integer("count")
             source.text("digest")
-    return {name: value for name, value in document.items() if name not in ("format", "count", "engine")}
 
 
-def _frames(table: pa.Table) -> Iterable[tuple[str, int, Names]]:
-    names_of = table["representations"].combine_chunks()
-    if any(table[name].null_count for name in ("video_id", "frame_index")) or names_of.flatten().null_count:
-        raise ValueError("it has empty cells")
-    for video_id, frame, names in _rows(table.select(["video_id", "frame_index", "representations"])):
-        yield video_id, frame, None if names is None else frozenset(names)
+def _frames(table: pa.Table) -> dict[Frame, Names]:
+    """Return the frames of the rows of a file; raises ValueError if a row is none."""
+    table.validate(full=True)
+    for video_id in pc.unique(table["video_id"]).to_pylist():
+        check_video_id(video_id)
+    frames = numbers(table["frame_index"], np.int64)
+    if len(frames) and not 0 <= frames.min() <= frames.max() <= MAX_FRAME_INDEX:
+        raise ValueError("a frame number is none")
+    if pc.list_flatten(table["representations"]).null_count:
+        raise ValueError("a representation has no name")
+    return {(video, frame): None if names is None else frozenset(names) for video, frame, names in _rows(table)}
 
 
 def combine(operation: Operation, a: Subset, b: Subset) -> Subset:

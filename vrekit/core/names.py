@@ -34,7 +34,7 @@ def check_representation_name(name: str) -> str:
     """
     if not REPRESENTATION_NAME.fullmatch(name) or len(name) > MAX_NAME_LENGTH:
         raise UsageError(
-            f"representation name {name!r} is not allowed",
+            f"representation name {name[:MAX_NAME_LENGTH]!r} is not allowed",
             hint="use letters, digits, '_', '-', '+', '(' and ')', starting with a letter or digit, "
             f"at most {MAX_NAME_LENGTH} characters",
         )
@@ -50,7 +50,7 @@ def check_video_id(video_id: str) -> str:
     """Return `video_id` if it is legal (letters, digits, `_`, `-`), else raise UsageError."""
     if not VIDEO_ID.fullmatch(video_id) or len(video_id) > MAX_NAME_LENGTH:
         raise UsageError(
-            f"video id {video_id!r} is not allowed",
+            f"video id {video_id[:MAX_NAME_LENGTH]!r} is not allowed",
             hint="use letters, digits, '_' and '-', starting with a letter or digit, "
             f"at most {MAX_NAME_LENGTH} characters",
         )
@@ -60,14 +60,14 @@ def check_video_id(video_id: str) -> str:
 def check_run_id(run_id: str) -> str:
     """Return `run_id` if it is legal (letters, digits, `_`, `-`: it is part of file names), else raise UsageError."""
     if not RUN_ID.fullmatch(run_id) or len(run_id) > MAX_NAME_LENGTH:
-        raise UsageError(f"run id {run_id!r} is not allowed")
+        raise UsageError(f"run id {run_id[:MAX_NAME_LENGTH]!r} is not allowed")
     return run_id
 
 
 def check_group(group: str) -> str:
     """Return the name of a group of shards if it is legal, else raise UsageError."""
     if not GROUP.fullmatch(group) or len(group) > MAX_GROUP_LENGTH:
-        raise UsageError(f"group {group!r} is not allowed")
+        raise UsageError(f"group {group[:MAX_NAME_LENGTH]!r} is not allowed")
     return group
 
 

@@ -132,7 +132,7 @@ class OutputSpec:
                 shape=shape,
                 axes=fields.text("axes", pattern=_AXES),
                 value_range=_value_range(fields),
-                unit=fields.text("unit", None, max_length=100),
+                unit=fields.text("unit", None, max_length=100) or None,
                 classes=_names(fields, "classes"),
                 color_map=_color_map(fields),
                 columns=_names(fields, "columns"),

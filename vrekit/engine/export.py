@@ -1,6 +1,7 @@
 """`export` and `resume`: from a request to a dataset on disk. What the CLI calls, and what a notebook can call too."""
 
 import logging
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -158,10 +159,10 @@ def recorded_requests(dataset: Path, *, trust_code: bool = False) -> list[Export
         )
     runs, damaged = parse_requests(dataset, recorded)
     # A video that was moved is where a later run found it.
-    moved_to = {run.video_id: request.video for run, request in runs if Path(request.video).exists()}
+    moved_to = {run.video_id: request.video for run, request in runs if os.path.exists(request.video)}
     requests: dict[str, ExportRequest] = {}
     for run, request in runs:
-        if not Path(request.video).exists() and run.video_id in moved_to:
+        if not os.path.exists(request.video) and run.video_id in moved_to:
             request = replace(request, video=moved_to[run.video_id], video_id=run.video_id)
         requests.setdefault(repr(request.to_json()), request)
     if not requests and damaged:

@@ -4,6 +4,7 @@ A changed config, another video under a known name or a codec that does not fit 
 """
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,7 +171,7 @@ def open_video(request: ExportRequest, known: VideoInfo | None = None) -> VideoS
     """Open the video of a request; one the dataset knows with the stream and the clock it has there."""
     if known is None:
         return open_source(request.video, stream_index=request.stream_index, fps=request.fps)
-    if not Path(request.video).exists():
+    if not os.path.exists(request.video):
         raise VideoError(f"{request.video} does not exist", hint=_MOVED)
     fps = None if known.source == "file" else known.fps
     return open_source(request.video, stream_index=known.stream_index, fps=fps)
@@ -209,7 +210,7 @@ def _known_info(request: ExportRequest, known: Manifest | None, video_id: str, *
     info = known.videos.get(video_id) if known is not None else None
     if info is None:
         return None
-    if not Path(request.video).exists():
+    if not os.path.exists(request.video):
         if not must_exist:
             return info
         raise VideoError(f"{request.video} does not exist", hint=_MOVED)

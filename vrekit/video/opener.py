@@ -46,6 +46,10 @@ def open_source(
             raise VideoError(f"{source}: no such file or folder", hint="check the path; only local files are read")
     except PermissionError as error:
         raise VideoError(f"{source}: no permission to read it", hint="check its permissions") from error
+    except OSError as error:  # a name that no file can have
+        if isinstance(error, VideoError):
+            raise
+        raise VideoError(f"{source}: {os.strerror(error.errno or 0).lower()}", hint="check the path") from error
     if path.suffix.lower() in ARRAY_SUFFIXES:
         from vrekit.video.arrays import ArraySource
 

@@ -26,6 +26,7 @@ from vrekit.writers.lance.rows import version_files
 if TYPE_CHECKING:
     import lance
 
+INDEXES_FOLDER = "_indices/"
 _LISTED = re.compile(r"data/[^/]+\.lance|_versions/[^/]+\.manifest|_indices/.+|_deletions/.+")
 _DIGITS = re.compile("[0-9a-f]{8}")
 _MAX_LEDGER_BYTES = 1 << 30
@@ -103,6 +104,21 @@ def read_ledger(table: Path) -> dict[str, ListedFile]:
     except FileNotFoundError:
         return {}
     return dict(_entries(text))
+
+
+def list_committed(dataset: "lance.LanceDataset") -> None:
+    """List what a writer committed that was killed before it could; call it with the table's lock held.
+
+    Data files have their lines before they are committed, so the version is left: it is listed if it opens, which it
+    did, and all of its data files are there as their lines say. In a table that an older version of vrekit wrote some
+    have none, and nothing is listed. Nor are indexes: whoever tidies the table makes those anew that have no line.
+    """
+    table = Path(dataset.uri)
+    listed = read_ledger(table)
+    unlisted = _files_in_use(dataset, table) - listed.keys()
+    sizes = {f"data/{file.path}": file.file_size_bytes for one in dataset.get_fragments() for file in one.data_files()}
+    if unlisted and all(path in listed and listed[path].bytes == size for path, size in sizes.items()):
+        record_files(table, [str(table / path) for path in unlisted if not path.startswith(INDEXES_FOLDER)])
 
 
 def check_ledger(dataset: "lance.LanceDataset") -> LedgerCheck:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from vrekit.core.errors import UsageError
 from vrekit.core.names import did_you_mean
-from vrekit.writers.lance.metadata import damaged_indexes
+from vrekit.writers.lance.ledger import listed_files
+from vrekit.writers.lance.metadata import damaged_indexes, indexes_of
 from vrekit.writers.lance.rows import find_tables, quoted, read_rows
 from vrekit.writers.lance.table import KEEP_VERSIONS, LanceTable, blob_bytes, check_data_files, tag, tag_name
 
 if TYPE_CHECKING:
     import lance
+    from lance.lance.indices import IndexDescription
 
 logger = logging.getLogger(__name__)
 
@@ -43,9 +45,11 @@ def tidy(table: LanceTable, run_ids: Collection[str] = (), *, rows: int, size_by
             # a run that was killed before its first commit has no rows, and gets no tag
             if tag_name(run_id) in tags or _has_rows(dataset, table.path, run_id):
                 run_ids = {*run_ids, run_id}
-        known = table.files()
-        merge_small_fragments(dataset, after=_last_held(dataset, run_ids), rows=rows, size_bytes=size_bytes)
+        known = merge_small_fragments(
+            table, dataset, after=_last_held(dataset, run_ids), rows=rows, size_bytes=size_bytes
+        )
         mend_indexes(dataset)
+        _remake_unlisted_indexes(dataset)
         for column in INDEXED_COLUMNS:
             _ensure_index(dataset, column, "BITMAP")
         dataset.optimize.optimize_indices()
@@ -69,10 +73,21 @@ def mend_indexes(dataset: "lance.LanceDataset", known: Collection[str] = ()) -> 
     """
     for index in damaged_indexes(dataset, known):
         logger.warning("%s: the index %s is damaged, so it is made anew", dataset.uri, index.name)
-        dataset.drop_index(index.name)
-        (column,) = index.field_names
-        kind: Any = index.index_type.upper()  # describe_indices says BTree, creating wants BTREE
-        dataset.create_scalar_index(f"`{column}`", kind, name=index.name)
+        _remake(dataset, index)
+
+
+def _remake_unlisted_indexes(dataset: "lance.LanceDataset") -> None:
+    """Make indexes anew that have no checksum: a killed process, or an older version of vrekit, left them so."""
+    _, unlisted = listed_files(dataset)
+    for index in indexes_of(dataset, unlisted):
+        _remake(dataset, index)
+
+
+def _remake(dataset: "lance.LanceDataset", index: "IndexDescription") -> None:
+    dataset.drop_index(index.name)
+    (column,) = index.field_names
+    kind: Any = index.index_type.upper()  # describe_indices says BTree, creating wants BTREE
+    dataset.create_scalar_index(f"`{column}`", kind, name=index.name)
 
 
 def create_index(folder: Path, column: str, index_type: IndexType = "BTREE") -> int:
@@ -106,17 +121,23 @@ def _ensure_index(dataset: "lance.LanceDataset", column: str, index_type: IndexT
         dataset.create_scalar_index(f"`{column}`", index_type, name=name)
 
 
-def merge_small_fragments(dataset: "lance.LanceDataset", *, after: int, rows: int, size_bytes: int) -> None:
-    """Merge neighbouring fragments numbered above `after` that are under half full, if there are MERGE_FROM of them."""
+def merge_small_fragments(
+    table: LanceTable, dataset: "lance.LanceDataset", *, after: int, rows: int, size_bytes: int
+) -> set[str]:
+    """Merge neighbouring fragments numbered above `after` that are under half full, if there are MERGE_FROM of them.
+
+    The merged data files are durable and listed before the commit. Returns the paths of the table's files then.
+    """
     from lance.optimize import Compaction, CompactionTask
 
+    known = table.files()
     small = {
         fragment.fragment_id
         for fragment in dataset.get_fragments()
         if fragment.fragment_id > after and fragment.count_rows() < rows // 2 and _bytes_of(fragment) < size_bytes // 2
     }
     if len(small) < MERGE_FROM:
-        return
+        return known
     results = []
     for task in Compaction.plan(dataset, {"target_rows_per_fragment": rows}).tasks:
         plan: dict[str, Any] = json.loads(task.json())  # type: ignore[attr-defined]  # missing in its stub
@@ -126,8 +147,10 @@ def merge_small_fragments(dataset: "lance.LanceDataset", *, after: int, rows: in
             _check_merged(Path(dataset.uri), result)
             results.append(result)
     if results:
+        known = table.sync(known)
         Compaction.commit(dataset, results)
         dataset.checkout_latest()  # type: ignore[no-untyped-call]
+    return known
 
 
 def _check_merged(table: Path, result: Any) -> None:

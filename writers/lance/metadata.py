@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from vrekit.core.errors import DatasetError
 from vrekit.writers.lance.errors import is_damage, reading_lance
+from vrekit.writers.lance.ledger import INDEXES_FOLDER
 from vrekit.writers.lance.rows import version_files
 
 if TYPE_CHECKING:
@@ -49,11 +50,10 @@ def damaged_indexes(dataset: "lance.LanceDataset", known: Collection[str] = ()) 
         dataset: The table.
         known: Damaged files, relative to the table; an index with one of them is not opened.
     """
-    damaged = []
+    damaged = indexes_of(dataset, known)
+    names = {index.name for index in damaged}
     for index in dataset.describe_indices():
-        folders = {f"_indices/{segment.uuid}/" for segment in index.segments}
-        if any(file.startswith(tuple(folders)) for file in known):
-            damaged.append(index)
+        if index.name in names:
             continue
         try:
             with reading_lance(Path(dataset.uri)):
@@ -63,3 +63,13 @@ def damaged_indexes(dataset: "lance.LanceDataset", known: Collection[str] = ()) 
                 raise
             damaged.append(index)
     return damaged
+
+
+def indexes_of(dataset: "lance.LanceDataset", files: Collection[str]) -> "list[IndexDescription]":
+    """Return the indexes that some of these files, relative to the table, belong to."""
+    found = []
+    for index in dataset.describe_indices():
+        folders = tuple(f"{INDEXES_FOLDER}{segment.uuid}/" for segment in index.segments)
+        if any(file.startswith(folders) for file in files):
+            found.append(index)
+    return found

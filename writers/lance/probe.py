@@ -4,6 +4,7 @@ A flipped bit can make Lance ask for more memory than there is, which ends the p
 """
 
 import contextlib
+import math
 import os
 import resource
 import subprocess
@@ -12,12 +13,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vrekit.core.memory import machine_memory
+
 if TYPE_CHECKING:
     import lance
 
-_MEMORY_BYTES = 8 << 30  # many times what one payload takes
-_SECONDS = 300.0
-_FEW_THREADS = {"LANCE_CPU_THREADS": "2", "LANCE_IO_THREADS": "2", "TOKIO_WORKER_THREADS": "2"}
+_MEMORY_BYTES = 8 << 30  # many times what one payload takes; at most half of the machine's
+_SECONDS = 30.0  # to start, and to read little
+_BYTES_PER_SECOND = 5e6
+_MAX_BYTES = 8 << 30
+_THREADS = "2"
+_FEW_THREADS = dict.fromkeys(("LANCE_CPU_THREADS", "LANCE_IO_THREADS", "TOKIO_WORKER_THREADS"), _THREADS)
 
 
 def harmful_fragments(dataset: "lance.LanceDataset", damaged: Collection[str]) -> set[int]:
@@ -28,22 +34,33 @@ def harmful_fragments(dataset: "lance.LanceDataset", damaged: Collection[str]) -
         damaged: Damaged data files, relative to the table; fragments without one are not tried.
     """
     suspects = [
-        fragment.fragment_id
+        fragment
         for fragment in dataset.get_fragments()
         if any(f"data/{file.path}" in damaged for file in fragment.data_files())
     ]
-    return {number for number in suspects if not _survives(Path(dataset.uri), dataset.version, number)}
+    path, version = Path(dataset.uri), dataset.version
+    return {one.fragment_id for one in suspects if not _survives(path, version, one.fragment_id, _most_seconds(one))}
 
 
-def _survives(path: Path, version: int, fragment: int) -> bool:
-    # -P: else Python would import from the current folder, which may be a stranger's dataset with a `lance.py`
-    command = [sys.executable, "-P", "-m", __name__, str(path), str(version), str(fragment)]
+def _most_seconds(fragment: "lance.LanceFragment") -> int:
+    size = sum(file.file_size_bytes or 0 for file in fragment.data_files())
+    return math.ceil(_SECONDS + min(size, _MAX_BYTES) / _BYTES_PER_SECOND)  # a damaged version may say any size
+
+
+def _survives(path: Path, version: int, fragment: int, seconds: int) -> bool:
+    """Return whether a process of its own read a fragment to its end.
+
+    The current folder may be a stranger's dataset: `-P` keeps it out of the places that Python imports from. What ends
+    this process or interrupts it ends that one, too, and if it cannot, a limit of its own does.
+    """
+    command = [sys.executable, "-P", "-m", __name__, str(path), str(version), str(fragment), str(seconds)]
+    places = os.pathsep.join(filter(os.path.isabs, sys.path))
+    environment = {**os.environ, **_FEW_THREADS, "PYTHONPATH": places}  # each thread has memory of its own
     try:
-        environment = {**os.environ, **_FEW_THREADS}  # each has memory of its own
-        done = subprocess.run(command, timeout=_SECONDS, capture_output=True, check=False, env=environment)
+        done = subprocess.run(command, timeout=seconds, capture_output=True, check=False, env=environment)
     except subprocess.TimeoutExpired:
         return False
-    return done.returncode >= 0  # negative: the signal that ended it
+    return done.returncode == 0
 
 
 def _read_all(path: str, version: int, number: int) -> None:
@@ -68,9 +85,11 @@ def _read_all(path: str, version: int, number: int) -> None:
 
 
 def _main() -> None:
-    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    path, version, number = sys.argv[1:]
+    path, version, number, seconds = sys.argv[1:]
+    memory = min(_MEMORY_BYTES, machine_memory() // 2)
+    cpu_seconds = int(seconds) * int(_THREADS)
+    for limit, most in ((resource.RLIMIT_DATA, memory), (resource.RLIMIT_CPU, cpu_seconds), (resource.RLIMIT_CORE, 0)):
+        resource.setrlimit(limit, (most, most))
     with contextlib.suppress(BaseException):  # a panic of Rust's is no Exception
         _read_all(path, int(version), int(number))
 

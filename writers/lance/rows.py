@@ -52,6 +52,8 @@ FRAME_COLUMNS = ("video_id", "frame_index", "pts_seconds", "run_id")
 FIELDS = tuple(
     name for name in SAMPLES_SCHEMA.names if name not in (*FRAME_COLUMNS, "representation", "byte_offset", "shard")
 )
+_TYPES = {name: SAMPLES_SCHEMA.field(name).type for name in FRAME_COLUMNS}
+_FIELD_TYPES = {name: SAMPLES_SCHEMA.field(name).type for name in FIELDS}
 # One blob file for many payloads, however large they are: by default payloads over 4 MB get a file each.
 DEDICATED_BLOB_BYTES = 1 << 30
 _OLDER_VERSIONS = 16  # that are tried when the latest one is damaged
@@ -168,10 +170,20 @@ def open_version(path: Path, version: int | None = None) -> "lance.LanceDataset"
     check_files(path)
     with reading_lance(path, "cannot be opened"):
         table = lance.dataset(str(path), version=version)
-        if "frame_index" not in table.schema.names:  # Lance takes zeros for a table without columns
+        schema = table.schema
+        if "frame_index" not in schema.names:  # Lance takes zeros for a table without columns
             raise DatasetError(f"{path} cannot be opened: version {table.version} has no columns", hint=REPAIR_HINT)
+        _check_types(schema, path)
         check_bases(table, path)
         return table
+
+
+def _check_types(schema: pa.Schema, path: Path) -> None:
+    for field in schema:
+        _, colon, name = field.name.rpartition(":")
+        expected = _TYPES.get(field.name) if not colon else _FIELD_TYPES.get(name)
+        if expected is not None and field.type != expected:
+            raise DatasetError(f"{path}: the column {field.name!r} has type {field.type}, expected {expected}")
 
 
 def lance_samples(

@@ -22,7 +22,7 @@ from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder, make_folder, open_regular, read_regular
 from vrekit.writers.lance.errors import is_damage, reading_lance, writing_lance
-from vrekit.writers.lance.ledger import prune_ledger, record_files
+from vrekit.writers.lance.ledger import list_committed, prune_ledger, record_files
 from vrekit.writers.lance.metadata import TAGS_FOLDER, damaged_tags, tag_is_whole
 from vrekit.writers.lance.rows import (
     FIELDS,
@@ -105,12 +105,14 @@ class LanceTable:
             descriptor = open_regular(self._lock_path, os.O_RDWR | os.O_CREAT)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+                was_unfinished = os.fstat(descriptor).st_size > 0
+                os.pwrite(descriptor, b"unfinished", 0)
                 dataset = self._open() if self.exists else self._create()
                 repair_tags(dataset)
-                if os.fstat(descriptor).st_size:
-                    # The former owner did not finish: delete what it wrote and never committed.
+                if was_unfinished:
+                    # Delete what the former owner wrote and never committed, list what it committed.
                     self.clean_up(dataset, KEEP_VERSIONS, delete_unverified=True)
-                os.pwrite(descriptor, b"unfinished", 0)
+                    list_committed(dataset)
                 yield dataset
                 self._check_latest()
                 os.ftruncate(descriptor, 0)  # not when something was raised
