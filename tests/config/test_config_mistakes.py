@@ -330,7 +330,7 @@ class TestFiles:
             load_config("quickstrat")
         assert e.value.hint is not None
         assert "quickstart" in e.value.hint
-        with pytest.raises(ConfigError, match=r"none\.yaml: there is no such config$"):
+        with pytest.raises(ConfigError, match=r"(?m)none\.yaml: there is no such config$"):
             load_config(tmp_path / "none.yaml")
 
     def test_a_folder(self, tmp_path: Path) -> None:

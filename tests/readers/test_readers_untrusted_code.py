@@ -80,7 +80,7 @@ def test_code_of_a_dataset_does_not_run(
     ):
         with pytest.raises(DatasetError, match=f"'hsv' has the type '{type_name}'.*code recorded in") as raised:
             read()
-        assert raised.match(r"it was not run$")
+        assert raised.match(r"(?m)it was not run$")
         assert "representations=['rgb']" in str(raised.value.hint)
     assert FrameDataset(evil, ["rgb"])[0]["rgb"].shape == (32, 48, 3)
     assert not (tmp_path / "PWNED").exists()

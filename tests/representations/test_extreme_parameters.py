@@ -100,7 +100,7 @@ def test_every_number_has_a_range(name: str) -> None:
 
 @pytest.mark.parametrize("delta", [2_000_000_000, -1001, 10**21])
 def test_the_range_is_told(delta: int) -> None:
-    with pytest.raises(ConfigError, match=rf"flow: parameter 'delta' must be int from -1000 to 1000, got {delta}$"):
+    with pytest.raises(ConfigError, match=rf"(?m)flow: parameter 'delta' must be int from -1000 to 1000, got {delta}$"):
         build(REPRESENTATIONS.load("flow/dis"), {"delta": delta}, "flow")
 
 
