@@ -175,16 +175,16 @@ def read_table(
     file = pq.ParquetFile(source, read_dictionary=list(dictionaries))
     most = max(_FREE_BYTES, _MAX_EXPANSION * len(data))
     least, texts, text_bytes = _sizes(file.metadata)
-    if least <= most and text_bytes > _FREE_BYTES:
+    if least <= most:
+        if text_bytes <= _FREE_BYTES:
+            return file.read(columns, use_threads=use_threads)
         file = pq.ParquetFile(source, metadata=file.metadata, read_dictionary=texts)
         table = file.read(columns, use_threads=use_threads)
         bound = sum(_text_bytes(column, longest=True) for column in table.columns)
         least += bound if least + bound <= most else sum(map(_text_bytes, table.columns))
-    elif least <= most:
-        return file.read(columns, use_threads=use_threads)
-    if least > most:
-        raise DatasetError(f"{path} is damaged: its {len(data)} bytes hold {least} bytes of rows")
-    return table
+        if least <= most:
+            return table
+    raise DatasetError(f"{path} is damaged: its {len(data)} bytes hold {least} bytes of rows")
 
 
 def _sizes(metadata: pq.FileMetaData) -> tuple[int, list[str], int]:

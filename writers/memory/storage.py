@@ -154,7 +154,7 @@ class MemoryPayloads:
         column = self._places.columns[name]
         if column.shard[row] == MISSING:
             return None
-        shard = self._places.shards[column.shard[row]]
+        shard = self._places.shards[int(column.shard[row])]
         try:
             return memoryview(self._groups[shard].payloads[int(column.offset[row])])
         except (KeyError, IndexError):
