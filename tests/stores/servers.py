@@ -106,7 +106,7 @@ class _RangeHandler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
@@ -202,7 +202,7 @@ class _ProxyHandler(http.server.BaseHTTPRequestHandler):
         time.sleep(0.01)  # what was sent before may arrive
         self.connection.close()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
