@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
@@ -292,9 +292,3 @@ def by_clip(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     for row in rows:
         clips.setdefault((row["representation"], row["byte_offset"]), []).append(row)
     return [sorted(clip, key=lambda row: int(row["payload_index"])) for clip in clips.values()]
-
-
-def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, a few thousand in memory at a time."""
-    for batch in table.to_batches(max_chunksize=4096):
-        yield from batch.to_pylist()

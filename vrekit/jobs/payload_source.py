@@ -35,6 +35,18 @@ def stored_frames(dataset: Dataset, names: Sequence[str]) -> dict[tuple[str, str
     }
 
 
+def stored_rows(dataset: Dataset, video_id: str, names: Sequence[str]) -> pa.Table:
+    """Return the metadata rows of what is stored of some representations of a video, by frame and representation."""
+    columns = ", ".join(SAMPLES_SCHEMA.names)
+    listed = ", ".join(sql_literal(name) for name in names)
+    where = f"video_id = {sql_literal(video_id)} AND status = 'ok' AND representation IN ({listed})"
+    table: pa.Table = dataset.sandbox.fetch(
+        f"SELECT {columns} FROM samples WHERE {where} ORDER BY frame_index, representation"
+    ).cast(SAMPLES_SCHEMA)
+    check_rows(table, lambda row: f"{dataset.folder}: row {row} of the stored rows of {video_id}")
+    return table
+
+
 class PayloadSource:
     """Reads the stored payloads of some representations of one video.
 
@@ -43,13 +55,7 @@ class PayloadSource:
     """
 
     def __init__(self, dataset: Dataset, video_id: str, names: Sequence[str]) -> None:
-        columns = ", ".join(SAMPLES_SCHEMA.names)
-        listed = ", ".join(sql_literal(name) for name in names)
-        where = f"video_id = {sql_literal(video_id)} AND status = 'ok' AND representation IN ({listed})"
-        table: pa.Table = dataset.sandbox.fetch(
-            f"SELECT {columns} FROM samples WHERE {where} ORDER BY frame_index, representation"
-        ).cast(SAMPLES_SCHEMA)
-        check_rows(table, lambda row: f"{dataset.folder}: row {row} of the stored rows of {video_id}")
+        table = stored_rows(dataset, video_id, names)
         self.video_id = video_id
         self.rows: Mapping[tuple[int, str], dict[str, Any]] = {
             (row["frame_index"], row["representation"]): row for row in table.to_pylist()

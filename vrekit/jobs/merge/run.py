@@ -228,8 +228,10 @@ def _copy(work: _Work) -> bool:
     report.kept_whole += copied.kept_whole
     report.already += copied.already
     if not copied.is_complete:
+        from_sources = {source.number: source.storage for source in combined.order}
+        writer = work.storage.writer()
         for video_id in combined.manifest.videos:
-            write_samples(rows_of(video_id), video_id, combined, work.storage, advance)
+            write_samples(rows_of(video_id), video_id, from_sources, work.storage, writer, advance)
     return copied.is_complete
 
 

@@ -226,7 +226,6 @@ def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) 
     samples = SampleWriter(job.combined, job.changes, writer, job.storage, threads=threads, memory_bytes=memory_bytes)
     try:
         for video_id in job.manifest.videos:
-            writer.sweep(video_id)
             samples.write(read_video_rows(job.combined, video_id), video_id, listener.advanced)
     finally:
         samples.close()

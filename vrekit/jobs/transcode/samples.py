@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vrekit.catalog.cells import Cell, CellWriter, DatasetWriter, Payload, Sample
-from vrekit.catalog.rows import GroupedRows, payload_bytes, stretches
+from vrekit.catalog.cells import CellWriter, DatasetWriter, Payload, Sample
+from vrekit.catalog.rows import GroupedRows
 from vrekit.catalog.storage import Storage
 from vrekit.codecs.registry import clip_codec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
 from vrekit.engine.clip_checks import ClipFrame, pixels_checksum
 from vrekit.engine.clips import ClipMaker
+from vrekit.jobs.cells import write_cells
 from vrekit.jobs.copying import SourcePayloads, clips_of_cell, sample_row
 from vrekit.jobs.merge.manifests import Combined
 from vrekit.jobs.transcode.changes import Change
@@ -103,19 +104,12 @@ class SampleWriter:
             advance: Called in this thread with the source's payload bytes that are done since the last call.
         """
         manifest = self._combined.manifest
-        done = _keys(self._storage.rows(("frame_index", "representation"), [video_id]))
-        left = np.array([key not in done for key in _ordered_keys(rows.table)], np.bool_)
-        if not left.all():
-            advance(payload_bytes(rows.table.filter(pa.array(~left))))
-        table, group = rows.table.filter(pa.array(left)), rows.group[left]
-        payloads = SourcePayloads(self._combined.order[0], table, manifest.stored_names)
-        cell: NDArray[np.int64] = table["frame_index"].to_numpy() // manifest.shard_frames
-        for start, stop in stretches(cell, group):
-            first = int(cell[start]) * manifest.shard_frames
-            place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
-            inside = table.slice(start, stop - start)
-            with self._writer.open_cell(place) as open_cell:
-                self._write_cell(inside, open_cell, payloads, advance)
+        payloads = SourcePayloads(self._combined.order[0].storage, rows.table, manifest.stored_names)
+
+        def fill(cell: CellWriter, table: pa.Table) -> None:
+            self._write_cell(table, cell, payloads, advance)
+
+        write_cells(rows, video_id, self._storage, self._writer, fill, advance)
 
     def _write_cell(
         self, table: pa.Table, cell: CellWriter, payloads: SourcePayloads, advance: Callable[[int], None]
@@ -123,16 +117,16 @@ class SampleWriter:
         change = self._changes[table["representation"][0].as_py()]  # clips, old or new, have groups of their own
         is_in_clips = table["payload_index"].null_count < len(table)
         if is_in_clips and change.recoder is None:
-            for clip in clips_of_cell(table, cell.recovered, {0: payloads}, self._combined):
+            for clip in clips_of_cell(table, {0: payloads}, self._combined.manifest):
                 cell.append_clip(clip)
                 self.tally.copied += sum(row.status == "ok" for row in clip.rows)
                 advance(len(clip.data or b""))
             return
         if is_in_clips:
             codec, memory = self._clip_codecs[change.name], self._memory_bytes
-            frames = frames_of_clips(table, cell.recovered, payloads, advance, codec=codec, memory_bytes=memory)
+            frames = frames_of_clips(table, payloads, codec=codec, memory_bytes=memory)
         else:
-            frames = stored_frames(table, cell.recovered, payloads, advance)
+            frames = stored_frames(table, payloads)
         target = None if change.recoder is None else change.recoder.makes_clips
         if target is None:
             for one in self._in_threads(frames, self._frame, advance):
@@ -243,11 +237,3 @@ def _unfit(row: Mapping[str, Any], change: Change) -> Iterator[None]:
         yield
     except CodecError as error:
         raise change.refused(sample_key(row["video_id"], row["frame_index"]), error.message, error.hint) from error
-
-
-def _ordered_keys(table: pa.Table) -> list[Key]:
-    return list(zip(table["frame_index"].to_pylist(), table["representation"].to_pylist(), strict=True))
-
-
-def _keys(table: pa.Table) -> set[Key]:
-    return set(_ordered_keys(table))

@@ -3,15 +3,17 @@
 import math
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from vrekit import __version__
 from vrekit.catalog.card import write_card
-from vrekit.catalog.cells import Cell, DatasetWriter, Payload, Sample
+from vrekit.catalog.cells import CellWriter, DatasetWriter, Payload, Sample
 from vrekit.catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -21,7 +23,8 @@ from vrekit.catalog.manifest import (
     write_manifest,
 )
 from vrekit.catalog.places import check_places
-from vrekit.catalog.progress import Progress, read_progress
+from vrekit.catalog.progress import read_progress
+from vrekit.catalog.rows import GroupedRows, rows_of
 from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, new_run, write_run
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.core.errors import UsageError
@@ -30,6 +33,7 @@ from vrekit.core.names import check_representation_name
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES
+from vrekit.jobs.cells import grouped, write_cells
 from vrekit.jobs.merge.origin import is_untouched
 from vrekit.jobs.vre.folder import FrameRecord, VreFolder, VreRun, read_vre_folder
 from vrekit.jobs.vre.kinds import check_kinds, read_vre_config
@@ -243,39 +247,43 @@ def _write(
     run_id: str,
     report: VreReport,
 ) -> None:
-    manifest = storage.manifest
-    writer.sweep(video.video_id)
     before = read_progress(storage, video.video_id)
     for part in parts:
         report.stored[part.name] = 0
         report.already[part.name] = len(before.done_frames(part.name))
     by_name = {part.name: part for part in parts}
-    for group, names in manifest.groups.items():
-        mine = [by_name[name] for name in names if name in by_name]
-        todo = _todo(mine, before)
-        for first in sorted({frame // manifest.shard_frames * manifest.shard_frames for frame in todo}):
-            cell = Cell(video.video_id, group, first, first + manifest.shard_frames - 1)
-            with writer.open_cell(cell) as open_cell:
-                recovered = open_cell.recovered
-                here = {
-                    frame: [part for part in wanted if recovered.get(frame, {}).get(part.name) is None]
-                    for frame, wanted in todo.items()
-                    if cell.first <= frame <= cell.last
-                }
-                for sample in _samples(here, manifest, video, run_id, before, report):
-                    open_cell.append(sample)
+
+    def fill(cell: CellWriter, table: pa.Table) -> None:
+        frames: dict[int, list[Part]] = {}
+        for row in rows_of(table):
+            frames.setdefault(row["frame_index"], []).append(by_name[row["representation"]])
+        failed = {
+            (frame, name) for frame, of in cell.recovered.items() for name, status in of.items() if status != "ok"
+        }
+        failed |= {(frame, name) for name in by_name for frame in before.failed_frames(name).tolist()}
+        for sample in _samples(frames, storage.manifest, video, run_id, failed, report):
+            cell.append(sample)
+
+    write_cells(_wanted(parts, storage.manifest), video.video_id, storage, writer, fill)
     writer.close()
 
 
-def _todo(parts: Sequence[Part], before: Progress) -> dict[int, list[Part]]:
-    """Return what to store by frame, rising; frames that VRE tried and left no file of are to be noted as failed."""
-    todo: dict[int, list[Part]] = {}
-    for part in parts:
-        tried = {frame for frame, record in part.records.items() if record.run_id is not None}
-        done = set(before.done_frames(part.name).tolist())
-        for frame in (set(part.files) | tried) - done:
-            todo.setdefault(frame, []).append(part)
-    return dict(sorted(todo.items()))
+def _wanted(parts: Sequence[Part], manifest: Manifest) -> GroupedRows:
+    """Return what is to be stored; frames that VRE tried and left no file of are to be noted as failed."""
+    places = [
+        (frame, part.name)
+        for part in parts
+        for frame in set(part.files) | {frame for frame, record in part.records.items() if record.run_id is not None}
+    ]
+    frames, names = zip(*places, strict=True) if places else ((), ())
+    table = pa.table(
+        {
+            "frame_index": pa.array(frames, pa.int64()),
+            "representation": pa.array(names, pa.string()),
+            "status": pa.repeat("ok", len(places)),
+        }
+    )
+    return grouped(table, manifest)
 
 
 def _samples(
@@ -283,10 +291,19 @@ def _samples(
     manifest: Manifest,
     video: VreVideo,
     run_id: str,
-    before: Progress,
+    failed: Collection[tuple[int, str]],
     report: VreReport,
 ) -> Iterator[Sample]:
-    """Yield samples in frame order; files are read and encoded ahead in threads."""
+    """Yield samples in frame order; files are read and encoded ahead in threads.
+
+    Args:
+        frames: What to store of each frame.
+        manifest: Of the dataset.
+        video: Which video.
+        run_id: Of this import.
+        failed: (frame number, representation) of failures that are on record.
+        report: Gets what was stored and what failed.
+    """
     pending: deque[tuple[int, list[tuple[Part, Future[Encoded]]]]] = deque()
     with ThreadPoolExecutor(2, thread_name_prefix="vrekit-vre") as pool:
         left = iter(frames.items())
@@ -307,8 +324,8 @@ def _samples(
                 else:
                     reason = {"representation": part.name, "frame_index": frame, "error": payload.row.error}
                     report.failures.append(reason)
-                    if frame in before.failed_frames(part.name):
-                        continue  # its failure is on record already
+                    if (frame, part.name) in failed:
+                        continue
                 payloads.append(payload)
             if payloads:
                 payloads.sort(key=lambda payload: payload.row.run_id)  # a Lance row holds one run's representations
