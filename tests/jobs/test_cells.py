@@ -1,4 +1,4 @@
-"""The loop of every job that writes samples: what the result has, committed or in an open cell, is not written again."""
+"""The loop of every job that writes samples: what the result has already is not written again."""
 
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from vrekit.catalog.rows import SOURCE, GroupedRows
 from vrekit.catalog.storage import open_storage
 from vrekit.jobs.cells import grouped, write_cells
 from vrekit.jobs.copying import Written, write_samples
+from vrekit.readers.payloads import StoredPayloads
 
 FAILED = ("car", 3, "depth")
 
@@ -45,9 +46,9 @@ def test_what_the_result_has_is_left_alone(source: Path, tmp_path: Path, writer:
     seen: list[int] = []
 
     def two_cells(cell: CellWriter, table: pa.Table) -> None:
-        from vrekit.jobs.copying import SourcePayloads, _samples
+        from vrekit.jobs.copying import _samples
 
-        reader = SourcePayloads(there, rows.table, ["rgb", "depth"])
+        reader = StoredPayloads.of_rows(there, rows.table, ["rgb", "depth"])
         for sample in _samples(table.to_pylist(), "car", {0: reader}, target):
             if sample.frame_index == 12:
                 raise KeyboardInterrupt

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -13,65 +12,16 @@ from vrekit.catalog.cells import CellWriter, Clip, DatasetWriter, Payload, Sampl
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
 from vrekit.catalog.rows import SOURCE, GroupedRows, payload_bytes, payload_numbers, rows_of
-from vrekit.catalog.storage import Advance, PayloadReader, Storage, whole_bytes
-from vrekit.codecs.base import Codec, check_payload_size
-from vrekit.codecs.registry import stored_codec
-from vrekit.core.checksum import crc32
-from vrekit.core.errors import ChecksumError, CodecError
-from vrekit.core.names import sample_key
+from vrekit.catalog.storage import Advance, Storage
+from vrekit.core.errors import ChecksumError
 from vrekit.core.schema import SampleRow
 from vrekit.jobs.cells import write_cells
-from vrekit.readers.index import FrameIndex
+from vrekit.readers.payloads import StoredPayloads
 
 _CHUNK_BYTES = 32 << 20
-_LARGE_BYTES = 64 << 20
 _CHUNK_FRAMES = 256
 _MAX_PROBLEMS_SHOWN = 20
 _PLACE = ("shard", "byte_offset", "byte_size", "checksum", SOURCE)  # what the writer fills in
-
-
-class SourcePayloads:
-    """Reads the payloads of one source's rows."""
-
-    def __init__(self, source: Storage, table: pa.Table, names: Sequence[str]) -> None:
-        self.source = source
-        self.index = FrameIndex.from_table(table, names)
-        self.reader: PayloadReader = source.payloads(self.index)
-
-    def read(self, video_id: str, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], bytes]:
-        """Return the payloads of rows by (frame, representation).
-
-        Raises:
-            ChecksumError: If one changed since it was written.
-            CodecError: If one is larger than its codec makes any.
-        """
-        payloads: dict[tuple[int, str], bytes] = {}
-        for name in dict.fromkeys(row["representation"] for row in rows):
-            mine = [row for row in rows if row["representation"] == name]
-            self._check_sizes(name, mine)
-            frames = np.array([row["frame_index"] for row in mine], np.int64)
-            found = self.reader.read(self.index.find([video_id] * len(mine), frames), [name])[name]
-            for row, payload in zip(mine, found, strict=True):
-                if payload is None or len(payload) != row["byte_size"] or crc32(payload) != row["checksum"]:
-                    raise ChecksumError(
-                        f"{self.source.folder}: the payload of {sample_key(video_id, row['frame_index'])}.{name} does "
-                        "not have the CRC-32 its metadata says",
-                        hint=f"`vrekit validate {self.source.folder} --repair` moves damaged samples aside",
-                    )
-                payloads[row["frame_index"], name] = whole_bytes(payload)
-        return payloads
-
-    def _check_sizes(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        for row in rows:
-            if row["byte_size"] < _LARGE_BYTES or row["payload_index"] is not None:
-                continue  # codecs need not be installed here
-            codec = stored_codec(name, self.source.manifest.representations[name].codec or {})
-            if isinstance(codec, Codec):
-                try:
-                    check_payload_size(codec, row["byte_size"], np.dtype(row["dtype"]), tuple(row["shape"]))
-                except CodecError as error:
-                    place = f"{self.source.folder}: {sample_key(row['video_id'], row['frame_index'])}.{name}"
-                    raise CodecError(f"{place}: {error.message}", hint=error.hint) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +58,7 @@ def write_samples(
     frames: set[int] = set()
     samples = stored_bytes = 0
     payloads = {
-        number: SourcePayloads(source, mine, manifest.stored_names)
+        number: StoredPayloads.of_rows(source, mine, manifest.stored_names)
         for number, source in sources.items()
         if len(mine := rows.table.filter(pc.equal(rows.table[SOURCE], number)))
     }
@@ -135,7 +85,7 @@ def write_samples(
     return Written(len(frames), samples, stored_bytes)
 
 
-def clips_of_cell(table: pa.Table, payloads: Mapping[int, SourcePayloads], manifest: Manifest) -> Iterator[Clip]:
+def clips_of_cell(table: pa.Table, payloads: Mapping[int, StoredPayloads], manifest: Manifest) -> Iterator[Clip]:
     """Yield the clips of one cell; a frame that failed goes with the clip before it, or with the first one."""
     numbers = payload_numbers(table)
     rows = table.to_pylist()
@@ -148,7 +98,7 @@ def clips_of_cell(table: pa.Table, payloads: Mapping[int, SourcePayloads], manif
         data = None
         first = next((row for row in members if row["status"] == "ok"), None)
         if first is not None:
-            ((_, data),) = payloads[first[SOURCE]].read(first["video_id"], [first]).items()
+            ((_, data),) = payloads[first[SOURCE]].read_checked([first]).items()
         suffix = manifest.representations[members[0]["representation"]].suffix or ""
         yield Clip(tuple(sample_row(row) for row in members), suffix, data)
 
@@ -170,12 +120,12 @@ def frame_chunks(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
 
 
 def _samples(
-    rows: Sequence[dict[str, Any]], video_id: str, payloads: Mapping[int, SourcePayloads], storage: Storage
+    rows: Sequence[dict[str, Any]], video_id: str, payloads: Mapping[int, StoredPayloads], storage: Storage
 ) -> Iterator[Sample]:
     data: dict[tuple[int, str], bytes] = {}
     for number, reader in payloads.items():
         stored = [row for row in rows if row[SOURCE] == number and row["status"] == "ok"]
-        data |= reader.read(video_id, stored)
+        data |= reader.read_checked(stored)
     records = storage.manifest.representations
     for frame, of_frame in groupby(rows, key=lambda row: row["frame_index"]):
         parts = []

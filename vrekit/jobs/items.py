@@ -18,8 +18,9 @@ from vrekit.catalog.manifest import Manifest
 from vrekit.compute.resources import usable_cpus
 from vrekit.core.errors import CodecError, DatasetError, StorageError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
-from vrekit.jobs.payload_source import PayloadSource, stored_frames
 from vrekit.jobs.stats import StatsProgress
+from vrekit.jobs.stored_rows import open_payloads, stored_frames
+from vrekit.readers.payloads import StoredPayloads
 
 _FRAMES_AT_ONCE = 32
 # By default descriptors are left out: nobody queries 128 numbers a keypoint, and they take as much space again.
@@ -149,12 +150,12 @@ class _Plan:
         """Read and write; return the number of items."""
         if not len(self.todo):
             return 0
-        payloads = PayloadSource(self._dataset, self._video_id, [self.name])
+        payloads = open_payloads(self._dataset, self._video_id, [self.name])
         writer = ItemsWriter(self._path, items_schema(self._record.stored))
         count = 0
         try:
             for start in range(0, len(self.todo), _FRAMES_AT_ONCE):
-                frames = self.todo[start : start + _FRAMES_AT_ONCE].tolist()
+                frames = self.todo[start : start + _FRAMES_AT_ONCE]
                 table = items_table(
                     self._record.stored, self._video_id, *self._decoded(frames, payloads, pool, failures)
                 )
@@ -171,23 +172,21 @@ class _Plan:
         return count
 
     def _decoded(
-        self, frames: list[int], payloads: PayloadSource, pool: ThreadPoolExecutor, failures: list[str]
+        self, frames: NDArray[np.int64], payloads: StoredPayloads, pool: ThreadPoolExecutor, failures: list[str]
     ) -> tuple[list[int], list[NDArray[Any]]]:
         """Return the frames that decode, and their arrays."""
 
-        def decode(frame: int, data: bytes) -> NDArray[Any] | CodecError:
+        def decode(row: int, payload: memoryview | None) -> NDArray[Any] | CodecError:
             try:
-                return payloads.decode(frame, self.name, data)
+                return payloads.array(self.name, row, payload)
             except CodecError as error:
                 return error
 
-        read = payloads.read(frames, [self.name])
-        there = [frame for frame in frames if (frame, self.name) in read]
+        rows = payloads.index.find([self._video_id] * len(frames), frames)
+        read = payloads.read_own(rows, self.name)
         good: list[int] = []
         arrays: list[NDArray[Any]] = []
-        for frame, found in zip(
-            there, pool.map(decode, there, (read[frame, self.name] for frame in there)), strict=True
-        ):
+        for frame, found in zip(frames.tolist(), pool.map(decode, rows.tolist(), read), strict=True):
             if isinstance(found, CodecError):
                 failures.append(f"{sample_key(self._video_id, frame)}.{self.name}: {found.message}")
             else:

@@ -19,7 +19,7 @@ from vrekit.core.errors import DatasetError, UsageError
 from vrekit.jobs.cells import grouped
 from vrekit.jobs.copying import Written, write_samples
 from vrekit.jobs.merge.origin import is_untouched
-from vrekit.jobs.payload_source import stored_rows
+from vrekit.jobs.stored_rows import stored_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,15 +16,16 @@ from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
 from vrekit.engine.clip_checks import frames_at_once
-from vrekit.jobs.copying import SourcePayloads, frame_chunks
+from vrekit.jobs.copying import frame_chunks
 from vrekit.readers.clips import ClipReader
+from vrekit.readers.payloads import StoredPayloads
 
 Key = tuple[int, str]
 # rows of one frame, and what they have
 StoredFrame = tuple[list[dict[str, Any]], dict[Key, bytes | NDArray[Any]]]
 
 
-def stored_frames(table: pa.Table, payloads: SourcePayloads) -> Iterator[StoredFrame]:
+def stored_frames(table: pa.Table, payloads: StoredPayloads) -> Iterator[StoredFrame]:
     """Yield the rows of each frame, and their payloads.
 
     Args:
@@ -32,7 +33,7 @@ def stored_frames(table: pa.Table, payloads: SourcePayloads) -> Iterator[StoredF
         payloads: Reads them.
     """
     for chunk in frame_chunks(table):
-        data = payloads.read(chunk[0]["video_id"], [row for row in chunk if row["status"] == "ok"])
+        data = payloads.read_checked([row for row in chunk if row["status"] == "ok"])
         for frame, of_frame in groupby(chunk, key=lambda row: row["frame_index"]):
             mine = list(of_frame)
             keys = [(frame, row["representation"]) for row in mine]
@@ -40,13 +41,14 @@ def stored_frames(table: pa.Table, payloads: SourcePayloads) -> Iterator[StoredF
 
 
 def frames_of_clips(
-    table: pa.Table, payloads: SourcePayloads, *, codec: ClipCodec, memory_bytes: int
+    table: pa.Table, payloads: StoredPayloads, folder: Path, *, codec: ClipCodec, memory_bytes: int
 ) -> Iterator[StoredFrame]:
     """Yield the row of each frame, and its pixels; a clip counts with its first frame.
 
     Args:
         table: Rows of one cell and one representation.
         payloads: Reads the clips.
+        folder: The dataset, for messages.
         codec: Of the clips.
         memory_bytes: Bound on the pixels, and on clips and decoders that are kept open, for frames of several clips
             may take turns.
@@ -66,7 +68,7 @@ def frames_of_clips(
         for start in range(0, len(of_clip), at_once):
             batch = of_clip[start : start + at_once]
             positions = np.array([row["payload_index"] for _, row in batch], np.int64)
-            with _undecodable(batch[0][1], payloads.source.folder):
+            with _undecodable(batch[0][1], folder):
                 clip = partial(_clip, payloads, first)
                 decoded = reader.read(codec, number, clip, positions, shape=first["shape"])
             for (at, row), pixels in zip(batch, decoded, strict=True):
@@ -74,8 +76,8 @@ def frames_of_clips(
                 yield [still], {(row["frame_index"], row["representation"]): pixels}
 
 
-def _clip(payloads: SourcePayloads, row: dict[str, Any]) -> bytes:
-    (data,) = payloads.read(row["video_id"], [row]).values()
+def _clip(payloads: StoredPayloads, row: dict[str, Any]) -> bytes:
+    (data,) = payloads.read_checked([row]).values()
     return data
 
 

@@ -20,12 +20,13 @@ from vrekit.core.names import sample_key
 from vrekit.engine.clip_checks import ClipFrame, pixels_checksum
 from vrekit.engine.clips import ClipMaker
 from vrekit.jobs.cells import write_cells
-from vrekit.jobs.copying import SourcePayloads, clips_of_cell, sample_row
+from vrekit.jobs.copying import clips_of_cell, sample_row
 from vrekit.jobs.merge.manifests import Combined
 from vrekit.jobs.transcode.changes import Change
 from vrekit.jobs.transcode.clips import clips_of_frames
 from vrekit.jobs.transcode.frames import Key, StoredFrame, frames_of_clips, stored_frames
 from vrekit.jobs.transcode.recode import Recoded, Recoder
+from vrekit.readers.payloads import StoredPayloads
 
 # What a frame in flight takes for each of its raw bytes: the values, what comes back, and room for the codecs' own.
 _MEMORY_FACTOR = 4
@@ -88,7 +89,8 @@ class SampleWriter:
         self._threads = threads
         self._memory_bytes = memory_bytes
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vrekit-transcode")
-        stored = combined.order[0].manifest.representations
+        self._source = combined.order[0].storage
+        stored = self._source.manifest.representations
         self._clip_codecs = {name: codec for name in changes if (codec := clip_codec(stored[name].codec)) is not None}
 
     def close(self) -> None:
@@ -103,8 +105,8 @@ class SampleWriter:
             video_id: Which video.
             advance: Called in this thread with the source's payload bytes that are done since the last call.
         """
-        manifest = self._combined.manifest
-        payloads = SourcePayloads(self._combined.order[0].storage, rows.table, manifest.stored_names)
+        names = self._combined.manifest.stored_names
+        payloads = StoredPayloads.of_rows(self._source, rows.table, names)
 
         def fill(cell: CellWriter, table: pa.Table) -> None:
             self._write_cell(table, cell, payloads, advance)
@@ -112,7 +114,7 @@ class SampleWriter:
         write_cells(rows, video_id, self._storage, self._writer, fill, advance)
 
     def _write_cell(
-        self, table: pa.Table, cell: CellWriter, payloads: SourcePayloads, advance: Callable[[int], None]
+        self, table: pa.Table, cell: CellWriter, payloads: StoredPayloads, advance: Callable[[int], None]
     ) -> None:
         change = self._changes[table["representation"][0].as_py()]  # clips, old or new, have groups of their own
         is_in_clips = table["payload_index"].null_count < len(table)
@@ -124,7 +126,7 @@ class SampleWriter:
             return
         if is_in_clips:
             codec, memory = self._clip_codecs[change.name], self._memory_bytes
-            frames = frames_of_clips(table, payloads, codec=codec, memory_bytes=memory)
+            frames = frames_of_clips(table, payloads, self._source.folder, codec=codec, memory_bytes=memory)
         else:
             frames = stored_frames(table, payloads)
         target = None if change.recoder is None else change.recoder.makes_clips
