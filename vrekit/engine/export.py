@@ -22,9 +22,9 @@ from vrekit.catalog.runs import (
 )
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.catalog.trust import RecordedCode, untrusted
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, LockedError
+from vrekit.core.threads import usable_cpus
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.plan import Plan
 from vrekit.engine.preparation import Preparation, prepare

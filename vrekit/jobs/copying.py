@@ -54,11 +54,10 @@ def write_samples(
         writer: Of the result.
         advance: Called with the payload bytes that are in the result since the last call.
     """
-    manifest = storage.manifest
     frames: set[int] = set()
     samples = stored_bytes = 0
     payloads = {
-        number: StoredPayloads.of_rows(source, mine, manifest.stored_names)
+        number: StoredPayloads.of_rows(source, mine, source.manifest.stored_names)
         for number, source in sources.items()
         if len(mine := rows.table.filter(pc.equal(rows.table[SOURCE], number)))
     }
@@ -69,7 +68,7 @@ def write_samples(
         samples += len(table)
         stored_bytes += payload_bytes(table)
         if table["payload_index"].null_count < len(table):
-            for clip in clips_of_cell(table, payloads, manifest):
+            for clip in clips_of_cell(table, payloads, storage.manifest):
                 cell.append_clip(clip)
                 if advance is not None:
                     advance(len(clip.data or b""))

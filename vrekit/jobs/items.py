@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.items import ItemsWriter, holds_items, items_path, items_schema, items_table, listed_frames
 from vrekit.catalog.manifest import Manifest
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.errors import CodecError, DatasetError, StorageError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
+from vrekit.core.threads import thread_pool, usable_cpus
 from vrekit.jobs.stats import StatsProgress
 from vrekit.jobs.stored_rows import open_payloads, stored_frames
 from vrekit.readers.payloads import StoredPayloads
@@ -122,7 +122,7 @@ def list_items(
     progress.started(sum(len(plan.todo) for plan in plans))
     failures: list[str] = []
     items = dict.fromkeys(chosen, 0)
-    with ThreadPoolExecutor(threads or usable_cpus()) as pool:
+    with thread_pool(threads or usable_cpus(), "vrekit-items") as pool:
         for plan in plans:
             items[plan.name] += plan.run(pool, progress, failures)
     return ItemsReport(

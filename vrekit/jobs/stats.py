@@ -23,10 +23,10 @@ from vrekit.catalog.statistics import (
     read_statistics,
     write_statistics,
 )
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.errors import CodecError, DatasetError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
 from vrekit.core.spec import Kind, image_owner
+from vrekit.core.threads import thread_pool, usable_cpus
 from vrekit.jobs.measures import Appearance, appearance, class_histogram, depth_range, motion
 from vrekit.jobs.stored_rows import open_payloads, stored_frames
 
@@ -124,7 +124,7 @@ def compute_statistics(
     plans = [_plan(dataset, video_id, chosen, stored) for video_id in dataset.manifest.videos]
     progress.started(sum(len(plan.frames) for plan in plans))
     failures: list[str] = []
-    with ThreadPoolExecutor(threads or usable_cpus()) as pool:
+    with thread_pool(threads or usable_cpus(), "vrekit-stats") as pool:
         for plan in plans:
             if plan.todo:
                 failures += _Measuring(dataset, plan, chosen, pool).run(progress)

@@ -18,10 +18,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import MANIFEST_NAME
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.files import make_folder, open_regular, read_regular, storage_errors, write_atomic
+from vrekit.core.threads import usable_cpus
 from vrekit.jobs.extract.forms import Form, forms_of, picture_of
 from vrekit.jobs.extract.movie import Movie, frame_rate
 from vrekit.jobs.extract.selection import select_rows

@@ -24,11 +24,11 @@ from vrekit.catalog.rows import payload_numbers
 from vrekit.catalog.runs import RunRecord, now_iso, read_runs, write_run
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.codecs.profiles import Option
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
+from vrekit.core.threads import thread_pool, usable_cpus
 from vrekit.jobs.copying import check_payloads
 from vrekit.jobs.merge.extras import copy_runs, copy_statistics, copy_trust
 from vrekit.jobs.merge.manifests import Combined
@@ -223,12 +223,12 @@ def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) 
     report = job.report
     listener.started(report.bytes_before)
     writer = job.storage.writer()
-    samples = SampleWriter(job.combined, job.changes, writer, job.storage, threads=threads, memory_bytes=memory_bytes)
-    try:
+    with thread_pool(threads, "vrekit-transcode") as pool:
+        samples = SampleWriter(
+            job.combined, job.changes, writer, job.storage, pool, threads=threads, memory_bytes=memory_bytes
+        )
         for video_id in job.manifest.videos:
             samples.write(read_video_rows(job.combined, video_id), video_id, listener.advanced)
-    finally:
-        samples.close()
     writer.close()
     tally = samples.tally
     report.encoded, report.copied = tally.encoded, tally.copied

@@ -1,8 +1,7 @@
 """Samples of the result: payloads read from the source, encoded anew in threads, appended in frame order."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from vrekit.catalog.storage import Storage
 from vrekit.codecs.registry import clip_codec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
+from vrekit.core.threads import in_order
 from vrekit.engine.clip_checks import ClipFrame, pixels_checksum
 from vrekit.engine.clips import ClipMaker
 from vrekit.jobs.cells import write_cells
@@ -67,6 +67,7 @@ class SampleWriter:
         changes: Mapping[str, Change],
         writer: DatasetWriter,
         storage: Storage,
+        pool: ThreadPoolExecutor,
         *,
         threads: int,
         memory_bytes: int,
@@ -78,7 +79,8 @@ class SampleWriter:
             changes: What happens to each stored representation.
             writer: Of the result.
             storage: The result.
-            threads: Threads that encode.
+            pool: The threads that encode.
+            threads: Number of them.
             memory_bytes: Bound on the frames in flight.
         """
         self.tally = Tally()
@@ -88,14 +90,10 @@ class SampleWriter:
         self._storage = storage
         self._threads = threads
         self._memory_bytes = memory_bytes
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vrekit-transcode")
+        self._pool = pool
         self._source = combined.order[0].storage
         stored = self._source.manifest.representations
         self._clip_codecs = {name: codec for name in changes if (codec := clip_codec(stored[name].codec)) is not None}
-
-    def close(self) -> None:
-        """End the threads; what they have not begun is dropped."""
-        self._pool.shutdown(cancel_futures=True)
 
     def write(self, rows: GroupedRows, video_id: str, advance: Callable[[int], None]) -> None:
         """Append one video.
@@ -156,25 +154,19 @@ class SampleWriter:
         self, frames: Iterable[StoredFrame], work: Callable[..., Done], advance: Callable[[int], None]
     ) -> Iterator[Done]:
         """Yield what `work` makes of the frames, in order, while the threads are at work on those behind them."""
-        pending: deque[tuple[Future[Done], int]] = deque()
 
-        def drain(keep: int) -> Iterator[Done]:
-            while len(pending) > keep:
-                future, source_bytes = pending.popleft()
-                yield future.result()
+        def run(frame: StoredFrame) -> tuple[Done, int]:
+            return work(*frame), sum(row["byte_size"] or 0 for row in frame[0])
+
+        def at_most(frame: StoredFrame) -> int:
+            size = 1 + _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in frame[0] if self._recodes(row))
+            return min(2 * self._threads, self._memory_bytes // size)
+
+        with closing(in_order(self._pool, run, frames, at_most=at_most)) as results:
+            for result, source_bytes in results:
+                yield result
+                del result
                 advance(source_bytes)
-
-        try:
-            for rows, data in frames:
-                pending.append((self._pool.submit(work, rows, data), sum(row["byte_size"] or 0 for row in rows)))
-                size = 1 + _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in rows if self._recodes(row))
-                del rows, data
-                # before the next frame is read
-                yield from drain(max(1, min(2 * self._threads, self._memory_bytes // size)) - 1)
-            yield from drain(0)
-        finally:
-            for future, _ in pending:
-                future.cancel()
 
     def _recodes(self, row: Mapping[str, Any]) -> bool:
         return self._changes[row["representation"]].recoder is not None

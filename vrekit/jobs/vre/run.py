@@ -2,9 +2,8 @@
 
 import math
 import re
-from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import check_representation_name
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import RepresentationSpec, image_owner
+from vrekit.core.threads import in_order, thread_pool
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES
 from vrekit.jobs.cells import grouped, write_cells
 from vrekit.jobs.merge.origin import is_untouched
@@ -42,7 +42,8 @@ from vrekit.jobs.vre.video import VreVideo
 
 TYPE = "external/vre"  # of the imported representations: nothing of vrekit's can compute them
 EXACT_CODECS = ("npy", "npy.zst")
-_AHEAD = 8  # frames that are read and encoded while others are written
+_THREADS = 2
+_FRAMES_IN_FLIGHT = 8  # read and encoded while others are written
 _MAX_FAILURES = 100
 
 
@@ -304,27 +305,26 @@ def _samples(
         failed: (frame number, representation) of failures that are on record.
         report: Gets what was stored and what failed.
     """
-    pending: deque[tuple[int, list[tuple[Part, Future[Encoded]]]]] = deque()
-    with ThreadPoolExecutor(2, thread_name_prefix="vrekit-vre") as pool:
-        left = iter(frames.items())
-        while True:
-            for frame, parts in left:
-                pending.append((frame, [(part, pool.submit(_encode, part, frame)) for part in parts]))
-                if len(pending) >= _AHEAD:
-                    break
-            if not pending:
-                return
-            frame, futures = pending.popleft()
+
+    def encode(item: tuple[int, Sequence[Part]]) -> tuple[int, list[Payload]]:
+        frame, parts = item
+        return frame, [_payload(part, frame, manifest, video, run_id) for part in parts]
+
+    with (
+        thread_pool(_THREADS, "vrekit-vre") as pool,
+        closing(in_order(pool, encode, frames.items(), at_most=_FRAMES_IN_FLIGHT)) as encoded,
+    ):
+        for frame, of_frame in encoded:
             payloads = []
-            for part, future in futures:
-                payload = _payload(part, frame, future, manifest, video, run_id)
+            for payload in of_frame:
+                name = payload.row.representation
                 if payload.data is not None:
-                    report.stored[part.name] += 1
+                    report.stored[name] += 1
                     report.stored_bytes += len(payload.data)
                 else:
-                    reason = {"representation": part.name, "frame_index": frame, "error": payload.row.error}
+                    reason = {"representation": name, "frame_index": frame, "error": payload.row.error}
                     report.failures.append(reason)
-                    if (frame, part.name) in failed:
+                    if (frame, name) in failed:
                         continue
                 payloads.append(payload)
             if payloads:
@@ -342,9 +342,7 @@ def _encode(part: Part, frame: int) -> Encoded:
     return part.encode(path)
 
 
-def _payload(
-    part: Part, frame: int, future: "Future[Encoded]", manifest: Manifest, video: VreVideo, run_id: str
-) -> Payload:
+def _payload(part: Part, frame: int, manifest: Manifest, video: VreVideo, run_id: str) -> Payload:
     record = part.records.get(frame, FrameRecord(None, None))
     pts = video.pts.get(frame, math.nan)
     row = SampleRow(
@@ -358,7 +356,7 @@ def _payload(
         compute_seconds=record.seconds,
     )
     try:
-        encoded = future.result()
+        encoded = _encode(part, frame)
     except BadFileError as error:
         return Payload(replace(row, status="failed", error=str(error)))
     done = replace(
