@@ -30,10 +30,10 @@ from vrekit.core.errors import (
     UsageError,
     VideoError,
 )
+from vrekit.core.reports import ProgressListener
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
 from vrekit.engine.pipeline import Pipeline
-from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.repair_dataset import repair_dataset
 from vrekit.jobs.validate import validate
@@ -605,7 +605,7 @@ def test_an_export_that_was_killed_before_its_run_was_recorded(make_request: Mak
 class _Stop(ProgressListener):
     """Ctrl-C after the first frames."""
 
-    def advanced(self, name: str, *, stored: int, failed: int, stored_bytes: int) -> None:
+    def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
         raise KeyboardInterrupt
 
 

@@ -24,11 +24,11 @@ from vrekit.catalog.storage import Storage, open_storage
 from vrekit.catalog.trust import RecordedCode, untrusted
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, LockedError
+from vrekit.core.reports import ProgressListener, Report
 from vrekit.core.threads import usable_cpus
 from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.plan import Plan
 from vrekit.engine.preparation import Preparation, prepare
-from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import ExportRequest
 from vrekit.engine.runlog import run_log
 from vrekit.engine.stored import StoredOutputs
@@ -37,8 +37,8 @@ from vrekit.video.base import VideoSource
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportReport:
+@dataclass(slots=True, kw_only=True)
+class ExportReport(Report):
     """What an export did.
 
     Attributes:
@@ -50,7 +50,6 @@ class ExportReport:
         already: Frames that were stored before, by representation.
         failed_before: Frames that failed in an earlier run and were left alone, by representation.
         failures: The first failures of this run.
-        elapsed_seconds: Wall-clock time.
     """
 
     dataset: Path
@@ -61,7 +60,6 @@ class ExportReport:
     already: Mapping[str, int] = field(default_factory=dict)
     failed_before: Mapping[str, int] = field(default_factory=dict)
     failures: Sequence[Mapping[str, object]] = ()
-    elapsed_seconds: float = 0.0
 
     @property
     def computed_frames(self) -> int:

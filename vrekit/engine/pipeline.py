@@ -24,12 +24,12 @@ from vrekit.compute.feeder import FedBatch, Feeder, ahead
 from vrekit.compute.processor import BatchProcessor, Computed
 from vrekit.compute.resources import BatchSize
 from vrekit.core.errors import ComputeError, LockedError
+from vrekit.core.reports import ProgressListener
 from vrekit.core.schema import SampleRow
 from vrekit.engine.clip_checks import ClipFrame
 from vrekit.engine.clips import ClipBuilder, ClipMaker, FinishedClip
 from vrekit.engine.encoding import Encoder
 from vrekit.engine.plan import CellPlan, Plan, runs_of_equal_work
-from vrekit.engine.progress import ProgressListener
 from vrekit.engine.stored import StoredOutputs
 from vrekit.engine.tally import Tally
 from vrekit.graph.build import Graph
@@ -281,7 +281,7 @@ class Pipeline:
             mine = [payloads[name] for payloads in result.samples.values()]
             self.listener.advanced(
                 name,
-                stored=sum(payload.data is not None for payload in mine),
+                done=sum(payload.data is not None for payload in mine),
                 failed=sum(payload.data is None for payload in mine),
                 stored_bytes=sum(len(payload.data) for payload in mine if payload.data is not None),
             )
@@ -326,7 +326,7 @@ class Pipeline:
         if kept:
             self._writer_of(cell, name).append_clip(replace(clip, rows=kept))
         stored = sum(row.status == "ok" for row in clip.rows)
-        self.listener.advanced(name, stored=stored, failed=len(clip.rows) - stored, stored_bytes=size)
+        self.listener.advanced(name, stored, failed=len(clip.rows) - stored, stored_bytes=size)
         self._stop_if_hopeless()
 
     def _writer_of(self, cell: _CellWork, name: str) -> CellWriter:
@@ -363,7 +363,7 @@ class Pipeline:
             recovered = len(frames) - len(cell.missing.get(name, ()))
             if recovered:
                 self.tally.recovered[name] = self.tally.recovered.get(name, 0) + recovered
-                self.listener.advanced(name, stored=recovered, failed=0, stored_bytes=0)
+                self.listener.advanced(name, recovered)
 
     def _commit(self, cell: _CellWork | None) -> None:
         if cell is None:

@@ -3,7 +3,6 @@
 Only frames that are not listed yet are read.
 """
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from vrekit.catalog.items import ItemsWriter, holds_items, items_path, items_sch
 from vrekit.catalog.manifest import Manifest
 from vrekit.core.errors import CodecError, DatasetError, StorageError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
+from vrekit.core.reports import FRAMES, ProgressListener, Report, timed
 from vrekit.core.threads import thread_pool, usable_cpus
-from vrekit.jobs.stats import StatsProgress
 from vrekit.jobs.stored_rows import open_payloads, stored_frames
 from vrekit.readers.payloads import StoredPayloads
 
@@ -27,8 +26,8 @@ _FRAMES_AT_ONCE = 32
 MAX_DEFAULT_COLUMNS = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsReport:
+@dataclass(slots=True, kw_only=True)
+class ItemsReport(Report):
     """What was listed.
 
     Attributes:
@@ -36,24 +35,12 @@ class ItemsReport:
         frames: Payloads that were read now.
         already: Payloads that were listed before.
         failures: `key.representation: reason` of payloads that did not decode.
-        elapsed_seconds: Wall-clock time.
     """
 
     items: dict[str, int]
     frames: int
     already: int
     failures: tuple[str, ...] = ()
-    elapsed_seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return {
-            "items": self.items,
-            "frames": self.frames,
-            "already": self.already,
-            "failures": list(self.failures),
-            "elapsed_seconds": round(self.elapsed_seconds, 3),
-        }
 
 
 def choose_representations(manifest: Manifest, asked: Sequence[str]) -> list[str]:
@@ -92,12 +79,13 @@ def choose_representations(manifest: Manifest, asked: Sequence[str]) -> list[str
     return chosen
 
 
+@timed
 def list_items(
     dataset: Dataset,
     names: Sequence[str] = (),
     *,
     threads: int | None = None,
-    progress: StatsProgress | None = None,
+    progress: ProgressListener | None = None,
 ) -> ItemsReport:
     """List the items of frames that are not listed yet, beside the dataset.
 
@@ -114,12 +102,11 @@ def list_items(
         DatasetError: If nothing in the dataset holds items, or a shard is gone.
         StorageError: If the dataset cannot be written to.
     """
-    started = time.perf_counter()
-    progress = progress or StatsProgress()
+    progress = progress or ProgressListener()
     chosen = choose_representations(dataset.manifest, names)
     stored = stored_frames(dataset, chosen)
     plans = [_Plan(dataset, *place, frames) for place, frames in stored.items()]
-    progress.started(sum(len(plan.todo) for plan in plans))
+    progress.started({FRAMES: sum(len(plan.todo) for plan in plans)})
     failures: list[str] = []
     items = dict.fromkeys(chosen, 0)
     with thread_pool(threads or usable_cpus(), "vrekit-items") as pool:
@@ -130,7 +117,6 @@ def list_items(
         frames=sum(len(plan.todo) for plan in plans),
         already=sum(plan.already for plan in plans),
         failures=tuple(failures),
-        elapsed_seconds=time.perf_counter() - started,
     )
 
 
@@ -146,7 +132,7 @@ class _Plan:
         self.todo: NDArray[np.int64] = np.setdiff1d(stored, listed_frames(self._path))
         self.already = len(stored) - len(self.todo)
 
-    def run(self, pool: ThreadPoolExecutor, progress: StatsProgress, failures: list[str]) -> int:
+    def run(self, pool: ThreadPoolExecutor, progress: ProgressListener, failures: list[str]) -> int:
         """Read and write; return the number of items."""
         if not len(self.todo):
             return 0
@@ -161,7 +147,7 @@ class _Plan:
                 )
                 writer.add(table)
                 count += len(table["items"].combine_chunks().flatten())
-                progress.advanced(len(frames))
+                progress.advanced(FRAMES, len(frames))
         except StorageError:
             writer.abort()  # half a row group may be in the file
             raise

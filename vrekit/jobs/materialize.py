@@ -16,14 +16,15 @@ from vrekit.catalog.runs import RUNS_FOLDER, read_runs, write_run
 from vrekit.catalog.storage import open_storage, storage_type
 from vrekit.catalog.subset import Names, Subset, verify
 from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.reports import Report, timed
 from vrekit.jobs.cells import grouped
 from vrekit.jobs.copying import Written, write_samples
 from vrekit.jobs.merge.origin import is_untouched
 from vrekit.jobs.stored_rows import stored_rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaterializeReport:
+@dataclass(slots=True, kw_only=True)
+class MaterializeReport(Report):
     """What was copied, and how many of the subset's samples the target had already."""
 
     frames: int
@@ -32,6 +33,7 @@ class MaterializeReport:
     stored_bytes: int
 
 
+@timed
 def materialize(
     subset: Subset,
     dataset: Dataset,

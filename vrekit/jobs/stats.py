@@ -25,6 +25,7 @@ from vrekit.catalog.statistics import (
 )
 from vrekit.core.errors import CodecError, DatasetError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
+from vrekit.core.reports import FRAMES, ProgressListener, Report, timed
 from vrekit.core.spec import Kind, image_owner
 from vrekit.core.threads import thread_pool, usable_cpus
 from vrekit.jobs.measures import Appearance, appearance, class_histogram, depth_range, motion
@@ -42,8 +43,8 @@ _Measured = tuple[dict[str, Any], Appearance | None, list[str]]
 _Read = tuple[int, memoryview | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatsReport:
+@dataclass(slots=True, kw_only=True)
+class StatsReport(Report):
     """What was measured.
 
     Attributes:
@@ -51,24 +52,12 @@ class StatsReport:
         measured: Frames measured now.
         already: Frames that had nothing missing.
         failures: `key.representation: reason` of frames that did not decode.
-        elapsed_seconds: Wall-clock time.
     """
 
     sources: Mapping[str, str]
     measured: int
     already: int
     failures: tuple[str, ...] = ()
-    elapsed_seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return {
-            "sources": dict(self.sources),
-            "measured": self.measured,
-            "already": self.already,
-            "failures": list(self.failures),
-            "elapsed_seconds": round(self.elapsed_seconds, 3),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,22 +76,13 @@ class _Plan:
 _NO_FRAMES: NDArray[np.int64] = np.empty(0, np.int64)
 
 
-class StatsProgress:
-    """Told how far the measuring is; this one ignores it."""
-
-    def started(self, frames: int) -> None:
-        """The number of frames to measure is known."""
-
-    def advanced(self, frames: int) -> None:
-        """So many more frames are measured."""
-
-
+@timed
 def compute_statistics(
     dataset: Dataset,
     *,
     sources: Mapping[str, str] | None = None,
     threads: int | None = None,
-    progress: StatsProgress | None = None,
+    progress: ProgressListener | None = None,
 ) -> StatsReport:
     """Measure the frames of a dataset that are not measured yet, and store that beside it.
 
@@ -117,12 +97,11 @@ def compute_statistics(
         DatasetError: If nothing in the dataset can be measured, or a shard is gone.
         StorageError: If the dataset cannot be written to.
     """
-    started = time.perf_counter()
-    progress = progress or StatsProgress()
+    progress = progress or ProgressListener()
     chosen = choose_sources(dataset.manifest, sources or {})
     stored = stored_frames(dataset, list(chosen.values()))
     plans = [_plan(dataset, video_id, chosen, stored) for video_id in dataset.manifest.videos]
-    progress.started(sum(len(plan.frames) for plan in plans))
+    progress.started({FRAMES: sum(len(plan.frames) for plan in plans)})
     failures: list[str] = []
     with thread_pool(threads or usable_cpus(), "vrekit-stats") as pool:
         for plan in plans:
@@ -133,7 +112,6 @@ def compute_statistics(
         measured=sum(len(plan.frames) for plan in plans),
         already=sum(plan.already for plan in plans),
         failures=tuple(failures),
-        elapsed_seconds=time.perf_counter() - started,
     )
 
 
@@ -227,7 +205,7 @@ class _Measuring:
         self._previous = dict(zip(color[1:], color, strict=False))
         self._last: tuple[int, Appearance] | None = None
 
-    def run(self, progress: StatsProgress) -> list[str]:
+    def run(self, progress: ProgressListener) -> list[str]:
         """Measure and write; return what went wrong with single frames."""
         failures: list[str] = []
         frames = self._plan.frames.tolist()
@@ -242,7 +220,7 @@ class _Measuring:
                     row = self._rows.setdefault(frame, {"video_id": self._plan.video_id, "frame_index": frame})
                     row.update(columns)
                     failures += problems
-                progress.advanced(len(batch))
+                progress.advanced(FRAMES, len(batch))
                 if time.monotonic() - written_at > WRITE_SECONDS:
                     self._write()
                     written_at = time.monotonic()

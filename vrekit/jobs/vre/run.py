@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from vrekit.catalog.storage import Storage, open_storage
 from vrekit.core.errors import UsageError
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import check_representation_name
+from vrekit.core.reports import Report, timed
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import RepresentationSpec, image_owner
 from vrekit.core.threads import in_order, thread_pool
@@ -77,7 +78,7 @@ class VreRequest:
 
 
 @dataclass(slots=True, kw_only=True)
-class VreReport:
+class VreReport(Report):
     """What an import did.
 
     Attributes:
@@ -100,11 +101,8 @@ class VreReport:
     renamed: dict[str, str] = field(default_factory=dict)
     stored_bytes: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return asdict(self) | {"output": str(self.output)}
 
-
+@timed
 def import_vre(request: VreRequest) -> VreReport:
     """Make a dataset of VRE's output, or add to one; frames that are stored already are left alone.
 
