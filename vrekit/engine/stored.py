@@ -1,7 +1,7 @@
 """Dependencies that the dataset holds exactly: read back, they are what computing them again would give."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from vrekit.catalog.storage import Storage
 from vrekit.codecs.registry import clip_codec, stored_codec
 from vrekit.compute.processor import Computed
 from vrekit.core.errors import ChecksumError, CodecError, DatasetError
+from vrekit.core.frames import Output
 from vrekit.core.spec import digest
 from vrekit.engine.plan import Plan, runs_of_equal_work
 from vrekit.graph.build import Graph
@@ -109,18 +110,17 @@ class StoredOutputs:
         except (CodecError, DatasetError) as error:
             result.errors = dict.fromkeys(frames.tolist(), f"{error.message} ({error.hint})")
             return result
-        is_valid = self._index.columns[name].valid
+        found: dict[int, NDArray[Any]] = {}
         for frame, row, payload in zip(frames.tolist(), rows.tolist(), payloads, strict=True):
             assert payload is not None  # `split` looks
             try:
-                array = self._payloads.decode(name, row, payload)
+                found[frame] = self._payloads.decode(name, row, payload)
             except ChecksumError:
                 result.errors[frame] = "the stored payload changed since it was written (`vrekit validate` says more)"
             except CodecError as error:
                 result.errors[frame] = f"the stored payload does not decode: {error.message}"
-            else:
-                result.arrays[frame] = array
-                result.valid[frame] = bool(is_valid[row])
+        is_read = np.isin(frames, list(found))
+        result.add(list(found), Output(data=list(found.values()), valid=self._index.columns[name].valid[rows[is_read]]))
         return result
 
     def source(self, plan: Plan, info: VideoInfo, open_source: Callable[[], VideoSource]) -> VideoSource:
