@@ -1,7 +1,6 @@
 """`convert --from vre`: an output folder of VRE becomes a dataset; arrays keep every bit, durations and run ids."""
 
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -24,10 +23,9 @@ from vrekit.catalog.manifest import (
 from vrekit.catalog.places import check_places
 from vrekit.catalog.progress import read_progress
 from vrekit.catalog.rows import GroupedRows, rows_of
-from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, new_run, write_run
+from vrekit.catalog.runs import RepresentationTotals, new_run, write_run
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.core.errors import UsageError
-from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import check_representation_name
 from vrekit.core.reports import Report, timed
 from vrekit.core.schema import SampleRow
@@ -36,9 +34,10 @@ from vrekit.core.threads import in_order, thread_pool
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES
 from vrekit.jobs.cells import grouped, write_cells
 from vrekit.jobs.merge.origin import is_untouched
-from vrekit.jobs.vre.folder import FrameRecord, VreFolder, VreRun, read_vre_folder
+from vrekit.jobs.vre.folder import FrameRecord, VreFolder, read_vre_folder
 from vrekit.jobs.vre.kinds import check_kinds, read_vre_config
 from vrekit.jobs.vre.payloads import BadFileError, Encoded, Part, parts_of, safe_name
+from vrekit.jobs.vre.runs import copy_run
 from vrekit.jobs.vre.video import VreVideo
 
 TYPE = "external/vre"  # of the imported representations: nothing of vrekit's can compute them
@@ -135,7 +134,7 @@ def import_vre(request: VreRequest) -> VreReport:
         end = run.finished(status, totals=totals, failures=failures, shards=writer.committed)  # type: ignore[arg-type]  # one of RunStatus
         write_run(request.output, end)
     for one in folder.runs:
-        _copy_run(request.output, one, video.video_id)
+        copy_run(request.output, one, video.video_id)
     return report
 
 
@@ -365,38 +364,3 @@ def _payload(part: Part, frame: int, manifest: Manifest, video: VreVideo, run_id
         raw_bytes=math.prod(encoded.shape) * encoded.dtype.itemsize,
     )
     return Payload(done, part.codec.suffix, encoded.data)
-
-
-def _number(value: object) -> float | None:
-    """Return a value of VRE's if it is a number that can be."""
-    return value if isinstance(value, (int, float)) and 0 <= value < 2**50 else None
-
-
-def _copy_run(output: Path, run: VreRun, video_id: str) -> None:
-    """Write VRE's run as one of the dataset's, with its log."""
-    total = run.record.get("total")
-    stats = run.record.get("run_stats")
-    seconds = total.get("duration") if isinstance(total, dict) else None
-    match = re.search(r"(\d{4}-\d\d-\d\dT[\d:.]+)$", run.path.stem)
-    record = RunRecord(
-        run_id=run.run_id,
-        video_id=video_id,
-        request={"convert": "vre", "runtime_args": dict(run.arguments)},
-        command=[],
-        started_at=match[1] if match else "",
-        status="interrupted" if _number(seconds) is None else "done",
-        elapsed_seconds=_number(seconds),
-        totals={
-            safe_name(name): RepresentationTotals(
-                computed=int(_number(one.get("n_computed")) or 0),
-                failed=int(_number(one.get("n_failed")) or 0),
-                compute_seconds=(_number(one.get("average_duration")) or 0.0) * (_number(one.get("n_computed")) or 0),
-            )
-            for name, one in (stats.items() if isinstance(stats, dict) else ())
-            if isinstance(one, dict)
-        },
-    )
-    write_run(output, record)
-    if run.log is not None:
-        with storage_errors(output):
-            write_atomic(output / RUNS_FOLDER / f"{run.run_id}.log", run.log.read_bytes())
