@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tests.engine.merge_datasets import make_dataset
+from tests.jobs.merge_datasets import make_dataset
 from vrekit.catalog.cells import CellWriter
 from vrekit.catalog.manifest import write_manifest
 from vrekit.catalog.rows import SOURCE, GroupedRows

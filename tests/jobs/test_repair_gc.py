@@ -7,7 +7,7 @@ from pathlib import Path
 import lance
 import pytest
 
-from tests.engine.merge_datasets import file_hashes, make_dataset, member, members_of, rows_of
+from tests.jobs.merge_datasets import file_hashes, make_dataset, member, members_of, rows_of
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.garbage import GcReport
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.merge_datasets import COUNT, file_hashes, make_dataset, member, members_of, rows_of
+from tests.jobs.merge_datasets import COUNT, file_hashes, make_dataset, member, members_of, rows_of
 from vrekit.catalog.card import CARD_NAME
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs

@@ -5,7 +5,7 @@ from pathlib import Path
 import lance
 import pytest
 
-from tests.engine.merge_datasets import damage_lance, file_hashes, make_dataset, member, members_of, rows_of
+from tests.jobs.merge_datasets import damage_lance, file_hashes, make_dataset, member, members_of, rows_of
 from vrekit.catalog.manifest import read_manifest
 from vrekit.core.errors import ChecksumError, ConflictError
 from vrekit.jobs.merge.manifests import Layout

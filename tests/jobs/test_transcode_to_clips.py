@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.contracts.writer_cells import WRITERS
 from tests.engine.test_export import payloads
-from tests.engine.test_merge_crash import Killed, killed_at, some_slow
+from tests.jobs.test_merge_crash import Killed, killed_at, some_slow
 from tests.metadata_files import edited
 from tests.storages import open_payloads, read_samples
 from tests.video.video_clips import clip
