@@ -1,6 +1,5 @@
 """make_loader: shuffled batches in a reproducible order, with exact and instant resume."""
 
-import os
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 from torchdata.stateful_dataloader import StatefulDataLoader
 
 from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.threads import usable_cpus
 from vrekit.readers.batches import BatchPlan
 from vrekit.readers.dataset import Collate, FrameDataset, Transform
 from vrekit.readers.order import Order
@@ -290,7 +290,7 @@ def make_loader(
         world_size=world_size,
     )
     options = PrefetchOptions(
-        threads=threads or max(1, min(_MAX_THREADS, _usable_cpus() // max(1, num_workers))),
+        threads=threads or max(1, min(_MAX_THREADS, usable_cpus() // max(1, num_workers))),
         batches=prefetch_batches,
         size_bytes=prefetch_bytes,
         collate=collate,
@@ -311,10 +311,6 @@ def _rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int,
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _as_it_is(batch: Any) -> Any:

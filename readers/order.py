@@ -18,6 +18,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.core.splitmix import mix
+
 _ROUNDS = 8  # each changes both halves; with 6, orders of five rows are measurably uneven, with 4 also those of 17
 _VERSION = "vrekit order 1"
 
@@ -76,13 +78,6 @@ def _permute(values: NDArray[np.uint64], bits: int, keys: tuple[np.uint64, ...])
     high_mask = np.uint64((1 << bits // 2) - 1)
     high, low = values >> low_bits, values & low_mask
     for at in range(0, len(keys), 2):
-        high = high ^ (_mix(low ^ keys[at]) & high_mask)
-        low = low ^ (_mix(high ^ keys[at + 1]) & low_mask)
+        high = high ^ (mix(low ^ keys[at]) & high_mask)
+        low = low ^ (mix(high ^ keys[at + 1]) & low_mask)
     return (high << low_bits) | low
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return splitmix64's finaliser: every input bit changes every output bit with probability 1/2."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))

@@ -75,7 +75,7 @@ class VirtualRepresentation:
         batch = FrameBatch(frames=frames, indices=indices, pts_seconds=pts_seconds)
         ordered = {name: dependencies[name] for name in spec.dependencies}
         try:
-            output = self._compute(batch, ordered)
+            output = self._compute(batch, ordered).as_numpy()
         except (VrekitError, MemoryError):
             raise
         except Exception as error:  # its dependencies may be others than it was written for

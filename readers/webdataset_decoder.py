@@ -18,8 +18,8 @@ from vrekit.catalog.storage import open_storage
 from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.pipeline import PipelineCodec
 from vrekit.codecs.registry import stored_codec
-from vrekit.core.checksum import crc32
-from vrekit.core.errors import ChecksumError, CodecError, DatasetError, UsageError
+from vrekit.core.checksum import check_crc32
+from vrekit.core.errors import CodecError, DatasetError, UsageError
 from vrekit.core.names import did_you_mean, parse_key
 from vrekit.readers.index import MISSING, FrameIndex, Layout, read_index
 
@@ -191,12 +191,8 @@ class WebdatasetDecoder:
         if isinstance(value, Mapping) and set(value) == {"bytes", "path"}:  # an Image of `datasets`, not decoded
             value = value["bytes"]
         if isinstance(value, (bytes, bytearray, memoryview)):
-            value, expected = bytes(value), int(column.checksum[row])
-            if crc32(value) != expected:
-                raise ChecksumError(
-                    f"{field!r} of {key} has CRC-32 {crc32(value):08x}, expected {expected:08x}: "
-                    "it changed since it was written"
-                )
+            value = bytes(value)
+            check_crc32(value, int(column.checksum[row]), lambda: f"{field!r} of {key}")
         try:
             if not isinstance(value, bytes):
                 codec, value = _as_payload(codec, value, layout)

@@ -38,6 +38,8 @@ class Representation(ABC):
             `()` takes none. None accepts any number of any kind.
         uses_frames: False when `compute` never looks at pixels: the video is then not decoded for its sake.
         thread_safe: False when one instance must not run in two threads at once.
+        takes_tensors: True when `compute` takes dependencies as they were computed: torch tensors, on any device.
+            Otherwise it gets numpy arrays.
         version: Raised when the same parameters give other values than before; part of the config hash.
         is_source: True when `compute` gives the frames as they were decoded: they may be stored as the video itself.
         path_parameters: Parameters that are paths: relative ones start from the config's folder if they are there.
@@ -46,6 +48,7 @@ class Representation(ABC):
     inputs: ClassVar[tuple[tuple[Kind, ...], ...] | None] = ()
     uses_frames: ClassVar[bool] = True
     thread_safe: ClassVar[bool] = True
+    takes_tensors: ClassVar[bool] = False
     version: ClassVar[int] = 1
     is_source: ClassVar[bool] = False
     path_parameters: ClassVar[tuple[str, ...]] = ()

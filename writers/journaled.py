@@ -1,13 +1,16 @@
 """What the writers share: an open cell is a file that grows plus a journal, until its rows are published."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vrekit.catalog.cells import Cell, CellWriter, Clip, Sample
+from vrekit.catalog.cells import Cell, CellWriter, Clip, DatasetWriter, Sample, cell_of
+from vrekit.core.errors import LockedError
 from vrekit.core.files import storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.writers.journal import OpenShard
@@ -120,3 +123,22 @@ class JournaledCellWriter(CellWriter):
         self._open.flush()
         self._publish()
         self._open.remove()
+
+
+def recover_cells(
+    writer: DatasetWriter, partials: Iterable[Path], suffix: str, video_id: str, shard_frames: int
+) -> None:
+    """Open the cells of a video that nobody is writing, which drops a partial file that is committed already.
+
+    Args:
+        writer: Of the dataset.
+        partials: The files of open cells, `<group>-<first frame>.<suffix>`, with or without a dot before it.
+        suffix: What ends their names.
+        video_id: Which video.
+        shard_frames: Width of the grid.
+    """
+    for partial in sorted(partials):
+        cell = cell_of(partial.name.removeprefix(".").removesuffix(f".{suffix}"), video_id, shard_frames)
+        if cell is not None:
+            with suppress(LockedError):
+                writer.open_cell(cell).suspend()

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.engine.merge_datasets import make_dataset
+from tests.jobs.merge_datasets import make_dataset
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.parquet_files import parquet_writer, seal_file
 from vrekit.jobs.repair import repair

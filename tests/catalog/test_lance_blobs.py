@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.merge_datasets import make_dataset, members_of
+from tests.jobs.merge_datasets import make_dataset, members_of
 from tests.storages import read_samples
 from vrekit.core.errors import DatasetError
 from vrekit.jobs.merge.manifests import Layout

@@ -242,9 +242,9 @@ def test_a_copy_goes_on_where_it_stopped(
     subset = chosen(request.dataset, where="frame_index < 25")
     with open_dataset(request.dataset) as dataset:
         materialize(subset, dataset, tmp_path / "unbroken")
-        from vrekit.jobs import materialize as module
+        from vrekit.jobs import copying as module
 
-        original, calls = module._payload, 0
+        original, calls = module.sample_row, 0
 
         def breaks(*arguments: object) -> object:
             nonlocal calls
@@ -253,7 +253,7 @@ def test_a_copy_goes_on_where_it_stopped(
                 raise KeyboardInterrupt
             return original(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(module, "_payload", breaks)
+        monkeypatch.setattr(module, "sample_row", breaks)
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
                 materialize(subset, dataset, tmp_path / "broken")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.engine.merge_datasets import make_dataset, members_of
+from tests.jobs.merge_datasets import make_dataset, members_of
 from vrekit.catalog.index import load_index
 from vrekit.catalog.manifest import MANIFEST_NAME, read_manifest
 from vrekit.catalog.statistics import Statistics, statistics_path, write_statistics

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from tests.engine.merge_datasets import make_dataset
+from tests.jobs.merge_datasets import make_dataset
 from tests.metadata_files import edited
 from vrekit.catalog.card import card_text
 from vrekit.catalog.storage import open_storage

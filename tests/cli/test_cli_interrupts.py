@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.engine.merge_datasets import file_hashes, make_dataset
-from tests.engine.test_convert_vre import write_vre
+from tests.jobs.merge_datasets import file_hashes, make_dataset
+from tests.jobs.test_convert_vre import write_vre
 from tests.storages import read_samples
 from vrekit.catalog.runs import read_runs
 from vrekit.catalog.statistics import read_statistics

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from typer.testing import Result
 
-from tests.engine.merge_datasets import make_dataset, member, members_of, rows_of
+from tests.jobs.merge_datasets import make_dataset, member, members_of, rows_of
 from vrekit.catalog.manifest import read_manifest
 
 Run = Callable[..., Result]

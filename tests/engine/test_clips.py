@@ -21,9 +21,9 @@ from vrekit.catalog.subset import Subset
 from vrekit.catalog.summary import summarize
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import ChecksumError, ConfigError, ConflictError, UsageError, VideoError
+from vrekit.core.reports import ProgressListener
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
-from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.materialize import materialize
 from vrekit.jobs.repair import repair
@@ -210,8 +210,8 @@ def test_progress_counts_every_frame_once(make_request: MakeRequest, clip_mp4: P
     told: list[tuple[str, int, int, int]] = []
 
     class Listener(ProgressListener):
-        def advanced(self, name: str, *, stored: int, failed: int, stored_bytes: int) -> None:
-            told.append((name, stored, failed, stored_bytes))
+        def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
+            told.append((name, done, failed, stored_bytes))
 
     request = make_request(config=config(), video=str(clip_mp4), shard_frames=14)
     report = export(request, Listener())

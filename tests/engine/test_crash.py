@@ -165,13 +165,13 @@ def test_a_torn_tail_is_cut_off(make_request: Callable[..., ExportRequest], tmp_
 def test_a_flipped_byte_in_the_partial_is_computed_again(
     make_request: Callable[..., ExportRequest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vrekit.engine.pipeline import Pipeline
+    from vrekit.engine.cell_run import CellRun
 
     request = make_request(shard_frames=30, memory_bytes=1)
     whole = make_request(dataset=tmp_path / "whole", shard_frames=30)
     export(whole)
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "_commit", _interrupt)
+        patch.setattr(CellRun, "commit", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             export(request)
     (partial,) = request.dataset.glob("shards/*/.*.partial")

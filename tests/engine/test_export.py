@@ -30,10 +30,11 @@ from vrekit.core.errors import (
     UsageError,
     VideoError,
 )
+from vrekit.core.reports import ProgressListener
+from vrekit.engine.cell_run import CellRun
 from vrekit.engine.estimate import estimate
 from vrekit.engine.export import export, resume
-from vrekit.engine.pipeline import Pipeline
-from vrekit.engine.progress import ProgressListener
+from vrekit.engine.local_engine import LocalEngine
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.repair_dataset import repair_dataset
 from vrekit.jobs.validate import validate
@@ -574,17 +575,17 @@ def test_what_another_process_has_finished_meanwhile_is_done(
     request = make_request()
     export(make_request(frames=parse_frames("0..1")))
     busy = open_writer(request.dataset, read_manifest(request.dataset)).open_cell(Cell("square", "all", 8, 15))
-    run = Pipeline.run
+    run = LocalEngine.run
 
-    def run_until_the_other_one_is_done(self: Pipeline) -> None:
+    def run_until_the_other_one_is_done(self: LocalEngine, cells: CellRun) -> None:
         try:
-            run(self)
+            run(self, cells)
         finally:
             busy.suspend()
             monkeypatch.undo()
             export(request)
 
-    monkeypatch.setattr(Pipeline, "run", run_until_the_other_one_is_done)
+    monkeypatch.setattr(LocalEngine, "run", run_until_the_other_one_is_done)
     assert export(request).failed_frames == 0
     assert {run.status for run in read_runs(request.dataset)} == {"done"}
     assert sorted(decoded(request.dataset, "rgb")) == list(range(30))
@@ -605,7 +606,7 @@ def test_an_export_that_was_killed_before_its_run_was_recorded(make_request: Mak
 class _Stop(ProgressListener):
     """Ctrl-C after the first frames."""
 
-    def advanced(self, name: str, *, stored: int, failed: int, stored_bytes: int) -> None:
+    def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
         raise KeyboardInterrupt
 
 

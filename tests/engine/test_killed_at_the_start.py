@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.engine.merge_datasets import make_dataset, rows_of
-from tests.engine.test_convert_vre import write_vre
+from tests.jobs.merge_datasets import make_dataset, rows_of
+from tests.jobs.test_convert_vre import write_vre
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.subset import Subset
 from vrekit.core.errors import UsageError

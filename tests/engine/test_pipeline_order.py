@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from tests.engine.test_export import file_hashes, payloads
 from vrekit.compute.processor import BatchProcessor
+from vrekit.engine.cell_run import CellRun
 from vrekit.engine.export import export, resume
-from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.plan import runs_of_equal_work
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.validate import validate
@@ -102,9 +102,9 @@ def test_the_same_tars_after_an_interruption(
     whole, broken = ask("whole"), ask("broken", memory_bytes=1)
     export(whole)
     seen = 0
-    append = Pipeline._append
+    append = CellRun.append
 
-    def interrupted(self: Pipeline, result: object) -> None:
+    def interrupted(self: CellRun, result: object) -> None:
         nonlocal seen
         seen += 1
         if seen > stop_at:
@@ -112,7 +112,7 @@ def test_the_same_tars_after_an_interruption(
         append(self, result)  # type: ignore[arg-type]  # what _append takes is private
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "_append", interrupted)
+        patch.setattr(CellRun, "append", interrupted)
         with pytest.raises(KeyboardInterrupt):
             export(broken)
     (report,) = resume(broken.dataset, overrides={"threads": 3, "memory_bytes": 10**8})

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.engine.merge_datasets import make_dataset, members_of
+from tests.jobs.merge_datasets import make_dataset, members_of
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.parquet_files import checksum_of
 from vrekit.catalog.runs import read_runs

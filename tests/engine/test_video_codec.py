@@ -14,8 +14,8 @@ from tests.conftest import QUICK_CONFIG
 from tests.engine.test_export import payloads
 from tests.storages import read_samples
 from vrekit.core.errors import ConfigError
+from vrekit.engine.cell_run import CellRun
 from vrekit.engine.export import export, resume
-from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.validate import validate
 from vrekit.readers.dataset import FrameDataset
@@ -75,15 +75,15 @@ def test_an_interrupted_export_makes_its_clips_again(
     whole = make_request(config=REMUX, video=str(clip_mp4), shard_frames=14, dataset=tmp_path / "whole")
     export(whole)
     request = make_request(config=REMUX, video=str(clip_mp4), shard_frames=14)
-    append, count = Pipeline._append, iter(range(100))
+    append, count = CellRun.append, iter(range(100))
 
-    def interrupted(self: Pipeline, result: object) -> None:
+    def interrupted(self: CellRun, result: object) -> None:
         if next(count) == 1:
             raise KeyboardInterrupt
         append(self, result)  # type: ignore[arg-type]  # handed on as it came
 
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "_append", interrupted)
+        patch.setattr(CellRun, "append", interrupted)
         with pytest.raises(KeyboardInterrupt):
             export(request)
     resume(request.dataset)

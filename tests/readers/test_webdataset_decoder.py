@@ -152,7 +152,7 @@ def test_values_that_are_no_payload_are_refused(dataset: Path, value: object) ->
 def test_changed_bytes_are_noticed(dataset: Path) -> None:
     sample = next(iter(webdataset_of(dataset)))
     sample["rgb.jxl"] = sample["rgb.jxl"][:-1] + b"\0"
-    with pytest.raises(ChecksumError, match=r"'rgb.jxl' of square/00000000 has CRC-32"):
+    with pytest.raises(ChecksumError, match=r"'rgb.jxl' of square/00000000: the stored bytes have CRC-32"):
         vrekit.webdataset_decoder(dataset)(sample)
 
 

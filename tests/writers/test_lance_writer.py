@@ -32,6 +32,7 @@ from vrekit.core.schema import rows_to_table
 from vrekit.writers.lance import maintenance as lance_upkeep
 from vrekit.writers.lance import table as lance_table
 from vrekit.writers.lance import writer as lance_writer
+from vrekit.writers.lance.batches import blob_array
 from vrekit.writers.lance.ledger import check_ledger, record_files
 from vrekit.writers.lance.maintenance import MERGE_FROM, create_index
 from vrekit.writers.lance.rows import FIELDS, lance_samples, open_table, table_path, version_files
@@ -313,7 +314,7 @@ def test_large_payloads_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("payloads", [[b"abc"], [None], [], [b""], [b"a", None, b"", b"bc", None], [None, b"x" * 1000]])
 def test_blob_arrays_are_those_of_lance(payloads: list[bytes | None]) -> None:
     expected = lance.blob_array(payloads)
-    found = lance_table._blob_array(payloads, expected.type)
+    found = blob_array(payloads, expected.type)
     found.validate(full=True)
     assert found.equals(expected)
 

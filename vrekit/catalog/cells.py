@@ -79,6 +79,19 @@ class Cell:
     first: int
     last: int
 
+    @classmethod
+    def at(cls, video_id: str, group: str, frame: int, shard_frames: int) -> Self:
+        """Return the cell that a frame lies in.
+
+        Args:
+            video_id: Its video.
+            group: Of representations.
+            frame: Its number.
+            shard_frames: Width of the grid.
+        """
+        first = frame // shard_frames * shard_frames
+        return cls(video_id, group, first, first + shard_frames - 1)
+
     def __str__(self) -> str:
         return f"{self.video_id}/{self.group} frames {self.first}..{self.last}"
 

@@ -3,17 +3,18 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from vrekit.core.errors import LockedError
 from vrekit.core.locks import OwnedFile
+from vrekit.core.reports import Report
 
 
 @dataclass(slots=True, kw_only=True)
-class GcReport:
+class GcReport(Report):
     """What was removed, or with `dry_run` would be.
 
     Attributes:
@@ -27,10 +28,6 @@ class GcReport:
     kept: list[dict[str, str]] = field(default_factory=list)
     rows: int = 0
     freed_bytes: int = 0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return asdict(self)
 
 
 class GarbageCollector:

@@ -5,15 +5,14 @@ into one dataset. It says nothing about which frames are done: that is the job o
 """
 
 import fcntl
-import json
 import os
-import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from vrekit.catalog.representation_record import RepresentationRecord, differences_between
 from vrekit.catalog.storage_types import STORAGES
 from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import ConflictError, DatasetError
@@ -21,102 +20,37 @@ from vrekit.core.files import open_regular, storage_errors, write_atomic
 from vrekit.core.names import (
     MAX_REPRESENTATIONS,
     NOT_UTF8_HINT,
-    check_group,
     check_local,
     check_video_id,
     is_utf8,
     sample_key,
 )
 from vrekit.core.schema import FORMAT_VERSION
-from vrekit.core.spec import OutputSpec, RepresentationSpec, check_output_name, digest
+from vrekit.core.spec import check_output_name
 from vrekit.video.base import VideoInfo
+
+__all__ = [
+    "COPY_NAME",
+    "LAYOUTS",
+    "MANIFEST_NAME",
+    "ORIGIN_NAME",
+    "Manifest",
+    "RepresentationRecord",
+    "describes_nothing",
+    "differences_between",
+    "file_name_part",
+    "has_lost_manifest",
+    "has_samples",
+    "manifest_lock",
+    "read_manifest",
+    "write_manifest",
+]
 
 MANIFEST_NAME = "dataset.json"
 COPY_NAME = "dataset.json.bak"  # the same bytes, for `vrekit repair`
 ORIGIN_NAME = "origin.json"  # what a dataset was made from that was not exported; written first, the manifest last
 LAYOUTS = ("sample", "representation")
-_SUFFIX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _HINT = '`vrekit repair DATASET` restores it; if you changed it by hand, correct it and delete its line "checksum"'
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepresentationRecord:
-    """One representation of a dataset.
-
-    Attributes:
-        spec: What the config asked for.
-        identity: Everything that decides its stored values, dependencies' hashes included.
-        config_hash: Digest of `identity`; another hash under the same name is a conflict.
-        memory: What `compute` gives, for the first video's frame size.
-        stored: What decoding gives; differs from `memory` when `store_as` keeps less.
-        codec: Config of its codec; None for a virtual representation.
-        suffix: File name ending of its payloads, None for a virtual one.
-        group: Name of the shards it lies in, None for a virtual one.
-        clips: Whether frames share payloads (video clips), each in a shard of its own.
-    """
-
-    spec: RepresentationSpec
-    identity: Mapping[str, Any]
-    memory: OutputSpec
-    stored: OutputSpec
-    codec: Mapping[str, Any] | None
-    suffix: str | None
-    group: str | None = None
-    clips: bool = False
-
-    @property
-    def config_hash(self) -> str:
-        """Digest of `identity`, 16 hex digits."""
-        return digest(self.identity)
-
-    @property
-    def is_virtual(self) -> bool:
-        """Whether it is computed on read and never written."""
-        return self.codec is None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return {
-            "config_hash": self.config_hash,
-            "group": self.group,
-            "suffix": self.suffix,
-            "clips": self.clips,
-            "codec": None if self.codec is None else dict(self.codec),
-            "spec": self.spec.to_json(),
-            "identity": dict(self.identity),
-            "memory": self.memory.to_json(),
-            "stored": self.stored.to_json(),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any] | Fields) -> Self:
-        """Return the record `to_json` described.
-
-        Raises:
-            DatasetError: If it is none.
-        """
-        fields = Fields.of(data, "a representation")
-        codec = fields.fields("codec", None)
-        if codec is not None:
-            codec.text("id", None, max_length=1000)
-        record = cls(
-            spec=RepresentationSpec.from_json(fields.fields("spec")),
-            identity=fields.free("identity"),
-            memory=OutputSpec.from_json(fields.fields("memory")),
-            stored=OutputSpec.from_json(fields.fields("stored")),
-            codec=None if codec is None else codec.raw(),
-            suffix=fields.text("suffix", None, pattern=_SUFFIX, max_length=50),
-            group=fields.name("group", check_group, None),
-            clips=fields.flag("clips", False),
-        )
-        if not record.is_virtual and (record.suffix is None or record.group is None):
-            raise fields.error("it has a codec, but no suffix or no group")
-        if record.is_virtual and (record.suffix is not None or record.group is not None or record.clips):
-            raise fields.error("it has no codec, but a suffix, a group or clips")
-        said = fields.text("config_hash", max_length=100)
-        if said != record.config_hash:
-            raise fields.error(f"'config_hash' is {said!r}, but its identity gives {record.config_hash!r}")
-        return record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,30 +272,6 @@ def _check_same_reading(video_id: str, known: VideoInfo, info: VideoInfo) -> Non
 
 def _describe(info: VideoInfo) -> str:
     return f"{info.frame_count} frames, {info.width}x{info.height}, fingerprint {info.fingerprint}"
-
-
-def differences_between(
-    name: str, old: Mapping[str, Any], new: Mapping[str, Any], *, has: str = "dataset has", asked: str = "asked for"
-) -> list[str]:
-    """Return one line for each value in which two identities differ: `canny.params.low: dataset has 50, asked for 60`.
-
-    Args:
-        name: What they are the identity of.
-        old: One of them.
-        new: The other.
-        has: What is said before a value of `old`.
-        asked: What is said before a value of `new`.
-    """
-    lines = []
-    for key in dict.fromkeys([*old, *new]):
-        before, after = old.get(key), new.get(key)
-        if before == after:
-            continue
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            lines += differences_between(f"{name}.{key}", before, after, has=has, asked=asked)
-        else:
-            lines.append(f"{name}.{key}: {has} {json.dumps(before)}, {asked} {json.dumps(after)}")
-    return lines
 
 
 def read_manifest(folder: Path, name: str = MANIFEST_NAME) -> Manifest:

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from vrekit.codecs.registry import stored_codec
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import CodecError, DatasetError, MissingDependencyError
 from vrekit.core.memory import machine_memory
+from vrekit.core.reports import Report
 
 _FRAMES_AT_ONCE = 16  # decoded from a clip
 _MUCH_MEMORY = 256 << 20  # below that, nobody asks how much there is
@@ -55,18 +56,17 @@ class Problem:
 
 
 @dataclass(slots=True, kw_only=True)
-class ValidationReport:
+class ValidationReport(Report):
     """What was checked, what is wrong, and what is odd but may be meant (`warnings`)."""
 
     payloads: int = 0
     payload_bytes: int = 0
-    elapsed_seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
-        return asdict(self) | {"ok": not self.problems}
+        return Report.to_json(self) | {"ok": not self.problems}
 
 
 class StoredPayload(Protocol):
@@ -292,9 +292,3 @@ def by_clip(rows: Iterable[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     for row in rows:
         clips.setdefault((row["representation"], row["byte_offset"]), []).append(row)
     return [sorted(clip, key=lambda row: int(row["payload_index"])) for clip in clips.values()]
-
-
-def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a table, a few thousand in memory at a time."""
-    for batch in table.to_batches(max_chunksize=4096):
-        yield from batch.to_pylist()

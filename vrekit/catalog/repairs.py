@@ -10,12 +10,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.core.files import storage_errors, write_atomic
+from vrekit.core.reports import Report
 
 Key = tuple[str, int, str]
 KEY_COLUMNS = ("video_id", "frame_index", "representation")
@@ -38,7 +38,7 @@ HINTS = {
 
 
 @dataclass(slots=True, kw_only=True)
-class RepairReport:
+class RepairReport(Report):
     """What a repair did.
 
     Attributes:
@@ -52,10 +52,6 @@ class RepairReport:
     samples: list[str] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return asdict(self)
 
 
 class Repair:

@@ -4,7 +4,7 @@ A frame of a representation may have several rows: it failed and was stored late
 payload that many frames share; each of them has a row.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +138,12 @@ def by_payload(table: pa.Table) -> Iterable[list[dict[str, Any]]]:
 
 def _sizes(table: pa.Table) -> NDArray[np.int64]:
     return np.array(numbers(table["byte_size"], np.int64))
+
+
+def rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, a few thousand in memory at a time."""
+    for batch in table.to_batches(max_chunksize=4096):
+        yield from batch.to_pylist()
 
 
 # -- where rows are ----------------------------------------------------------------------------------------------

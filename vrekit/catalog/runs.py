@@ -19,6 +19,7 @@ from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import check_folder, make_folder, storage_errors, write_atomic
 from vrekit.core.names import MAX_REPRESENTATIONS, check_run_id, check_video_id
+from vrekit.core.threads import usable_cpus
 from vrekit.video.base import VideoInfo
 
 logger = logging.getLogger(__name__)
@@ -182,13 +183,9 @@ def new_run(video_id: str, request: Mapping[str, Any], devices: set[str], video:
             "devices": sorted(devices),
             "machine": platform.machine(),
             "system": platform.system(),
-            "cpu_count": _usable_cpus(),
+            "cpu_count": usable_cpus(),
         },
     )
-
-
-def _usable_cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _package_versions() -> dict[str, str]:

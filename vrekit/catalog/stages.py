@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.core.errors import UsageError
+from vrekit.core.splitmix import mix
 
 Positions = NDArray[np.int64]
 _SAMPLE = re.compile(r"\s*([0-9]{1,18}(?:\.[0-9]+)?)\s*(%?)\s*")
@@ -118,7 +119,7 @@ def sample(rows: Rows, count: int, seed: int) -> Positions:
     """
     draws = _draws(rows.video_names, rows.video, rows.frame, seed)
     if rows.representation is not None:
-        draws = _mix(draws ^ _hashes(rows.representation_names, seed)[rows.representation])
+        draws = mix(draws ^ _hashes(rows.representation_names, seed)[rows.representation])
     ties = rows.representation if rows.representation is not None else rows.video
     chosen = np.lexsort((ties, rows.frame, rows.video, draws))[:count]
     return np.sort(chosen)
@@ -145,19 +146,12 @@ def _ranks(video: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int6
 
 
 def _draws(names: tuple[str, ...], video: NDArray[np.int64], frame: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
-    return _mix(_hashes(names, seed)[video] + frame.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
+    return mix(_hashes(names, seed)[video] + frame.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15))
 
 
 def _hashes(names: tuple[str, ...], seed: int) -> NDArray[np.uint64]:
     digests = [hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest() for name in names]
     return np.frombuffer(b"".join(digests), "<u8")
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return well-mixed numbers: the finaliser of SplitMix64 (Steele, Lea, Flood 2014)."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
 
 
 def _encode(column: pa.ChunkedArray) -> tuple[tuple[str, ...], NDArray[np.int64]]:

@@ -1,15 +1,16 @@
 """The live display of something that copies bytes: one bar with rate and time left, on stderr."""
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from vrekit.jobs.merge.report import MergeListener
+from vrekit.core.reports import BYTES, ProgressListener
 
 
-class ByteProgress(MergeListener):
+class ByteProgress(ProgressListener):
     """Draws to stderr; use as a context manager, so that the terminal is left as it was."""
 
     def __init__(self, doing: str) -> None:
@@ -33,14 +34,14 @@ class ByteProgress(MergeListener):
     ) -> None:
         self._bar.stop()
 
-    def started(self, total_bytes: int) -> None:
-        """See MergeListener."""
-        self._bar.update(self._task, description=self._doing, total=total_bytes)
+    def started(self, totals: Mapping[str, int]) -> None:
+        """See ProgressListener."""
+        self._bar.update(self._task, description=self._doing, total=totals[BYTES])
 
-    def advanced(self, count: int) -> None:
-        """See MergeListener."""
-        self._bar.update(self._task, advance=count)
+    def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
+        """See ProgressListener."""
+        self._bar.update(self._task, advance=done)
 
     def checking(self) -> None:
-        """See MergeListener."""
+        """See ProgressListener."""
         self._bar.update(self._task, description="checking")

@@ -13,8 +13,8 @@ from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
     from vrekit.core.errors import VrekitError
+    from vrekit.core.reports import ProgressListener
     from vrekit.engine.export import ExportReport
-    from vrekit.engine.progress import ProgressListener
     from vrekit.engine.request import ExportRequest
 
     Outcome = tuple[list[ExportReport], VrekitError | None]
@@ -206,7 +206,7 @@ def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed:
 
 class _Silent:
     def __enter__(self) -> "ProgressListener":
-        from vrekit.engine.progress import ProgressListener
+        from vrekit.core.reports import ProgressListener
 
         return ProgressListener()
 
@@ -227,7 +227,7 @@ def finish(outcome: "Outcome", as_json: bool) -> None:
     if error is not None and not reports:
         raise error
     if as_json:
-        print_json([_as_json(report) for report in reports])
+        print_json([report.to_json() for report in reports])
     else:
         for report in reports:
             _print_report(report)
@@ -241,14 +241,6 @@ def finish(outcome: "Outcome", as_json: bool) -> None:
             f"try again: `vrekit resume {dataset}`"
         )
         raise typer.Exit(1)
-
-
-def _as_json(report: "ExportReport") -> dict[str, Any]:
-    from dataclasses import asdict
-
-    data = asdict(report)
-    data["dataset"] = str(report.dataset)
-    return data
 
 
 def _print_report(report: "ExportReport") -> None:

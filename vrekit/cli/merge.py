@@ -106,7 +106,7 @@ def run_merge(sources: list[Path], output: Path, *, as_json: bool, no_progress: 
 
 
 def byte_listener(no_progress: bool, doing: str = "copying") -> Any:
-    """Return a context that gives a MergeListener: a live display where it makes sense.
+    """Return a context that gives a ProgressListener: a live display where it makes sense.
 
     Args:
         no_progress: Nobody wants to see it.
@@ -114,10 +114,10 @@ def byte_listener(no_progress: bool, doing: str = "copying") -> Any:
     """
     from contextlib import nullcontext
 
-    from vrekit.jobs.merge.report import MergeListener
+    from vrekit.core.reports import ProgressListener
 
     if not wants_progress(no_progress):
-        return nullcontext(MergeListener())
+        return nullcontext(ProgressListener())
     from vrekit.cli.byte_progress import ByteProgress
 
     return ByteProgress(doing)

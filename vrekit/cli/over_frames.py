@@ -10,18 +10,18 @@ from vrekit.cli.output import note, print_json, say
 from vrekit.core.counting import counted
 
 if TYPE_CHECKING:
-    from vrekit.jobs.stats import StatsProgress
+    from vrekit.core.reports import FRAMES, ProgressListener
 
 _FAILURES_SHOWN = 20
 
 
 @contextmanager
-def frames_bar(label: str, *, show: bool) -> Iterator["StatsProgress"]:
+def frames_bar(label: str, *, show: bool) -> Iterator["ProgressListener"]:
     """Show a bar with rate and remaining time while the block runs; give what is to be told about the progress."""
-    from vrekit.jobs.stats import StatsProgress
+    from vrekit.core.reports import ProgressListener
 
     if not show:
-        yield StatsProgress()
+        yield ProgressListener()
         return
 
     from rich.console import Console
@@ -37,13 +37,13 @@ def frames_bar(label: str, *, show: bool) -> Iterator["StatsProgress"]:
     )
     task = bars.add_task("", total=None, rate="")
 
-    class Drawn(StatsProgress):
-        def started(self, frames: int) -> None:
-            bars.update(task, total=frames)
+    class Drawn(ProgressListener):
+        def started(self, totals: Mapping[str, int]) -> None:
+            bars.update(task, total=totals[FRAMES])
 
-        def advanced(self, frames: int) -> None:
+        def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
             speed = bars.tasks[0].speed
-            bars.update(task, advance=frames, rate=f"{speed:.0f} frames/s" if speed else "")
+            bars.update(task, advance=done, rate=f"{speed:.0f} frames/s" if speed else "")
 
     with bars:
         yield Drawn()

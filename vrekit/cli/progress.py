@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from vrekit.cli.output import human_bytes
-from vrekit.engine.progress import ProgressListener
+from vrekit.core.reports import ProgressListener
 
 
 class ProgressBars(ProgressListener):
@@ -45,7 +45,7 @@ class ProgressBars(ProgressListener):
             self._tasks[name] = self._bars.add_task(shown, total=total, rate="", size="", failed="")
             self._bytes[name] = self._failed[name] = 0
 
-    def advanced(self, name: str, *, stored: int, failed: int, stored_bytes: int) -> None:
+    def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
         """See ProgressListener."""
         task = self._tasks[name]
         self._bytes[name] += stored_bytes
@@ -53,7 +53,7 @@ class ProgressBars(ProgressListener):
         speed = self._bars.tasks[self._bars.task_ids.index(task)].speed
         self._bars.update(
             task,
-            advance=stored + failed,
+            advance=done + failed,
             rate=f"{speed:.1f} frames/s" if speed else "",
             size=human_bytes(self._bytes[name]),
             failed=f"{self._failed[name]} failed" if self._failed[name] else "",

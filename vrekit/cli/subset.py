@@ -163,8 +163,6 @@ def materialize(
     Example:
         vrekit subset materialize dark.parquet out -o out-dark
     """
-    from dataclasses import asdict
-
     from vrekit.catalog.dataset import open_dataset
     from vrekit.catalog.subset import read_subset
     from vrekit.jobs.materialize import materialize as run_materialize
@@ -173,7 +171,7 @@ def materialize(
     with goes_on(), open_dataset(dataset) as opened:
         report = run_materialize(read, opened, output, writer=writer.value if writer else None)
     if as_json:
-        print_json(asdict(report))
+        print_json(report.to_json())
         return
     note(
         f"{counted(report.samples, 'sample')} of {counted(report.frames, 'frame')}, "

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,33 +15,79 @@ from vrekit.representations.base import LearnedRepresentation
 from vrekit.representations.resize import resize_output
 
 
-@dataclass(slots=True)
 class Computed:
-    """What one representation gave for a batch: arrays by frame number, and reasons for the frames without one."""
+    """What one representation gave for a batch: whole outputs, and reasons for the frames without one.
 
-    arrays: dict[int, NDArray[Any]] = field(default_factory=dict)
-    valid: dict[int, bool] = field(default_factory=dict)
-    errors: dict[int, str] = field(default_factory=dict)
-    seconds: float = 0.0
+    One thread at a time uses an object.
 
-    def output(self, frames: Sequence[int]) -> Output:
-        """Return these frames as the Output a dependent's `compute` takes."""
-        arrays = [self.arrays[frame] for frame in frames]
+    Attributes:
+        errors: Why a frame has no array, by frame number.
+        seconds: How long computing took.
+    """
+
+    def __init__(self) -> None:
+        self.errors: dict[int, str] = {}
+        self.seconds = 0.0
+        self._outputs: list[Output] = []
+        self._in_numpy: dict[int, Output] = {}
+        self._places: dict[int, tuple[int, int]] = {}  # frame number → output, position in it
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __contains__(self, frame: int) -> bool:
+        return frame in self._places
+
+    def add(self, frames: Sequence[int], output: Output) -> None:
+        """Take the output for some frames, which has one array for each."""
+        number = len(self._outputs)
+        self._outputs.append(output)
+        self._places.update((frame, (number, position)) for position, frame in enumerate(frames))
+
+    def array(self, frame: int) -> NDArray[Any]:
+        """Return the array of one frame."""
+        number, position = self._places[frame]
+        return self._numpy(number).frame(position)
+
+    def is_valid(self, frame: int) -> bool:
+        """Return whether a frame holds a measurement."""
+        number, position = self._places[frame]
+        return self._outputs[number].is_valid(position)
+
+    def output(self, frames: Sequence[int], *, tensors: bool = False) -> Output:
+        """Return some frames as the Output that a dependent's `compute` takes.
+
+        Args:
+            frames: Frame numbers; they have arrays.
+            tensors: Leave torch tensors as they are.
+        """
+        places = [self._places[frame] for frame in frames]
+        number, start = places[0]
+        valid = np.array([self.is_valid(frame) for frame in frames], np.bool_)
+        of_one = self._outputs[number] if tensors else self._numpy(number)
+        if not isinstance(of_one.data, Sequence) and _has_axes(of_one.data):
+            if places == [(number, position) for position in range(start, start + len(frames))]:
+                return Output(data=of_one.data[start : start + len(frames)], valid=valid)
+            if tensors and not isinstance(of_one.data, np.ndarray) and all(place[0] == number for place in places):
+                return Output(data=of_one.data[[position for _, position in places]], valid=valid)
+        arrays = [self.array(frame) for frame in frames]
         same = len({array.shape for array in arrays}) == 1 and arrays[0].dtype.kind != "U"
-        return Output(
-            data=_stack(arrays) if same else arrays, valid=np.array([self.valid[frame] for frame in frames], bool)
-        )
+        return Output(data=np.stack(arrays) if same else arrays, valid=valid)
+
+    def let_go(self) -> None:
+        """Free the arrays; nothing can be asked for any more."""
+        self._outputs.clear()
+        self._in_numpy.clear()
+        self._places.clear()
+
+    def _numpy(self, number: int) -> Output:
+        if number not in self._in_numpy:
+            self._in_numpy[number] = self._outputs[number].as_numpy()
+        return self._in_numpy[number]
 
 
-def _stack(arrays: list[NDArray[Any]]) -> NDArray[Any]:
-    # Frames of one compute call are views of one array: hand that back instead of copying it.
-    first = arrays[0].base
-    if isinstance(first, np.ndarray) and first.shape[1:] == arrays[0].shape and len(first) == len(arrays):
-        starts = [array.__array_interface__["data"][0] for array in arrays]
-        expected = [first.__array_interface__["data"][0] + i * first.strides[0] for i in range(len(arrays))]
-        if starts == expected:
-            return first
-    return np.stack(arrays)
+def _has_axes(data: Any) -> bool:
+    return not isinstance(data, np.ndarray) or data.dtype.kind != "U"
 
 
 class BatchProcessor:
@@ -86,7 +131,7 @@ class BatchProcessor:
 
     def _why_not(self, node: Node, frame: int, results: Mapping[str, Computed]) -> str | None:
         for dependency in node.spec.dependencies:
-            if frame not in results[dependency].arrays:
+            if frame not in results[dependency]:
                 return f"dependency {dependency!r} failed: {results[dependency].errors.get(frame, 'not computed')}"
         return None
 
@@ -141,7 +186,8 @@ class BatchProcessor:
     ) -> None:
         part = _take(batch, chunk)
         frames = part.indices.tolist()
-        dependencies = {name: results[name].output(frames) for name in node.spec.dependencies}
+        tensors = node.instance.takes_tensors
+        dependencies = {name: results[name].output(frames, tensors=tensors) for name in node.spec.dependencies}
         lock = self._locks.get(node.name)
         if lock is None:
             output = node.instance.compute(part, dependencies)
@@ -157,11 +203,8 @@ class BatchProcessor:
             raise ComputeError(
                 f"{node.name} ({node.spec.type}) returned {len(output)} outputs for {len(frames)} frames"
             )
-        for position, frame in enumerate(frames):
-            array = output.frame(position)
-            _check_array(node, array)
-            result.arrays[frame] = array
-            result.valid[frame] = output.is_valid(position)
+        _check_output(node, output)
+        result.add(frames, output)
 
     def _ensure_loaded(self, node: Node) -> None:
         instance = node.instance
@@ -186,7 +229,7 @@ class BatchProcessor:
 
     def stored_form(self, name: str, computed: Computed, frame: int) -> NDArray[Any]:
         """Return what goes into the codec for one frame: the computed array at its output size and dtype."""
-        node, array = self.graph.nodes[name], computed.arrays[frame]
+        node, array = self.graph.nodes[name], computed.array(frame)
         size, dtype = node.spec.output_size, node.spec.output_dtype
         if size is None and dtype is None:
             return array
@@ -213,18 +256,32 @@ def _take(batch: FrameBatch, positions: list[int]) -> FrameBatch:
     )
 
 
-def _check_array(node: Node, array: NDArray[Any]) -> None:
+def _check_output(node: Node, output: Output) -> None:
     spec = node.memory
     if spec.dtype == "str":
         return
-    fits = len(array.shape) == len(spec.shape) and all(
-        want is None or want == got for want, got in zip(spec.shape, array.shape, strict=True)
-    )
-    if not fits or array.dtype != np.dtype(spec.dtype):
-        raise ComputeError(
-            f"{node.name} ({node.spec.type}) returned {array.dtype} {array.shape}, "
-            f"but its output_spec promises {spec.dtype} {spec.shape}"
+    arrays: list[tuple[tuple[int, ...], str]]
+    if isinstance(output.data, Sequence):
+        arrays = [(tuple(array.shape), _dtype_name(array)) for array in map(_with_shape, output.data)]
+    else:
+        arrays = [(tuple(output.data.shape[1:]), _dtype_name(output.data))]
+    for shape, dtype in arrays:
+        fits = len(shape) == len(spec.shape) and all(
+            want is None or want == got for want, got in zip(spec.shape, shape, strict=True)
         )
+        if not fits or dtype != np.dtype(spec.dtype).name:
+            raise ComputeError(
+                f"{node.name} ({node.spec.type}) returned {dtype} {shape}, "
+                f"but its output_spec promises {spec.dtype} {spec.shape}"
+            )
+
+
+def _with_shape(array: Any) -> Any:
+    return array if hasattr(array, "shape") else np.asarray(array)
+
+
+def _dtype_name(array: Any) -> str:
+    return str(array.dtype).removeprefix("torch.")
 
 
 class _WeightsError(ComputeError):

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -87,8 +86,3 @@ def spec_bytes(spec: OutputSpec) -> int:
     if spec.is_ragged or spec.dtype == "str":
         return _RAGGED_BYTES
     return math.prod(side or 0 for side in spec.shape) * np.dtype(spec.dtype).itemsize
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -32,7 +32,7 @@ def sample_arrays(
             fed = feeder.read(np.array([frame], np.int64), decode=graph.uses_frames(order))
             computed = processor.compute(fed.batch, order, {}, fed.failures)
             for name in names:
-                if frame in computed[name].arrays:
+                if frame in computed[name]:
                     found[name][frame] = processor.stored_form(name, computed[name], frame)
     finally:
         processor.close()

@@ -5,6 +5,8 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 
+from vrekit.core.errors import ChecksumError
+
 _STEP_BYTES = 1 << 20  # fits a processor's cache
 
 
@@ -30,6 +32,29 @@ def crc32(data: bytes | memoryview, before: int = 0) -> int:
         before: CRC-32 of what comes before them.
     """
     return _implementation()(data, before)
+
+
+def check_crc32(
+    payload: bytes | memoryview, expected: int, place: Callable[[], str], *, hint: str | None = None
+) -> None:
+    """Check a payload that was read.
+
+    Args:
+        payload: What was read.
+        expected: The CRC-32 that its metadata says.
+        place: Returns where it is, for the message.
+        hint: What to do about it.
+
+    Raises:
+        ChecksumError: If it is not what was written.
+    """
+    found = crc32(payload)
+    if found != expected:
+        raise ChecksumError(
+            f"{place()}: the stored bytes have CRC-32 {found:08x}, expected {expected:08x}: "
+            "they changed since they were written",
+            hint=hint,
+        )
 
 
 def crc32_of_range(descriptor: int, offset: int, size: int) -> int | None:

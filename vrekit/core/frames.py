@@ -5,9 +5,13 @@ Legend: N frames, H height, W width, C channels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +52,40 @@ class Output:
     """What a representation computed for N frames.
 
     Attributes:
-        data: One array (N, ...), or a list of N arrays where frames differ in shape. Text is a list of 0-d str arrays.
+        data: One array or torch tensor (N, ...), or a list of N where frames differ in shape. Text is a list of 0-d
+            str arrays. A tensor stays on its device until its values are encoded.
         valid: bool (N,): False where a frame has a placeholder only (flow at the last frame). None: all valid.
     """
 
-    data: NDArray[np.generic] | Sequence[NDArray[np.generic]]
+    data: "NDArray[np.generic] | Sequence[NDArray[np.generic]] | torch.Tensor | Sequence[torch.Tensor]"
     valid: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.data)
 
     def __repr__(self) -> str:
-        shape = self.data.shape if isinstance(self.data, np.ndarray) else f"{len(self.data)} ragged"
+        shape = f"{len(self.data)} ragged" if isinstance(self.data, Sequence) else tuple(self.data.shape)
         return f"Output({shape})"
 
     def frame(self, position: int) -> NDArray[np.generic]:
         """Return the array of one frame."""
-        return np.asarray(self.data[position])
+        return to_numpy(self.data[position])
+
+    def as_numpy(self) -> "Output":
+        """Return the output with numpy arrays, itself if it has no tensors."""
+        if isinstance(self.data, np.ndarray):
+            return self
+        if isinstance(self.data, Sequence):
+            if all(isinstance(array, np.ndarray) for array in self.data):
+                return self
+            return Output(data=[to_numpy(array) for array in self.data], valid=self.valid)
+        return Output(data=to_numpy(self.data), valid=self.valid)
 
     def is_valid(self, position: int) -> bool:
         """Return whether frame `position` holds a measurement."""
         return self.valid is None or bool(self.valid[position])
+
+
+def to_numpy(data: Any) -> NDArray[np.generic]:
+    """Return an array as it is, and a torch tensor as an array in the computer's memory."""
+    return np.asarray(data.detach().cpu().numpy() if hasattr(data, "detach") else data)

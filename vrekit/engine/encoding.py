@@ -33,7 +33,7 @@ class Encoder:
         codec = node.codec
         if not isinstance(codec, Codec):
             raise TypeError(f"{name} is virtual or stored in clips, and cannot be encoded frame by frame")
-        if frame not in computed.arrays:
+        if frame not in computed:
             return Payload(replace(row, status="failed", error=computed.errors.get(frame, "not computed")))
         started = time.perf_counter()
         try:
@@ -44,7 +44,7 @@ class Encoder:
         dtype, shape = codec.decoded_layout(array.dtype, array.shape)
         done = replace(
             row,
-            valid=computed.valid[frame],
+            valid=computed.is_valid(frame),
             encode_seconds=time.perf_counter() - started,
             codec=codec.id,
             dtype="str" if dtype.kind == "U" else dtype.name,
@@ -67,7 +67,7 @@ class Encoder:
         if not isinstance(codec, ClipCodec):
             raise TypeError(f"{name} is not stored in clips")
         reason = computed.errors.get(frame, "not computed")
-        if frame in computed.arrays:
+        if frame in computed:
             try:
                 array = self._processor.stored_form(name, computed, frame)
                 checksum = pixels_checksum(array)
@@ -76,7 +76,7 @@ class Encoder:
             else:
                 done = replace(
                     row,
-                    valid=computed.valid[frame],
+                    valid=computed.is_valid(frame),
                     codec=codec.id,
                     dtype=array.dtype.name,
                     shape=array.shape,

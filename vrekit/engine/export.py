@@ -23,13 +23,15 @@ from vrekit.catalog.runs import (
 )
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.catalog.trust import RecordedCode, untrusted
-from vrekit.compute.resources import usable_cpus
+from vrekit.codecs.base import ClipCodec
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, LockedError
-from vrekit.engine.pipeline import Pipeline
+from vrekit.core.reports import ProgressListener, Report
+from vrekit.core.threads import usable_cpus
+from vrekit.engine.cell_run import CellRun
+from vrekit.engine.local_engine import LocalEngine
 from vrekit.engine.plan import Plan
 from vrekit.engine.preparation import Preparation, prepare
-from vrekit.engine.progress import ProgressListener
 from vrekit.engine.request import ExportRequest
 from vrekit.engine.runlog import run_log
 from vrekit.engine.stored import StoredOutputs
@@ -38,8 +40,8 @@ from vrekit.video.base import VideoSource
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportReport:
+@dataclass(slots=True, kw_only=True)
+class ExportReport(Report):
     """What an export did.
 
     Attributes:
@@ -51,7 +53,6 @@ class ExportReport:
         already: Frames that were stored before, by representation.
         failed_before: Frames that failed in an earlier run and were left alone, by representation.
         failures: The first failures of this run.
-        elapsed_seconds: Wall-clock time.
     """
 
     dataset: Path
@@ -62,7 +63,6 @@ class ExportReport:
     already: Mapping[str, int] = field(default_factory=dict)
     failed_before: Mapping[str, int] = field(default_factory=dict)
     failures: Sequence[Mapping[str, object]] = ()
-    elapsed_seconds: float = 0.0
 
     @property
     def computed_frames(self) -> int:
@@ -256,29 +256,34 @@ def _run_recorded(
 ) -> ExportReport:
     request, plan, manifest = prepared.request, prepared.plan, prepared.manifest
     logger.info("run %s: %s → %s", record.run_id, request.video, request.dataset)
-    pipeline = Pipeline(
-        plan=plan,
-        graph=prepared.graph,
-        source=source,
-        stored=stored,
-        writer=writer,
-        groups=manifest.groups,
-        hashes={name: manifest.representations[name].config_hash for name in prepared.names},
-        suffixes={name: manifest.representations[name].suffix or "" for name in prepared.names},
+    nodes = prepared.graph.nodes
+    run = CellRun(
+        plan,
+        manifest,
+        writer,
+        {
+            name: codec
+            for name, todo in plan.missing.items()
+            if isinstance(codec := nodes[name].codec, ClipCodec) and len(todo)
+        },
         run_id=record.run_id,
         listener=listener,
+        max_failures=request.max_failures,
+    )
+    engine = LocalEngine(
+        prepared.graph,
+        source,
+        stored,
         batch_size=request.batch_size,
         threads=request.threads or usable_cpus(),
         memory_bytes=request.memory_bytes,
-        max_failures=request.max_failures,
-        clip_bytes=manifest.shard_size_bytes,
     )
     listener.started({name: len(frames) for name, frames in plan.missing.items() if len(frames)})
     status: str = "failed"
     message: str | None = None
     try:
         try:
-            pipeline.run()
+            engine.run(run)
         except LockedError:
             if not _is_stored(storage, plan):  # by now the other process may have done its part
                 raise
@@ -296,8 +301,8 @@ def _run_recorded(
         elapsed = time.perf_counter() - started
         end = record.finished(
             status,  # type: ignore[arg-type]  # one of RunStatus
-            totals=pipeline.tally.totals,
-            failures=pipeline.tally.failures,
+            totals=run.tally.totals,
+            failures=run.tally.failures,
             elapsed_seconds=round(elapsed, 3),
             error=message,
             shards=writer.committed,
@@ -306,9 +311,9 @@ def _run_recorded(
     return replace(
         report,
         run_id=record.run_id,
-        already={name: count + pipeline.tally.recovered.get(name, 0) for name, count in report.already.items()},
-        totals=pipeline.tally.totals,
-        failures=pipeline.tally.failures,
+        already={name: count + run.tally.recovered.get(name, 0) for name, count in report.already.items()},
+        totals=run.tally.totals,
+        failures=run.tally.failures,
         elapsed_seconds=elapsed,
     )
 

@@ -1,22 +1,22 @@
 """Dependencies that the dataset holds exactly: read back, they are what computing them again would give."""
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.storage import Storage
-from vrekit.codecs.base import Codec
 from vrekit.codecs.registry import clip_codec, stored_codec
 from vrekit.compute.processor import Computed
-from vrekit.core.checksum import crc32
-from vrekit.core.errors import CodecError, DatasetError
+from vrekit.core.errors import ChecksumError, CodecError, DatasetError
+from vrekit.core.frames import Output
 from vrekit.core.spec import digest
 from vrekit.engine.plan import Plan, runs_of_equal_work
 from vrekit.graph.build import Graph
 from vrekit.readers.index import INDEX_COLUMNS, MISSING, FrameIndex
+from vrekit.readers.payloads import StoredPayloads
 from vrekit.video.base import DecodedFrames, VideoInfo, VideoSource
 
 # Not part of what decides the values in memory, see `Node.identity`.
@@ -38,14 +38,10 @@ class StoredOutputs:
         """
         self._graph = graph
         self._video_id = video_id
-        records = storage.manifest.representations
-        codecs = {name: stored_codec(name, records[name].codec or {}) for name in names}
-        self._codecs = {
-            name: codec for name, codec in codecs.items() if isinstance(codec, Codec)
-        }  # clips are not exact
+        self._names = frozenset(names)
         table = storage.rows(INDEX_COLUMNS, [video_id] if names else [])
-        self._index = FrameIndex.from_table(table, names)
-        self._payloads = storage.payloads(self._index)
+        self._payloads = StoredPayloads.of_rows(storage, table, names)
+        self._index = self._payloads.index
 
     @classmethod
     def for_plan(cls, storage: Storage, graph: Graph, plan: Plan) -> Self:
@@ -96,7 +92,7 @@ class StoredOutputs:
         return self._index.find([self._video_id] * len(frames), frames)
 
     def _has(self, name: str, rows: NDArray[np.int64]) -> bool:
-        if name not in self._codecs or (rows == MISSING).any():
+        if name not in self._names or (rows == MISSING).any():
             return False
         return bool(self._index.columns[name].present[rows].all())
 
@@ -111,22 +107,20 @@ class StoredOutputs:
         rows = self._rows(frames)
         try:
             payloads = self._payloads.read(rows, [name])[name]
-        except DatasetError as error:
+        except (CodecError, DatasetError) as error:
             result.errors = dict.fromkeys(frames.tolist(), f"{error.message} ({error.hint})")
             return result
-        column = self._index.columns[name]
+        found: dict[int, NDArray[Any]] = {}
         for frame, row, payload in zip(frames.tolist(), rows.tolist(), payloads, strict=True):
-            if payload is None or crc32(payload) != int(column.checksum[row]):
-                result.errors[frame] = "the stored payload changed since it was written (`vrekit validate` says more)"
-                continue
-            layout = self._index.layouts[column.layout[row]]
+            assert payload is not None  # `split` looks
             try:
-                array = self._codecs[name].decode(payload, dtype=layout.dtype, shape=layout.shape)
+                found[frame] = self._payloads.decode(name, row, payload)
+            except ChecksumError:
+                result.errors[frame] = "the stored payload changed since it was written (`vrekit validate` says more)"
             except CodecError as error:
                 result.errors[frame] = f"the stored payload does not decode: {error.message}"
-                continue
-            result.arrays[frame] = array
-            result.valid[frame] = bool(column.valid[row])
+        is_read = np.isin(frames, list(found))
+        result.add(list(found), Output(data=list(found.values()), valid=self._index.columns[name].valid[rows[is_read]]))
         return result
 
     def source(self, plan: Plan, info: VideoInfo, open_source: Callable[[], VideoSource]) -> VideoSource:

@@ -1,136 +1,91 @@
 """Samples of the result, payload by payload through the writers: between storages, and where Lance rows are parted."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from vrekit.catalog.cells import Cell, Clip, Payload, Sample
+from vrekit.catalog.cells import CellWriter, Clip, DatasetWriter, Payload, Sample
+from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.payload_checks import PayloadChecker, ValidationReport
-from vrekit.catalog.progress import Progress, read_progress
-from vrekit.catalog.rows import SOURCE, GroupedRows, payload_numbers, places_in, stretches
-from vrekit.catalog.storage import Advance, PayloadReader, Storage, whole_bytes
-from vrekit.codecs.base import Codec, check_payload_size
-from vrekit.codecs.registry import stored_codec
-from vrekit.core.checksum import crc32
-from vrekit.core.errors import ChecksumError, CodecError
-from vrekit.core.names import sample_key
+from vrekit.catalog.rows import SOURCE, GroupedRows, payload_bytes, payload_numbers, rows_of
+from vrekit.catalog.storage import Advance, Storage
+from vrekit.core.errors import ChecksumError
 from vrekit.core.schema import SampleRow
-from vrekit.jobs.merge.manifests import Combined
-from vrekit.jobs.merge.sources import Source
-from vrekit.readers.index import FrameIndex
+from vrekit.jobs.cells import write_cells
+from vrekit.readers.payloads import StoredPayloads
 
 _CHUNK_BYTES = 32 << 20
-_LARGE_BYTES = 64 << 20
 _CHUNK_FRAMES = 256
 _MAX_PROBLEMS_SHOWN = 20
-_STATUS = ["frame_index", "representation", "status"]
 _PLACE = ("shard", "byte_offset", "byte_size", "checksum", SOURCE)  # what the writer fills in
 
 
-class SourcePayloads:
-    """Reads the payloads of one source's rows."""
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was appended: frames, rows, and payload bytes."""
 
-    def __init__(self, source: Source, table: pa.Table, names: Sequence[str]) -> None:
-        self.source = source
-        self.index = FrameIndex.from_table(table, names)
-        self.reader: PayloadReader = source.storage.payloads(self.index)
+    frames: int = 0
+    samples: int = 0
+    stored_bytes: int = 0
 
-    def read(self, video_id: str, rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], bytes]:
-        """Return the payloads of rows by (frame, representation).
-
-        Raises:
-            ChecksumError: If one changed since it was written.
-            CodecError: If one is larger than its codec makes any.
-        """
-        payloads: dict[tuple[int, str], bytes] = {}
-        for name in dict.fromkeys(row["representation"] for row in rows):
-            mine = [row for row in rows if row["representation"] == name]
-            self._check_sizes(name, mine)
-            frames = np.array([row["frame_index"] for row in mine], np.int64)
-            found = self.reader.read(self.index.find([video_id] * len(mine), frames), [name])[name]
-            for row, payload in zip(mine, found, strict=True):
-                if payload is None or len(payload) != row["byte_size"] or crc32(payload) != row["checksum"]:
-                    raise ChecksumError(
-                        f"{self.source.folder}: the payload of {sample_key(video_id, row['frame_index'])}.{name} does "
-                        "not have the CRC-32 its metadata says",
-                        hint=f"`vrekit validate {self.source.folder} --repair` moves damaged samples aside",
-                    )
-                payloads[row["frame_index"], name] = whole_bytes(payload)
-        return payloads
-
-    def _check_sizes(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        for row in rows:
-            if row["byte_size"] < _LARGE_BYTES or row["payload_index"] is not None:
-                continue  # codecs need not be installed here
-            codec = stored_codec(name, self.source.manifest.representations[name].codec or {})
-            if isinstance(codec, Codec):
-                try:
-                    check_payload_size(codec, row["byte_size"], np.dtype(row["dtype"]), tuple(row["shape"]))
-                except CodecError as error:
-                    place = f"{self.source.folder}: {sample_key(row['video_id'], row['frame_index'])}.{name}"
-                    raise CodecError(f"{place}: {error.message}", hint=error.hint) from error
+    def __add__(self, other: "Written") -> "Written":
+        return Written(self.frames + other.frames, self.samples + other.samples, self.stored_bytes + other.stored_bytes)
 
 
-def write_samples(rows: GroupedRows, video_id: str, combined: Combined, storage: Storage, advance: Advance) -> None:
+def write_samples(
+    rows: GroupedRows,
+    video_id: str,
+    sources: Mapping[int, Storage],
+    storage: Storage,
+    writer: DatasetWriter,
+    advance: Advance | None = None,
+) -> Written:
     """Append the rows of a video that the result does not have yet.
 
     Args:
         rows: All columns of the video's rows.
         video_id: Name of the video in the result.
-        combined: The merged manifest.
+        sources: Where the rows are from, by the number in their column `source`.
         storage: The result.
-        advance: Called with the payload bytes appended since the last call.
+        writer: Of the result.
+        advance: Called with the payload bytes that are in the result since the last call.
     """
-    manifest = combined.manifest
-    writer = storage.writer()
-    writer.sweep(video_id)
-    done = read_progress(storage, video_id)
-    left = ~_is_done(rows.table, done, list(manifest.representations))
-    table = rows.table.filter(pa.array(left))
-    group = rows.group[left]
+    frames: set[int] = set()
+    samples = stored_bytes = 0
     payloads = {
-        source.number: SourcePayloads(source, mine, manifest.stored_names)
-        for source in combined.order
-        if len(mine := table.filter(pc.equal(table[SOURCE], source.number)))
+        number: StoredPayloads.of_rows(source, mine, source.manifest.stored_names)
+        for number, source in sources.items()
+        if len(mine := rows.table.filter(pc.equal(rows.table[SOURCE], number)))
     }
-    cell = table["frame_index"].to_numpy() // manifest.shard_frames
-    for start, stop in stretches(cell, group):
-        first = int(cell[start]) * manifest.shard_frames
-        place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
-        with writer.open_cell(place) as open_cell:
-            recovered = open_cell.recovered
-            inside = table.slice(start, stop - start)
-            if inside["payload_index"].null_count < len(inside):
-                for clip in clips_of_cell(inside, recovered, payloads, combined):
-                    open_cell.append_clip(clip)
+
+    def fill(cell: CellWriter, table: pa.Table) -> None:
+        nonlocal samples, stored_bytes
+        frames.update(table["frame_index"].to_pylist())
+        samples += len(table)
+        stored_bytes += payload_bytes(table)
+        if table["payload_index"].null_count < len(table):
+            for clip in clips_of_cell(table, payloads, storage.manifest):
+                cell.append_clip(clip)
+                if advance is not None:
                     advance(len(clip.data or b""))
-                continue
-            for chunk in frame_chunks(inside):
-                new = [row for row in chunk if not _is_recovered(row, recovered)]
-                for sample in _samples(new, video_id, payloads, combined, holds_runs_apart=storage.holds_runs_apart):
-                    open_cell.append(sample)
-                    del sample  # or its payloads would be in memory beside the next ones
+            return
+        for chunk in frame_chunks(table):
+            for sample in _samples(chunk, video_id, payloads, storage):
+                cell.append(sample)
+                del sample  # or its payloads would be in memory beside the next ones
+            if advance is not None:
                 advance(sum(row["byte_size"] or 0 for row in chunk))
 
+    write_cells(rows, video_id, storage, writer, fill, advance)
+    return Written(len(frames), samples, stored_bytes)
 
-def _is_recovered(row: Mapping[str, Any], recovered: Mapping[int, Mapping[str, str]]) -> bool:
-    return recovered.get(row["frame_index"], {}).get(row["representation"]) in ("ok", row["status"])
 
-
-def clips_of_cell(
-    table: pa.Table,
-    recovered: Mapping[int, Mapping[str, str]],
-    payloads: Mapping[int, SourcePayloads],
-    combined: Combined,
-) -> Iterator[Clip]:
+def clips_of_cell(table: pa.Table, payloads: Mapping[int, StoredPayloads], manifest: Manifest) -> Iterator[Clip]:
     """Yield the clips of one cell; a frame that failed goes with the clip before it, or with the first one."""
-    keep = pa.array([not _is_recovered(row, recovered) for row in _plain(table.select(_STATUS))], pa.bool_())
-    table = table.filter(keep)
     numbers = payload_numbers(table)
     rows = table.to_pylist()
     clips: dict[int, list[dict[str, Any]]] = {}
@@ -142,28 +97,16 @@ def clips_of_cell(
         data = None
         first = next((row for row in members if row["status"] == "ok"), None)
         if first is not None:
-            ((_, data),) = payloads[first[SOURCE]].read(first["video_id"], [first]).items()
-        suffix = combined.manifest.representations[members[0]["representation"]].suffix or ""
+            ((_, data),) = payloads[first[SOURCE]].read_checked([first]).items()
+        suffix = manifest.representations[members[0]["representation"]].suffix or ""
         yield Clip(tuple(sample_row(row) for row in members), suffix, data)
-
-
-def _is_done(table: pa.Table, done: Progress, names: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which rows the result has: stored ones, and failures that are on record there."""
-    frame, name = table["frame_index"].to_numpy(), places_in(table["representation"], names)
-    is_stored = pc.equal(table["status"], "ok").to_numpy()
-    is_done = np.zeros(len(frame), np.bool_)
-    for at, one in enumerate(names):
-        for status, known in ((is_stored, done.done_frames(one)), (~is_stored, done.failed_frames(one))):
-            mine = status & (name == at)
-            is_done[mine] = np.isin(frame[mine], known)
-    return is_done
 
 
 def frame_chunks(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of whole frames, few enough to hold their payloads in memory."""
     chunk: list[dict[str, Any]] = []
     size = frames = 0
-    for _, of_frame in groupby(_plain(table), key=lambda row: row["frame_index"]):
+    for _, of_frame in groupby(rows_of(table), key=lambda row: row["frame_index"]):
         mine = list(of_frame)
         chunk += mine
         size += sum(row["byte_size"] or 0 for row in mine)
@@ -175,31 +118,21 @@ def frame_chunks(table: pa.Table) -> Iterator[list[dict[str, Any]]]:
         yield chunk
 
 
-def _plain(table: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in table.to_batches(max_chunksize=4096):
-        yield from batch.to_pylist()
-
-
 def _samples(
-    rows: Sequence[dict[str, Any]],
-    video_id: str,
-    payloads: Mapping[int, SourcePayloads],
-    combined: Combined,
-    *,
-    holds_runs_apart: bool,
+    rows: Sequence[dict[str, Any]], video_id: str, payloads: Mapping[int, StoredPayloads], storage: Storage
 ) -> Iterator[Sample]:
     data: dict[tuple[int, str], bytes] = {}
     for number, reader in payloads.items():
         stored = [row for row in rows if row[SOURCE] == number and row["status"] == "ok"]
-        data |= reader.read(video_id, stored)
-    records = combined.manifest.representations
+        data |= reader.read_checked(stored)
+    records = storage.manifest.representations
     for frame, of_frame in groupby(rows, key=lambda row: row["frame_index"]):
         parts = []
         for row in of_frame:
             payload = data.pop((frame, row["representation"])) if row["status"] == "ok" else None
             parts.append(Payload(sample_row(row), records[row["representation"]].suffix or "", payload))
             del payload
-        if holds_runs_apart:
+        if storage.holds_runs_apart:
             parts.sort(key=lambda part: part.row.run_id)
         sample = Sample(video_id, frame, tuple(parts))
         del parts

@@ -8,11 +8,13 @@ from vrekit.catalog.garbage import GarbageCollector, GcReport
 from vrekit.catalog.index import INDEX_FOLDER, index_digest, source_digests
 from vrekit.catalog.places import check_places, own_folders
 from vrekit.catalog.storage import Storage, open_storage
+from vrekit.core.reports import timed
 
 DEFAULT_AGE = timedelta(hours=24)
 _TEMPORARY = re.compile(r"\..*\.(tmp|merging)")
 
 
+@timed
 def collect_garbage(folder: Path, *, older_than: timedelta = DEFAULT_AGE, dry_run: bool = False) -> GcReport:
     """Remove the leftovers of a dataset.
 

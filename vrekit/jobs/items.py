@@ -3,7 +3,6 @@
 Only frames that are not listed yet are read.
 """
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,19 +14,20 @@ from numpy.typing import NDArray
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.items import ItemsWriter, holds_items, items_path, items_schema, items_table, listed_frames
 from vrekit.catalog.manifest import Manifest
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.errors import CodecError, DatasetError, StorageError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
-from vrekit.jobs.payload_source import PayloadSource, stored_frames
-from vrekit.jobs.stats import StatsProgress
+from vrekit.core.reports import FRAMES, ProgressListener, Report, timed
+from vrekit.core.threads import thread_pool, usable_cpus
+from vrekit.jobs.stored_rows import open_payloads, stored_frames
+from vrekit.readers.payloads import StoredPayloads
 
 _FRAMES_AT_ONCE = 32
 # By default descriptors are left out: nobody queries 128 numbers a keypoint, and they take as much space again.
 MAX_DEFAULT_COLUMNS = 32
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemsReport:
+@dataclass(slots=True, kw_only=True)
+class ItemsReport(Report):
     """What was listed.
 
     Attributes:
@@ -35,24 +35,12 @@ class ItemsReport:
         frames: Payloads that were read now.
         already: Payloads that were listed before.
         failures: `key.representation: reason` of payloads that did not decode.
-        elapsed_seconds: Wall-clock time.
     """
 
     items: dict[str, int]
     frames: int
     already: int
     failures: tuple[str, ...] = ()
-    elapsed_seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return {
-            "items": self.items,
-            "frames": self.frames,
-            "already": self.already,
-            "failures": list(self.failures),
-            "elapsed_seconds": round(self.elapsed_seconds, 3),
-        }
 
 
 def choose_representations(manifest: Manifest, asked: Sequence[str]) -> list[str]:
@@ -91,12 +79,13 @@ def choose_representations(manifest: Manifest, asked: Sequence[str]) -> list[str
     return chosen
 
 
+@timed
 def list_items(
     dataset: Dataset,
     names: Sequence[str] = (),
     *,
     threads: int | None = None,
-    progress: StatsProgress | None = None,
+    progress: ProgressListener | None = None,
 ) -> ItemsReport:
     """List the items of frames that are not listed yet, beside the dataset.
 
@@ -113,15 +102,14 @@ def list_items(
         DatasetError: If nothing in the dataset holds items, or a shard is gone.
         StorageError: If the dataset cannot be written to.
     """
-    started = time.perf_counter()
-    progress = progress or StatsProgress()
+    progress = progress or ProgressListener()
     chosen = choose_representations(dataset.manifest, names)
     stored = stored_frames(dataset, chosen)
     plans = [_Plan(dataset, *place, frames) for place, frames in stored.items()]
-    progress.started(sum(len(plan.todo) for plan in plans))
+    progress.started({FRAMES: sum(len(plan.todo) for plan in plans)})
     failures: list[str] = []
     items = dict.fromkeys(chosen, 0)
-    with ThreadPoolExecutor(threads or usable_cpus()) as pool:
+    with thread_pool(threads or usable_cpus(), "vrekit-items") as pool:
         for plan in plans:
             items[plan.name] += plan.run(pool, progress, failures)
     return ItemsReport(
@@ -129,7 +117,6 @@ def list_items(
         frames=sum(len(plan.todo) for plan in plans),
         already=sum(plan.already for plan in plans),
         failures=tuple(failures),
-        elapsed_seconds=time.perf_counter() - started,
     )
 
 
@@ -145,22 +132,22 @@ class _Plan:
         self.todo: NDArray[np.int64] = np.setdiff1d(stored, listed_frames(self._path))
         self.already = len(stored) - len(self.todo)
 
-    def run(self, pool: ThreadPoolExecutor, progress: StatsProgress, failures: list[str]) -> int:
+    def run(self, pool: ThreadPoolExecutor, progress: ProgressListener, failures: list[str]) -> int:
         """Read and write; return the number of items."""
         if not len(self.todo):
             return 0
-        payloads = PayloadSource(self._dataset, self._video_id, [self.name])
+        payloads = open_payloads(self._dataset, self._video_id, [self.name])
         writer = ItemsWriter(self._path, items_schema(self._record.stored))
         count = 0
         try:
             for start in range(0, len(self.todo), _FRAMES_AT_ONCE):
-                frames = self.todo[start : start + _FRAMES_AT_ONCE].tolist()
+                frames = self.todo[start : start + _FRAMES_AT_ONCE]
                 table = items_table(
                     self._record.stored, self._video_id, *self._decoded(frames, payloads, pool, failures)
                 )
                 writer.add(table)
                 count += len(table["items"].combine_chunks().flatten())
-                progress.advanced(len(frames))
+                progress.advanced(FRAMES, len(frames))
         except StorageError:
             writer.abort()  # half a row group may be in the file
             raise
@@ -171,23 +158,21 @@ class _Plan:
         return count
 
     def _decoded(
-        self, frames: list[int], payloads: PayloadSource, pool: ThreadPoolExecutor, failures: list[str]
+        self, frames: NDArray[np.int64], payloads: StoredPayloads, pool: ThreadPoolExecutor, failures: list[str]
     ) -> tuple[list[int], list[NDArray[Any]]]:
         """Return the frames that decode, and their arrays."""
 
-        def decode(frame: int, data: bytes) -> NDArray[Any] | CodecError:
+        def decode(row: int, payload: memoryview | None) -> NDArray[Any] | CodecError:
             try:
-                return payloads.decode(frame, self.name, data)
+                return payloads.array(self.name, row, payload)
             except CodecError as error:
                 return error
 
-        read = payloads.read(frames, [self.name])
-        there = [frame for frame in frames if (frame, self.name) in read]
+        rows = payloads.index.find([self._video_id] * len(frames), frames)
+        read = payloads.read_own(rows, self.name)
         good: list[int] = []
         arrays: list[NDArray[Any]] = []
-        for frame, found in zip(
-            there, pool.map(decode, there, (read[frame, self.name] for frame in there)), strict=True
-        ):
+        for frame, found in zip(frames.tolist(), pool.map(decode, rows.tolist(), read), strict=True):
             if isinstance(found, CodecError):
                 failures.append(f"{sample_key(self._video_id, frame)}.{self.name}: {found.message}")
             else:

@@ -1,32 +1,30 @@
 """Copy the samples of a subset into a dataset of their own, byte for byte: nothing is decoded or encoded again."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from pathlib import Path
-from typing import Any
+
+import pyarrow as pa
 
 from vrekit import __version__
 from vrekit.catalog.card import write_card
-from vrekit.catalog.cells import Cell, CellWriter, Clip, Payload, Sample
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, manifest_lock, read_manifest, write_manifest
 from vrekit.catalog.places import check_places
-from vrekit.catalog.progress import read_progress
+from vrekit.catalog.rows import SOURCE
 from vrekit.catalog.runs import RUNS_FOLDER, read_runs, write_run
 from vrekit.catalog.storage import open_storage, storage_type
 from vrekit.catalog.subset import Names, Subset, verify
 from vrekit.core.errors import DatasetError, UsageError
-from vrekit.core.schema import SampleRow
+from vrekit.core.reports import Report, timed
+from vrekit.jobs.cells import grouped
+from vrekit.jobs.copying import Written, write_samples
 from vrekit.jobs.merge.origin import is_untouched
-from vrekit.jobs.payload_source import PayloadSource
-
-_PLACE = ("shard", "byte_offset", "byte_size", "checksum")  # what the writer fills in
-_FRAMES_AT_ONCE = 32
+from vrekit.jobs.stored_rows import stored_rows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaterializeReport:
+@dataclass(slots=True, kw_only=True)
+class MaterializeReport(Report):
     """What was copied, and how many of the subset's samples the target had already."""
 
     frames: int
@@ -35,6 +33,7 @@ class MaterializeReport:
     stored_bytes: int
 
 
+@timed
 def materialize(
     subset: Subset,
     dataset: Dataset,
@@ -69,45 +68,24 @@ def materialize(
     by_video: dict[str, dict[int, Names]] = {}
     for (video_id, frame), wanted in sorted(subset.frames.items(), key=lambda item: item[0]):
         by_video.setdefault(video_id, {})[frame] = wanted
-    copied_frames = samples = size = wanted_samples = 0
+    samples = 0
+    total = Written()
     run_ids: set[str] = set()
     storage = open_storage(output, manifest)
     target = storage.writer()
     for video_id, frames in by_video.items():
-        source = PayloadSource(dataset, video_id, names)
-        here = {
-            (frame, name)
-            for frame, name in source.rows
-            if frame in frames and ((chosen := frames[frame]) is None or name in chosen)
-        }
-        run_ids |= {source.rows[key]["run_id"] for key in here}
-        wanted_samples += len(here)
-        before = read_progress(storage, video_id)
-        done = {(frame, name) for name in names for frame in before.done_frames(name).tolist()}
-        changed: set[int] = set()
-        for group, members in manifest.groups.items():
-            left = sorted(key for key in here - done if key[1] in members)
-            for first, part in groupby(left, key=lambda key: key[0] // manifest.shard_frames * manifest.shard_frames):
-                cell = Cell(video_id, group, first, first + manifest.shard_frames - 1)
-                with target.open_cell(cell) as open_cell:
-                    if manifest.representations[members[0]].clips:
-                        for clip in _clips(source, list(part), open_cell, manifest):
-                            open_cell.append_clip(clip)
-                            changed.update(row.frame_index for row in clip.rows)
-                            samples += len(clip.rows)
-                            size += len(clip.data or b"")
-                        continue
-                    for sample in _samples(source, list(part), open_cell, manifest):
-                        open_cell.append(sample)
-                        changed.add(sample.frame_index)
-                        samples += len(sample.payloads)
-                        size += sum(len(payload.data or b"") for payload in sample.payloads)
-        copied_frames += len(changed)
+        table = _chosen(stored_rows(dataset, video_id, names), frames)
+        samples += len(table)
+        run_ids.update(table["run_id"].unique().to_pylist())
+        rows = grouped(table.append_column(SOURCE, pa.repeat(pa.scalar(0, pa.int32()), len(table))), manifest)
+        total += write_samples(rows, video_id, {0: dataset.storage}, storage, target)
         progress(len(frames))
     target.close()
     _copy_runs(dataset.folder, output, run_ids)
     _record_shards(output, target.committed)
-    return MaterializeReport(frames=copied_frames, samples=samples, already=wanted_samples - samples, stored_bytes=size)
+    return MaterializeReport(
+        frames=total.frames, samples=total.samples, already=samples - total.samples, stored_bytes=total.stored_bytes
+    )
 
 
 def _check(subset: Subset, dataset: Dataset, output: Path, writer: str | None) -> None:
@@ -164,55 +142,11 @@ def _make_target(subset: Subset, dataset: Dataset, output: Path, names: Sequence
     return manifest
 
 
-def _samples(
-    source: PayloadSource, keys: list[tuple[int, str]], cell: CellWriter, manifest: Manifest
-) -> Iterator[Sample]:
-    recovered = cell.recovered
-    keys = [(frame, name) for frame, name in keys if recovered.get(frame, {}).get(name) != "ok"]
-    frames: dict[int, list[str]] = {}
-    for frame, name in keys:
-        frames.setdefault(frame, []).append(name)
-    order = list(manifest.representations)
-    for batch in _batches(frames):
-        names = sorted({name for frame in batch for name in frames[frame]}, key=order.index)
-        payloads = source.read(batch, names)
-        for frame in batch:
-            wanted = [name for name in names if name in frames[frame]]
-            parts = tuple(
-                _payload(source, frame, name, payloads[frame, name], manifest.representations[name].suffix)
-                for name in wanted
-            )
-            yield Sample(source.video_id, frame, parts)
-
-
-def _clips(source: PayloadSource, keys: list[tuple[int, str]], cell: CellWriter, manifest: Manifest) -> Iterator[Clip]:
-    """Yield whole clips with the rows of the wanted frames."""
-    recovered = cell.recovered
-    keys = [(frame, name) for frame, name in keys if recovered.get(frame, {}).get(name) != "ok"]
-    for _, of_clip in groupby(keys, key=lambda key: source.place(*key)):
-        wanted = list(of_clip)
-        frame, name = wanted[0]
-        data = source.read([frame], [name])[frame, name]
-        source.check(frame, name, data)
-        rows = tuple(_row(source, frame, name) for frame, name in wanted)
-        yield Clip(rows, manifest.representations[name].suffix or "", data)
-
-
-def _batches(frames: Iterable[int]) -> Iterator[list[int]]:
-    ordered = list(frames)
-    for at in range(0, len(ordered), _FRAMES_AT_ONCE):
-        yield ordered[at : at + _FRAMES_AT_ONCE]
-
-
-def _payload(source: PayloadSource, frame: int, name: str, data: bytes, suffix: str | None) -> Payload:
-    source.check(frame, name, data)
-    return Payload(_row(source, frame, name), suffix or "", data)
-
-
-def _row(source: PayloadSource, frame: int, name: str) -> SampleRow:
-    row: Mapping[str, Any] = source.rows[frame, name]
-    fields = {column: value for column, value in row.items() if column not in _PLACE}
-    return SampleRow(**{**fields, "shape": tuple(row["shape"])})
+def _chosen(table: pa.Table, frames: Mapping[int, Names]) -> pa.Table:
+    """Return the rows that a subset names."""
+    places = zip(table["frame_index"].to_pylist(), table["representation"].to_pylist(), strict=True)
+    is_chosen = [frame in frames and ((names := frames[frame]) is None or name in names) for frame, name in places]
+    return table.filter(pa.array(is_chosen, pa.bool_()))
 
 
 def _copy_runs(source: Path, output: Path, run_ids: Iterable[str]) -> None:

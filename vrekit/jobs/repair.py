@@ -19,11 +19,13 @@ from vrekit.catalog.repairs import (
 from vrekit.catalog.runs import forget_shards
 from vrekit.catalog.storage import open_storage, storage_types
 from vrekit.core.errors import LockedError
+from vrekit.core.reports import timed
 
 _OF_RECORDS = {"lost-shard", "replaced-shard"}  # the records of runs forget them
 REPAIRED = BAD_PAYLOAD | BAD_PLACE | BAD_FILE | OF_TABLES | _OF_RECORDS | {"derived"}
 
 
+@timed
 def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
     """Move aside what `validate` found damaged.
 

@@ -21,6 +21,7 @@ from vrekit.catalog.runs import read_run, run_files
 from vrekit.catalog.storage import open_storage
 from vrekit.core.documents import read_document
 from vrekit.core.errors import DatasetError
+from vrekit.core.reports import Report, timed
 from vrekit.core.schema import FORMAT_VERSION
 from vrekit.jobs.rebuild import rebuild_manifest
 from vrekit.jobs.repair import repair
@@ -28,7 +29,7 @@ from vrekit.jobs.validate import validate
 
 
 @dataclass(slots=True, kw_only=True)
-class DatasetRepair:
+class DatasetRepair(Report):
     """What was wrong with a dataset, and what was done; with `dry_run`, what would be.
 
     Attributes:
@@ -51,6 +52,7 @@ class DatasetRepair:
         """Return a JSON-able dict: what `validate --json` prints, and what was done."""
         checked = {} if self.validation is None else self.validation.to_json()
         return checked | {
+            "elapsed_seconds": round(self.elapsed_seconds, 3),
             "restored": self.restored,
             "rebuilt": self.rebuilt,
             "left_out": self.left_out,
@@ -59,6 +61,7 @@ class DatasetRepair:
         }
 
 
+@timed
 def repair_dataset(
     folder: Path, *, decode: bool = True, dry_run: bool = False, trust_code: bool = False
 ) -> DatasetRepair:

@@ -23,12 +23,13 @@ from vrekit.catalog.statistics import (
     read_statistics,
     write_statistics,
 )
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.errors import CodecError, DatasetError, UsageError
 from vrekit.core.names import did_you_mean, sample_key
+from vrekit.core.reports import FRAMES, ProgressListener, Report, timed
 from vrekit.core.spec import Kind, image_owner
+from vrekit.core.threads import thread_pool, usable_cpus
 from vrekit.jobs.measures import Appearance, appearance, class_histogram, depth_range, motion
-from vrekit.jobs.payload_source import PayloadSource, stored_frames
+from vrekit.jobs.stored_rows import open_payloads, stored_frames
 
 _KINDS = {"color": Kind.COLOR, "depth": Kind.DEPTH, "indices": Kind.INDICES}
 # A row has a value here when it was measured on that input.
@@ -38,10 +39,12 @@ WRITE_SECONDS = 30.0  # at most so much work is lost when the process is killed
 
 # columns, the picture for `motion`, what went wrong
 _Measured = tuple[dict[str, Any], Appearance | None, list[str]]
+# row in the index, payload
+_Read = tuple[int, memoryview | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatsReport:
+@dataclass(slots=True, kw_only=True)
+class StatsReport(Report):
     """What was measured.
 
     Attributes:
@@ -49,24 +52,12 @@ class StatsReport:
         measured: Frames measured now.
         already: Frames that had nothing missing.
         failures: `key.representation: reason` of frames that did not decode.
-        elapsed_seconds: Wall-clock time.
     """
 
     sources: Mapping[str, str]
     measured: int
     already: int
     failures: tuple[str, ...] = ()
-    elapsed_seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return {
-            "sources": dict(self.sources),
-            "measured": self.measured,
-            "already": self.already,
-            "failures": list(self.failures),
-            "elapsed_seconds": round(self.elapsed_seconds, 3),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,22 +76,13 @@ class _Plan:
 _NO_FRAMES: NDArray[np.int64] = np.empty(0, np.int64)
 
 
-class StatsProgress:
-    """Told how far the measuring is; this one ignores it."""
-
-    def started(self, frames: int) -> None:
-        """The number of frames to measure is known."""
-
-    def advanced(self, frames: int) -> None:
-        """So many more frames are measured."""
-
-
+@timed
 def compute_statistics(
     dataset: Dataset,
     *,
     sources: Mapping[str, str] | None = None,
     threads: int | None = None,
-    progress: StatsProgress | None = None,
+    progress: ProgressListener | None = None,
 ) -> StatsReport:
     """Measure the frames of a dataset that are not measured yet, and store that beside it.
 
@@ -115,14 +97,13 @@ def compute_statistics(
         DatasetError: If nothing in the dataset can be measured, or a shard is gone.
         StorageError: If the dataset cannot be written to.
     """
-    started = time.perf_counter()
-    progress = progress or StatsProgress()
+    progress = progress or ProgressListener()
     chosen = choose_sources(dataset.manifest, sources or {})
     stored = stored_frames(dataset, list(chosen.values()))
     plans = [_plan(dataset, video_id, chosen, stored) for video_id in dataset.manifest.videos]
-    progress.started(sum(len(plan.frames) for plan in plans))
+    progress.started({FRAMES: sum(len(plan.frames) for plan in plans)})
     failures: list[str] = []
-    with ThreadPoolExecutor(threads or usable_cpus()) as pool:
+    with thread_pool(threads or usable_cpus(), "vrekit-stats") as pool:
         for plan in plans:
             if plan.todo:
                 failures += _Measuring(dataset, plan, chosen, pool).run(progress)
@@ -131,7 +112,6 @@ def compute_statistics(
         measured=sum(len(plan.frames) for plan in plans),
         already=sum(plan.already for plan in plans),
         failures=tuple(failures),
-        elapsed_seconds=time.perf_counter() - started,
     )
 
 
@@ -215,17 +195,17 @@ class _Measuring:
         self._plan = plan
         self._pool = pool
         self._sources = {**known.sources, **sources}
-        self._payloads = PayloadSource(dataset, plan.video_id, list(dict.fromkeys(sources.values())))
+        self._payloads = open_payloads(dataset, plan.video_id, list(dict.fromkeys(sources.values())))
         self._rows: dict[int, dict[str, Any]] = {row["frame_index"]: row for row in known.table.to_pylist()}
         for source, name in sources.items():
             if known.sources.get(source, name) != name:  # measured on another representation
                 for row in self._rows.values():
                     row.update(dict.fromkeys(columns_of(source)))
-        color = self._payloads.frames(sources["color"]) if "color" in sources else []
+        color = self._frames_of(sources["color"]) if "color" in sources else []
         self._previous = dict(zip(color[1:], color, strict=False))
         self._last: tuple[int, Appearance] | None = None
 
-    def run(self, progress: StatsProgress) -> list[str]:
+    def run(self, progress: ProgressListener) -> list[str]:
         """Measure and write; return what went wrong with single frames."""
         failures: list[str] = []
         frames = self._plan.frames.tolist()
@@ -240,7 +220,7 @@ class _Measuring:
                     row = self._rows.setdefault(frame, {"video_id": self._plan.video_id, "frame_index": frame})
                     row.update(columns)
                     failures += problems
-                progress.advanced(len(batch))
+                progress.advanced(FRAMES, len(batch))
                 if time.monotonic() - written_at > WRITE_SECONDS:
                     self._write()
                     written_at = time.monotonic()
@@ -248,23 +228,33 @@ class _Measuring:
             self._write()
         return failures
 
+    def _frames_of(self, name: str) -> list[int]:
+        """Return the frames that a representation is stored for, rising."""
+        index = self._payloads.index
+        frames: list[int] = np.sort(index.frame_index[index.columns[name].present]).tolist()
+        return frames
+
+    def _read(self, name: str, frames: NDArray[np.int64]) -> list[_Read]:
+        rows = self._payloads.index.find([self._plan.video_id] * len(frames), frames)
+        return list(zip(rows.tolist(), self._payloads.read_own(rows, name), strict=True))
+
     def _decode(self, batch: list[int]) -> Iterator[_Measured]:
-        asked: dict[int, dict[str, bytes]] = {frame: {} for frame in batch}
+        asked: dict[int, dict[str, _Read]] = {frame: {} for frame in batch}
         for source, todo in self._plan.todo.items():
-            frames = np.intersect1d(todo, batch).tolist()
-            for (frame, _), data in self._payloads.read(frames, [self._sources[source]]).items():
-                asked[frame][source] = data
+            frames = np.intersect1d(todo, batch)
+            for frame, read in zip(frames.tolist(), self._read(self._sources[source], frames), strict=True):
+                asked[frame][source] = read
         return self._pool.map(self._measure, batch, asked.values())
 
-    def _measure(self, frame: int, payloads: Mapping[str, bytes]) -> _Measured:
+    def _measure(self, frame: int, payloads: Mapping[str, _Read]) -> _Measured:
         columns: dict[str, Any] = {}
         picture = None
         problems = []
-        for source, data in payloads.items():
+        for source, read in payloads.items():
             name = self._sources[source]
             spec = self._dataset.manifest.representations[name].stored
             try:
-                array = self._payloads.decode(frame, name, data)
+                array = self._payloads.array(name, *read)
             except CodecError as error:
                 problems.append(f"{sample_key(self._plan.video_id, frame)}.{name}: {error.message}")
                 continue
@@ -285,8 +275,8 @@ class _Measuring:
         if self._last is None or self._last[0] != previous:
             name = self._sources["color"]
             try:
-                data = self._payloads.read([previous], [name])[previous, name]
-                self._last = (previous, appearance(self._payloads.decode(previous, name, data)))
+                (read,) = self._read(name, np.array([previous]))
+                self._last = (previous, appearance(self._payloads.array(name, *read)))
             except CodecError:
                 return None  # reported as a failure of its own frame
         return motion(self._last[1], picture, frame - previous)

@@ -1,6 +1,5 @@
 """Metadata against bytes: is every payload where its row says, unchanged, and of the shape it promises?"""
 
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,10 +10,12 @@ from vrekit.catalog.runs import RUNS_FOLDER, run_files, scan_runs
 from vrekit.catalog.storage import Storage, open_storage, stored_types
 from vrekit.catalog.trust import is_code
 from vrekit.core.errors import DatasetError
+from vrekit.core.reports import timed
 from vrekit.jobs.file_checks import false_indexes, file_problems, unprotected_files
 from vrekit.jobs.frame_checks import frame_warnings
 
 
+@timed
 def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     """Check every file and payload of a dataset.
 
@@ -25,7 +26,6 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     Raises:
         DatasetError: If `dataset.json` itself cannot be read.
     """
-    started = time.perf_counter()
     storage = open_storage(folder)
     manifest = storage.manifest
     report = ValidationReport()
@@ -53,7 +53,6 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     checker.report_values()
     report.warnings += _code_warnings(manifest)
     report.warnings += _empty(folder, manifest, report)
-    report.elapsed_seconds = time.perf_counter() - started
     return report
 
 

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.index import indexed_rows
-from vrekit.catalog.payload_checks import PayloadChecker, PayloadInMemory, Problem, by_clip, good_rows, rows_of
+from vrekit.catalog.payload_checks import PayloadChecker, PayloadInMemory, Problem, by_clip, good_rows
 from vrekit.catalog.row_checks import row_mistakes
+from vrekit.catalog.rows import rows_of
 from vrekit.catalog.storage import Storage
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError

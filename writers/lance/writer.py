@@ -16,12 +16,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vrekit.catalog.cells import Cell, Clip, DatasetWriter, Sample, cell_of
+from vrekit.catalog.cells import Cell, Clip, DatasetWriter, Sample
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import LockedError
 from vrekit.core.files import make_folder, storage_errors
 from vrekit.writers.journal_lines import Row
-from vrekit.writers.journaled import JournaledCellWriter
+from vrekit.writers.journaled import JournaledCellWriter, recover_cells
 from vrekit.writers.lance.maintenance import tidy
 from vrekit.writers.lance.rows import OPEN_FOLDER, PARTIAL_SUFFIX, TABLES_FOLDER, table_path
 from vrekit.writers.lance.table import LanceTable
@@ -52,15 +51,8 @@ class LanceWriter(DatasetWriter):
 
     def sweep(self, video_id: str) -> None:
         """See DatasetWriter."""
-        for partial in sorted((self.folder / TABLES_FOLDER / OPEN_FOLDER / video_id).glob(f"*.{PARTIAL_SUFFIX}")):
-            cell = cell_of(partial.name.removesuffix(f".{PARTIAL_SUFFIX}"), video_id, self.shard_frames)
-            if cell is None:
-                continue
-            try:
-                # Opening recovers the cell, which drops a partial that is committed already.
-                self.open_cell(cell).suspend()
-            except LockedError:
-                continue
+        partials = (self.folder / TABLES_FOLDER / OPEN_FOLDER / video_id).glob(f"*.{PARTIAL_SUFFIX}")
+        recover_cells(self, partials, PARTIAL_SUFFIX, video_id, self.shard_frames)
 
     def close(self) -> None:
         """Merge the small fragments of this run, and of killed ones, and bring the indexes up to date."""

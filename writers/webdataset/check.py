@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from vrekit.catalog.parquet_files import checksum_of
-from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, good_rows, rows_of
+from vrekit.catalog.payload_checks import PayloadChecker, Problem, by_clip, good_rows
 from vrekit.catalog.row_checks import row_mistakes
+from vrekit.catalog.rows import rows_of
 from vrekit.catalog.runs import ShardFacts, scan_runs
 from vrekit.core.checksum import crc32, crc32_of_range
 from vrekit.core.errors import DatasetError

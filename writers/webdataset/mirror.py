@@ -16,8 +16,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -31,6 +30,7 @@ from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import DatasetError, MissingObjectError, ObjectChangedError, StorageError
 from vrekit.core.files import make_folder, open_regular, place_inside, read_regular, storage_errors, write_atomic
 from vrekit.core.stores import Location, ObjectInfo, Store, open_store, parse_location
+from vrekit.core.threads import in_order, thread_pool
 from vrekit.writers.webdataset.mirror_cache import cache_folder, copy_home, evict, hold, refreshing
 from vrekit.writers.webdataset.sidecars import SHARDS_FOLDER
 
@@ -136,17 +136,18 @@ def _fetch_all(
     store: Store, folder: Path, listed: Mapping[str, ObjectInfo | None], kept: Mapping[str, _Kept], max_bytes: int
 ) -> Iterator[tuple[str, _Kept]]:
     """Yield the files of the copy, each when it is up to date."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        jobs = {
-            name: pool.submit(_fetch, store, folder, name, info, kept.get(name), max_bytes)
-            for name, info in listed.items()
-        }
-        try:
-            for name, job in jobs.items():
-                if (file := job.result()) is not None:
-                    yield name, file
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+
+    def fetch(item: tuple[str, ObjectInfo | None]) -> tuple[str, _Kept | None]:
+        name, info = item
+        return name, _fetch(store, folder, name, info, kept.get(name), max_bytes)
+
+    with (
+        thread_pool(_THREADS, "vrekit-mirror") as pool,
+        closing(in_order(pool, fetch, listed.items(), at_most=2 * _THREADS)) as fetched,
+    ):
+        for name, file in fetched:
+            if file is not None:
+                yield name, file
 
 
 def _listed(store: Store, max_bytes: int) -> dict[str, ObjectInfo | None]:

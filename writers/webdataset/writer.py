@@ -17,16 +17,15 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vrekit.catalog.cells import Cell, Clip, DatasetWriter, Sample, cell_of
+from vrekit.catalog.cells import Cell, Clip, DatasetWriter, Sample
 from vrekit.catalog.parquet_files import checksum_in
 from vrekit.catalog.runs import ShardFacts
 from vrekit.core.checksum import crc32
-from vrekit.core.errors import LockedError
 from vrekit.core.files import fsync_folder, make_folder, storage_errors, write_atomic
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.journal_lines import Row
-from vrekit.writers.journaled import JournaledCellWriter
+from vrekit.writers.journaled import JournaledCellWriter, recover_cells
 from vrekit.writers.stored_rows import STORED_COLUMNS
 from vrekit.writers.webdataset.sidecars import PARTIAL_SUFFIX, SHARDS_FOLDER, read_sidecars, sidecar_bytes
 from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE, header, padding
@@ -52,15 +51,8 @@ class WebDatasetWriter(DatasetWriter):
 
     def sweep(self, video_id: str) -> None:
         """See DatasetWriter."""
-        for partial in sorted((self.folder / SHARDS_FOLDER / video_id).glob(f".*.{PARTIAL_SUFFIX}")):
-            cell = cell_of(partial.name[1:].removesuffix(f".{PARTIAL_SUFFIX}"), video_id, self.shard_frames)
-            if cell is None:
-                continue
-            try:
-                # Opening recovers the cell, which drops a partial that is committed already.
-                self.open_cell(cell).suspend()
-            except LockedError:
-                continue
+        partials = (self.folder / SHARDS_FOLDER / video_id).glob(f".*.{PARTIAL_SUFFIX}")
+        recover_cells(self, partials, PARTIAL_SUFFIX, video_id, self.shard_frames)
 
     def close(self) -> None:
         """See DatasetWriter; tar shards need nothing more."""

@@ -6,10 +6,9 @@ where an interrupted one stopped.
 
 import json
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,14 +17,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import MANIFEST_NAME
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.files import make_folder, open_regular, read_regular, storage_errors, write_atomic
+from vrekit.core.reports import FRAMES, ProgressListener, Report, timed
+from vrekit.core.threads import usable_cpus
 from vrekit.jobs.extract.forms import Form, forms_of, picture_of
 from vrekit.jobs.extract.movie import Movie, frame_rate
 from vrekit.jobs.extract.selection import select_rows
-from vrekit.jobs.stats import StatsProgress
 from vrekit.readers import FrameDataset, make_loader
 from vrekit.readers.index import FrameIndex
 from vrekit.representations.pictures import Picture
@@ -71,7 +70,7 @@ class ExtractRequest:
 
 
 @dataclass(slots=True, kw_only=True)
-class ExtractReport:
+class ExtractReport(Report):
     """What was written.
 
     Attributes:
@@ -81,7 +80,6 @@ class ExtractReport:
         already: Files that were there already.
         missing: Values that the dataset does not have: frames that failed, or were never exported.
         size_bytes: Of the files written now.
-        elapsed_seconds: Wall time.
     """
 
     output: Path
@@ -90,14 +88,14 @@ class ExtractReport:
     already: int = 0
     missing: int = 0
     size_bytes: int = 0
-    elapsed_seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
-        return {**asdict(self), "output": str(self.output), "index": str(self.output / INDEX_NAME)}
+        return Report.to_json(self) | {"index": str(self.output / INDEX_NAME)}
 
 
-def extract(request: ExtractRequest, *, progress: StatsProgress | None = None) -> ExtractReport:
+@timed
+def extract(request: ExtractRequest, *, progress: ProgressListener | None = None) -> ExtractReport:
     """Write selected frames of a dataset as plain files, `<video>/<frame>.<representation>.<ending>`, and an index.
 
     Raises:
@@ -106,7 +104,6 @@ def extract(request: ExtractRequest, *, progress: StatsProgress | None = None) -
         ChecksumError: If a payload changed since it was written.
         StorageError: If a file cannot be written.
     """
-    started = time.perf_counter()
     options: dict[str, Any] = {"missing": "none", "trust_code": request.trust_code}
     whole = FrameDataset(request.dataset, request.representations or None, **options)
     forms = [form for name in whole.representations for form in forms_of(name, whole.spec(name), request.formats)]
@@ -115,8 +112,8 @@ def extract(request: ExtractRequest, *, progress: StatsProgress | None = None) -
     done = _open_folder(request, whole, rows, forms)
     report.already = len(done)
     left = [row for row in rows.tolist() if not done or _is_left(whole.index, row, forms, done)]
-    progress = progress or StatsProgress()
-    progress.started(len(left))
+    progress = progress or ProgressListener()
+    progress.started({FRAMES: len(left)})
     if left:
         chosen = FrameDataset(request.dataset, whole.representations, subset=_table(whole.index, left), **options)
         fps = {video: info.fps for video, info in whole.manifest.videos.items()}
@@ -131,8 +128,7 @@ def extract(request: ExtractRequest, *, progress: StatsProgress | None = None) -
                 chosen, batch_size=_batch_size(chosen), shuffle=False, drop_last=False, threads=request.threads
             ):
                 writer.write(batch)
-                progress.advanced(len(batch["key"]))
-    report.elapsed_seconds = time.perf_counter() - started
+                progress.advanced(FRAMES, len(batch["key"]))
     return report
 
 

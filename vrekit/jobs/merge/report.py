@@ -1,27 +1,14 @@
 """What a merge tells while it works, and at its end."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from vrekit.core.reports import Report
 from vrekit.jobs.merge.manifests import Conflict
 
 
-class MergeListener:
-    """Receives the events of one merge, all from the thread that called it."""
-
-    def started(self, total_bytes: int) -> None:
-        """Copying begins; so many payload bytes are to be copied."""
-
-    def advanced(self, count: int) -> None:
-        """Some more bytes are copied, or were found copied already."""
-
-    def checking(self) -> None:
-        """Everything is copied and is read back now."""
-
-
 @dataclass(slots=True, kw_only=True)
-class MergeReport:
+class MergeReport(Report):
     """What a merge did, or with `dry_run` would do.
 
     Attributes:
@@ -39,7 +26,6 @@ class MergeReport:
         shards: Shards or fragments written by this call.
         kept_whole: Those of them that equal a shard or fragment of a source.
         already: Shards that an interrupted merge had finished.
-        elapsed_seconds: Wall-clock time of this call.
         was_finished: Whether the output was complete before the call.
     """
 
@@ -57,9 +43,4 @@ class MergeReport:
     shards: int = 0
     kept_whole: int = 0
     already: int = 0
-    elapsed_seconds: float = 0.0
     was_finished: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return asdict(self) | {"output": str(self.output), "sources": [str(folder) for folder in self.sources]}

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vrekit.catalog.rows import SOURCE, GroupedRows, places_in, prefer
+from vrekit.catalog.rows import SOURCE, GroupedRows, prefer
 from vrekit.core.names import sample_key
 from vrekit.core.schema import SAMPLES_SCHEMA
+from vrekit.jobs.cells import group_numbers
 from vrekit.jobs.merge.manifests import Combined, Conflict
 from vrekit.jobs.merge.sources import Source
 
@@ -79,13 +80,8 @@ def _with_source(table: pa.Table, number: int) -> pa.Table:
 def _choose(table: pa.Table, combined: Combined, video_id: str) -> VideoRows:
     manifest = combined.manifest
     names = list(manifest.representations)
-    groups = tuple(manifest.groups)
-    group_of = np.array(
-        [groups.index(record.group) if record.group else 0 for record in manifest.representations.values()]
-    )
     frame = table["frame_index"].to_numpy()
-    name = places_in(table["representation"], names)
-    group = group_of[name] if len(names) else name
+    groups, group, name = group_numbers(table, manifest)
     preference = prefer(table, group, frame, name)  # rows are in order of preference
     order, first = preference.order, preference.counts
     winner = preference.winners

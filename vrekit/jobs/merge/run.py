@@ -8,9 +8,9 @@
 So an interrupted merge is no dataset yet, and the same call goes on with it.
 """
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from vrekit.catalog.card import write_card
@@ -20,11 +20,12 @@ from vrekit.core.counting import counted
 from vrekit.core.errors import ConflictError, DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
+from vrekit.core.reports import BYTES, ProgressListener, timed
 from vrekit.jobs.copying import check_payloads, write_samples
 from vrekit.jobs.merge.extras import copy_runs, copy_statistics, copy_trust
 from vrekit.jobs.merge.manifests import Combined, Conflict, Layout, OnConflict, combine
 from vrekit.jobs.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
-from vrekit.jobs.merge.report import MergeListener, MergeReport
+from vrekit.jobs.merge.report import MergeReport
 from vrekit.jobs.merge.rows import SURVEY_COLUMNS, VideoRows, read_video_rows
 from vrekit.jobs.merge.sources import open_sources
 
@@ -40,7 +41,7 @@ class _Work:
     combined: Combined
     link: bool
     sync: bool
-    listener: MergeListener
+    listener: ProgressListener
     report: MergeReport
     survey: "_Survey"
 
@@ -60,6 +61,7 @@ class _Survey:
     rows: dict[str, VideoRows] = field(default_factory=dict)
 
 
+@timed
 def merge(
     sources: Sequence[Path],
     output: Path,
@@ -69,7 +71,7 @@ def merge(
     link: bool = False,
     sync: bool = True,
     dry_run: bool = False,
-    listener: MergeListener | None = None,
+    listener: ProgressListener | None = None,
 ) -> MergeReport:
     """Make one dataset of several: payloads are copied byte for byte and checked, nothing is encoded again.
 
@@ -93,7 +95,6 @@ def merge(
         DatasetError: If a source is damaged or was written to meanwhile.
         ChecksumError: If a payload does not have its checksum.
     """
-    started = time.perf_counter()
     if not sources:
         raise UsageError("there is nothing to merge", hint="vrekit merge A B -o OUT")
     layout = layout or Layout()
@@ -140,14 +141,13 @@ def merge(
                     combined=combined,
                     link=link,
                     sync=sync,
-                    listener=listener or MergeListener(),
+                    listener=listener or ProgressListener(),
                     report=report,
                     survey=survey,
                 )
                 _finish(work, origin, was_checked=_copy(work))
             finally:
                 lock.release()
-    report.elapsed_seconds = time.perf_counter() - started
     return report
 
 
@@ -209,8 +209,8 @@ def _conflict_error(conflicts: Sequence[Conflict]) -> ConflictError:
 
 def _copy(work: _Work) -> bool:
     """Copy everything, and return whether it was read back."""
-    combined, report, advance = work.combined, work.report, work.listener.advanced
-    work.listener.started(work.survey.total_bytes)
+    combined, report, advance = work.combined, work.report, partial(work.listener.advanced, BYTES)
+    work.listener.started({BYTES: work.survey.total_bytes})
 
     def rows_of(video_id: str) -> VideoRows:
         return work.survey.rows.pop(video_id, None) or read_video_rows(combined, video_id)
@@ -228,8 +228,10 @@ def _copy(work: _Work) -> bool:
     report.kept_whole += copied.kept_whole
     report.already += copied.already
     if not copied.is_complete:
+        from_sources = {source.number: source.storage for source in combined.order}
+        writer = work.storage.writer()
         for video_id in combined.manifest.videos:
-            write_samples(rows_of(video_id), video_id, combined, work.storage, advance)
+            write_samples(rows_of(video_id), video_id, from_sources, work.storage, writer, advance)
     return copied.is_complete
 
 

@@ -1,6 +1,6 @@
 """The stored frames of one cell, in order: payloads, or pixels where these come out of a clip."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
@@ -11,60 +11,44 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vrekit.catalog.rows import payload_bytes, payload_numbers
+from vrekit.catalog.rows import payload_numbers
 from vrekit.codecs.base import ClipCodec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
 from vrekit.engine.clip_checks import frames_at_once
-from vrekit.jobs.copying import SourcePayloads, frame_chunks
+from vrekit.jobs.copying import frame_chunks
 from vrekit.readers.clips import ClipReader
+from vrekit.readers.payloads import StoredPayloads
 
-Recovered = Mapping[int, Mapping[str, str]]
 Key = tuple[int, str]
 # rows of one frame, and what they have
 StoredFrame = tuple[list[dict[str, Any]], dict[Key, bytes | NDArray[Any]]]
 
 
-def stored_frames(
-    table: pa.Table, recovered: Recovered, payloads: SourcePayloads, advance: Callable[[int], None]
-) -> Iterator[StoredFrame]:
-    """Yield the rows of each frame that are not recovered, and their payloads.
+def stored_frames(table: pa.Table, payloads: StoredPayloads) -> Iterator[StoredFrame]:
+    """Yield the rows of each frame, and their payloads.
 
     Args:
         table: Rows of one cell.
-        recovered: What the result has of it.
         payloads: Reads them.
-        advance: Called with the payload bytes of what is recovered.
     """
     for chunk in frame_chunks(table):
-        new = [row for row in chunk if row["representation"] not in recovered.get(row["frame_index"], {})]
-        if len(new) < len(chunk):
-            advance(sum(row["byte_size"] or 0 for row in chunk) - sum(row["byte_size"] or 0 for row in new))
-        data = {}
-        if new:
-            data = payloads.read(new[0]["video_id"], [row for row in new if row["status"] == "ok"])
-        for frame, of_frame in groupby(new, key=lambda row: row["frame_index"]):
+        data = payloads.read_checked([row for row in chunk if row["status"] == "ok"])
+        for frame, of_frame in groupby(chunk, key=lambda row: row["frame_index"]):
             mine = list(of_frame)
             keys = [(frame, row["representation"]) for row in mine]
             yield mine, {key: data.pop(key) for key in keys if key in data}  # not held here, too
 
 
 def frames_of_clips(
-    table: pa.Table,
-    recovered: Recovered,
-    payloads: SourcePayloads,
-    advance: Callable[[int], None],
-    *,
-    codec: ClipCodec,
-    memory_bytes: int,
+    table: pa.Table, payloads: StoredPayloads, folder: Path, *, codec: ClipCodec, memory_bytes: int
 ) -> Iterator[StoredFrame]:
-    """Yield the row of each frame that is not recovered, and its pixels; a clip counts with its first frame.
+    """Yield the row of each frame, and its pixels; a clip counts with its first frame.
 
     Args:
         table: Rows of one cell and one representation.
-        recovered: What the result has of it.
         payloads: Reads the clips.
-        advance: Called with the payload bytes of what is recovered.
+        folder: The dataset, for messages.
         codec: Of the clips.
         memory_bytes: Bound on the pixels, and on clips and decoders that are kept open, for frames of several clips
             may take turns.
@@ -72,12 +56,9 @@ def frames_of_clips(
     Raises:
         CodecError: If a clip does not decode.
     """
-    known = zip(table["frame_index"].to_pylist(), table["representation"].to_pylist(), strict=True)
-    left = table.filter(pa.array([name not in recovered.get(frame, {}) for frame, name in known], pa.bool_()))
-    advance(payload_bytes(table) - payload_bytes(left))
-    numbers = payload_numbers(left).tolist()
+    numbers = payload_numbers(table).tolist()
     reader = ClipReader(memory_bytes)
-    for number, some in groupby(enumerate(left.to_pylist()), key=lambda item: numbers[item[0]]):
+    for number, some in groupby(enumerate(table.to_pylist()), key=lambda item: numbers[item[0]]):
         of_clip = list(some)
         first = of_clip[0][1]
         if number < 0:
@@ -87,7 +68,7 @@ def frames_of_clips(
         for start in range(0, len(of_clip), at_once):
             batch = of_clip[start : start + at_once]
             positions = np.array([row["payload_index"] for _, row in batch], np.int64)
-            with _undecodable(batch[0][1], payloads.source.folder):
+            with _undecodable(batch[0][1], folder):
                 clip = partial(_clip, payloads, first)
                 decoded = reader.read(codec, number, clip, positions, shape=first["shape"])
             for (at, row), pixels in zip(batch, decoded, strict=True):
@@ -95,8 +76,8 @@ def frames_of_clips(
                 yield [still], {(row["frame_index"], row["representation"]): pixels}
 
 
-def _clip(payloads: SourcePayloads, row: dict[str, Any]) -> bytes:
-    (data,) = payloads.read(row["video_id"], [row]).values()
+def _clip(payloads: StoredPayloads, row: dict[str, Any]) -> bytes:
+    (data,) = payloads.read_checked([row]).values()
     return data
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vrekit.codecs.measure import in_words, merge_errors
+from vrekit.core.reports import Report
 from vrekit.jobs.transcode.changes import Change
 
 
@@ -41,7 +42,7 @@ class RepresentationReport:
 
 
 @dataclass(slots=True, kw_only=True)
-class TranscodeReport:
+class TranscodeReport(Report):
     """What a call did, or with `dry_run` would do.
 
     Attributes:
@@ -53,7 +54,6 @@ class TranscodeReport:
         encoded: Payloads that this call encoded.
         copied: Payloads that this call copied.
         unfinished: Open cells of an interrupted export of the source, which are not taken along.
-        elapsed_seconds: Wall-clock time of this call.
         was_finished: Whether the result was complete before.
     """
 
@@ -65,7 +65,6 @@ class TranscodeReport:
     encoded: int = 0
     copied: int = 0
     unfinished: int = 0
-    elapsed_seconds: float = 0.0
     was_finished: bool = False
 
     @property
@@ -80,7 +79,6 @@ class TranscodeReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able dict."""
-        data = {name: getattr(self, name) for name in self.__slots__ if name != "parts"}
-        data |= {"source": str(self.source), "output": str(self.output)}
-        data |= {"bytes_before": self.bytes_before, "bytes_after": self.bytes_after}
+        data = Report.to_json(self) | {"bytes_before": self.bytes_before, "bytes_after": self.bytes_after}
+        del data["parts"]
         return data | {"representations": [part.to_json() for part in self.parts.values()]}

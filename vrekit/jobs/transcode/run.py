@@ -7,10 +7,10 @@ OUTPUT/dataset.json   written last, after every payload was read back and checke
 """
 
 import json
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +24,16 @@ from vrekit.catalog.rows import payload_numbers
 from vrekit.catalog.runs import RunRecord, now_iso, read_runs, write_run
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.codecs.profiles import Option
-from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import fsync_folder, storage_errors
 from vrekit.core.locks import OwnedFile
+from vrekit.core.reports import BYTES, ProgressListener, timed
+from vrekit.core.threads import thread_pool, usable_cpus
 from vrekit.jobs.copying import check_payloads
 from vrekit.jobs.merge.extras import copy_runs, copy_statistics, copy_trust
 from vrekit.jobs.merge.manifests import Combined
 from vrekit.jobs.merge.origin import LOCK_NAME, Origin, is_untouched, read_origin
-from vrekit.jobs.merge.report import MergeListener
 from vrekit.jobs.merge.rows import SURVEY_COLUMNS, read_video_rows
 from vrekit.jobs.merge.sources import Source, open_sources
 from vrekit.jobs.transcode.changes import Change, plan_changes
@@ -81,6 +81,7 @@ class _Job:
         )
 
 
+@timed
 def transcode(
     dataset: Path,
     output: Path,
@@ -92,7 +93,7 @@ def transcode(
     threads: int | None = None,
     memory_bytes: int = 256 << 20,
     dry_run: bool = False,
-    listener: MergeListener | None = None,
+    listener: ProgressListener | None = None,
 ) -> TranscodeReport:
     """Make a dataset of the same samples with other codecs.
 
@@ -118,7 +119,6 @@ def transcode(
         ChecksumError: If a payload changed since it was written.
         DatasetError: If the source is damaged or was written to meanwhile.
     """
-    started = time.perf_counter()
     (source,) = open_sources([dataset], output)
     changes = plan_changes(source.manifest, names, profile=profile, lossy=lossy, codecs=codecs or {})
     job = _Job(
@@ -143,12 +143,11 @@ def transcode(
             try:
                 origin = before or job.origin
                 origin.write(output)
-                _write(job, listener or MergeListener(), threads or usable_cpus(), memory_bytes)
-                _finish(job, origin, listener or MergeListener())
+                _write(job, listener or ProgressListener(), threads or usable_cpus(), memory_bytes)
+                _finish(job, origin, listener or ProgressListener())
             finally:
                 lock.release()
         _count_result(job)
-    job.report.elapsed_seconds = time.perf_counter() - started
     return job.report
 
 
@@ -219,17 +218,16 @@ def _sizes(table: pa.Table) -> list[tuple[str, int, int]]:
     return [(row["representation"], counts[row["representation"]], row["byte_size_sum"]) for row in grouped.to_pylist()]
 
 
-def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) -> None:
+def _write(job: _Job, listener: ProgressListener, threads: int, memory_bytes: int) -> None:
     report = job.report
-    listener.started(report.bytes_before)
+    listener.started({BYTES: report.bytes_before})
     writer = job.storage.writer()
-    samples = SampleWriter(job.combined, job.changes, writer, job.storage, threads=threads, memory_bytes=memory_bytes)
-    try:
+    with thread_pool(threads, "vrekit-transcode") as pool:
+        samples = SampleWriter(
+            job.combined, job.changes, writer, job.storage, pool, threads=threads, memory_bytes=memory_bytes
+        )
         for video_id in job.manifest.videos:
-            writer.sweep(video_id)
-            samples.write(read_video_rows(job.combined, video_id), video_id, listener.advanced)
-    finally:
-        samples.close()
+            samples.write(read_video_rows(job.combined, video_id), video_id, partial(listener.advanced, BYTES))
     writer.close()
     tally = samples.tally
     report.encoded, report.copied = tally.encoded, tally.copied
@@ -237,7 +235,7 @@ def _write(job: _Job, listener: MergeListener, threads: int, memory_bytes: int) 
         report.parts[name].set_errors(errors)
 
 
-def _finish(job: _Job, origin: Origin, listener: MergeListener) -> None:
+def _finish(job: _Job, origin: Origin, listener: ProgressListener) -> None:
     """Take along what belongs to the dataset besides its samples, check all of it, and make it a dataset."""
     output = job.output
     copy_runs(output, job.combined)

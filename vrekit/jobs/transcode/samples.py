@@ -1,8 +1,7 @@
 """Samples of the result: payloads read from the source, encoded anew in threads, appended in frame order."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -11,20 +10,23 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vrekit.catalog.cells import Cell, CellWriter, DatasetWriter, Payload, Sample
-from vrekit.catalog.rows import GroupedRows, payload_bytes, stretches
+from vrekit.catalog.cells import CellWriter, DatasetWriter, Payload, Sample
+from vrekit.catalog.rows import GroupedRows
 from vrekit.catalog.storage import Storage
 from vrekit.codecs.registry import clip_codec
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
+from vrekit.core.threads import in_order
 from vrekit.engine.clip_checks import ClipFrame, pixels_checksum
 from vrekit.engine.clips import ClipMaker
-from vrekit.jobs.copying import SourcePayloads, clips_of_cell, sample_row
+from vrekit.jobs.cells import write_cells
+from vrekit.jobs.copying import clips_of_cell, sample_row
 from vrekit.jobs.merge.manifests import Combined
 from vrekit.jobs.transcode.changes import Change
 from vrekit.jobs.transcode.clips import clips_of_frames
 from vrekit.jobs.transcode.frames import Key, StoredFrame, frames_of_clips, stored_frames
 from vrekit.jobs.transcode.recode import Recoded, Recoder
+from vrekit.readers.payloads import StoredPayloads
 
 # What a frame in flight takes for each of its raw bytes: the values, what comes back, and room for the codecs' own.
 _MEMORY_FACTOR = 4
@@ -65,6 +67,7 @@ class SampleWriter:
         changes: Mapping[str, Change],
         writer: DatasetWriter,
         storage: Storage,
+        pool: ThreadPoolExecutor,
         *,
         threads: int,
         memory_bytes: int,
@@ -76,7 +79,8 @@ class SampleWriter:
             changes: What happens to each stored representation.
             writer: Of the result.
             storage: The result.
-            threads: Threads that encode.
+            pool: The threads that encode.
+            threads: Number of them.
             memory_bytes: Bound on the frames in flight.
         """
         self.tally = Tally()
@@ -86,13 +90,10 @@ class SampleWriter:
         self._storage = storage
         self._threads = threads
         self._memory_bytes = memory_bytes
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="vrekit-transcode")
-        stored = combined.order[0].manifest.representations
+        self._pool = pool
+        self._source = combined.order[0].storage
+        stored = self._source.manifest.representations
         self._clip_codecs = {name: codec for name in changes if (codec := clip_codec(stored[name].codec)) is not None}
-
-    def close(self) -> None:
-        """End the threads; what they have not begun is dropped."""
-        self._pool.shutdown(cancel_futures=True)
 
     def write(self, rows: GroupedRows, video_id: str, advance: Callable[[int], None]) -> None:
         """Append one video.
@@ -102,37 +103,30 @@ class SampleWriter:
             video_id: Which video.
             advance: Called in this thread with the source's payload bytes that are done since the last call.
         """
-        manifest = self._combined.manifest
-        done = _keys(self._storage.rows(("frame_index", "representation"), [video_id]))
-        left = np.array([key not in done for key in _ordered_keys(rows.table)], np.bool_)
-        if not left.all():
-            advance(payload_bytes(rows.table.filter(pa.array(~left))))
-        table, group = rows.table.filter(pa.array(left)), rows.group[left]
-        payloads = SourcePayloads(self._combined.order[0], table, manifest.stored_names)
-        cell: NDArray[np.int64] = table["frame_index"].to_numpy() // manifest.shard_frames
-        for start, stop in stretches(cell, group):
-            first = int(cell[start]) * manifest.shard_frames
-            place = Cell(video_id, rows.groups[int(group[start])], first, first + manifest.shard_frames - 1)
-            inside = table.slice(start, stop - start)
-            with self._writer.open_cell(place) as open_cell:
-                self._write_cell(inside, open_cell, payloads, advance)
+        names = self._combined.manifest.stored_names
+        payloads = StoredPayloads.of_rows(self._source, rows.table, names)
+
+        def fill(cell: CellWriter, table: pa.Table) -> None:
+            self._write_cell(table, cell, payloads, advance)
+
+        write_cells(rows, video_id, self._storage, self._writer, fill, advance)
 
     def _write_cell(
-        self, table: pa.Table, cell: CellWriter, payloads: SourcePayloads, advance: Callable[[int], None]
+        self, table: pa.Table, cell: CellWriter, payloads: StoredPayloads, advance: Callable[[int], None]
     ) -> None:
         change = self._changes[table["representation"][0].as_py()]  # clips, old or new, have groups of their own
         is_in_clips = table["payload_index"].null_count < len(table)
         if is_in_clips and change.recoder is None:
-            for clip in clips_of_cell(table, cell.recovered, {0: payloads}, self._combined):
+            for clip in clips_of_cell(table, {0: payloads}, self._combined.manifest):
                 cell.append_clip(clip)
                 self.tally.copied += sum(row.status == "ok" for row in clip.rows)
                 advance(len(clip.data or b""))
             return
         if is_in_clips:
             codec, memory = self._clip_codecs[change.name], self._memory_bytes
-            frames = frames_of_clips(table, cell.recovered, payloads, advance, codec=codec, memory_bytes=memory)
+            frames = frames_of_clips(table, payloads, self._source.folder, codec=codec, memory_bytes=memory)
         else:
-            frames = stored_frames(table, cell.recovered, payloads, advance)
+            frames = stored_frames(table, payloads)
         target = None if change.recoder is None else change.recoder.makes_clips
         if target is None:
             for one in self._in_threads(frames, self._frame, advance):
@@ -160,25 +154,19 @@ class SampleWriter:
         self, frames: Iterable[StoredFrame], work: Callable[..., Done], advance: Callable[[int], None]
     ) -> Iterator[Done]:
         """Yield what `work` makes of the frames, in order, while the threads are at work on those behind them."""
-        pending: deque[tuple[Future[Done], int]] = deque()
 
-        def drain(keep: int) -> Iterator[Done]:
-            while len(pending) > keep:
-                future, source_bytes = pending.popleft()
-                yield future.result()
+        def run(frame: StoredFrame) -> tuple[Done, int]:
+            return work(*frame), sum(row["byte_size"] or 0 for row in frame[0])
+
+        def at_most(frame: StoredFrame) -> int:
+            size = 1 + _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in frame[0] if self._recodes(row))
+            return min(2 * self._threads, self._memory_bytes // size)
+
+        with closing(in_order(self._pool, run, frames, at_most=at_most)) as results:
+            for result, source_bytes in results:
+                yield result
+                del result
                 advance(source_bytes)
-
-        try:
-            for rows, data in frames:
-                pending.append((self._pool.submit(work, rows, data), sum(row["byte_size"] or 0 for row in rows)))
-                size = 1 + _MEMORY_FACTOR * sum(row["raw_bytes"] or 0 for row in rows if self._recodes(row))
-                del rows, data
-                # before the next frame is read
-                yield from drain(max(1, min(2 * self._threads, self._memory_bytes // size)) - 1)
-            yield from drain(0)
-        finally:
-            for future, _ in pending:
-                future.cancel()
 
     def _recodes(self, row: Mapping[str, Any]) -> bool:
         return self._changes[row["representation"]].recoder is not None
@@ -243,11 +231,3 @@ def _unfit(row: Mapping[str, Any], change: Change) -> Iterator[None]:
         yield
     except CodecError as error:
         raise change.refused(sample_key(row["video_id"], row["frame_index"]), error.message, error.hint) from error
-
-
-def _ordered_keys(table: pa.Table) -> list[Key]:
-    return list(zip(table["frame_index"].to_pylist(), table["representation"].to_pylist(), strict=True))
-
-
-def _keys(table: pa.Table) -> set[Key]:
-    return set(_ordered_keys(table))

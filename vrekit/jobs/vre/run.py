@@ -1,17 +1,17 @@
 """`convert --from vre`: an output folder of VRE becomes a dataset; arrays keep every bit, durations and run ids."""
 
 import math
-import re
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from vrekit import __version__
 from vrekit.catalog.card import write_card
-from vrekit.catalog.cells import Cell, DatasetWriter, Payload, Sample
+from vrekit.catalog.cells import CellWriter, DatasetWriter, Payload, Sample
 from vrekit.catalog.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -21,24 +21,29 @@ from vrekit.catalog.manifest import (
     write_manifest,
 )
 from vrekit.catalog.places import check_places
-from vrekit.catalog.progress import Progress, read_progress
-from vrekit.catalog.runs import RUNS_FOLDER, RepresentationTotals, RunRecord, new_run, write_run
+from vrekit.catalog.progress import read_progress
+from vrekit.catalog.rows import GroupedRows, rows_of
+from vrekit.catalog.runs import RepresentationTotals, new_run, write_run
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.core.errors import UsageError
-from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import check_representation_name
+from vrekit.core.reports import Report, timed
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import RepresentationSpec, image_owner
+from vrekit.core.threads import in_order, thread_pool
 from vrekit.engine.request import DEFAULT_SHARD_FRAMES, DEFAULT_SHARD_SIZE_BYTES
+from vrekit.jobs.cells import grouped, write_cells
 from vrekit.jobs.merge.origin import is_untouched
-from vrekit.jobs.vre.folder import FrameRecord, VreFolder, VreRun, read_vre_folder
+from vrekit.jobs.vre.folder import FrameRecord, VreFolder, read_vre_folder
 from vrekit.jobs.vre.kinds import check_kinds, read_vre_config
 from vrekit.jobs.vre.payloads import BadFileError, Encoded, Part, parts_of, safe_name
+from vrekit.jobs.vre.runs import copy_run
 from vrekit.jobs.vre.video import VreVideo
 
 TYPE = "external/vre"  # of the imported representations: nothing of vrekit's can compute them
 EXACT_CODECS = ("npy", "npy.zst")
-_AHEAD = 8  # frames that are read and encoded while others are written
+_THREADS = 2
+_FRAMES_IN_FLIGHT = 8  # read and encoded while others are written
 _MAX_FAILURES = 100
 
 
@@ -72,7 +77,7 @@ class VreRequest:
 
 
 @dataclass(slots=True, kw_only=True)
-class VreReport:
+class VreReport(Report):
     """What an import did.
 
     Attributes:
@@ -95,11 +100,8 @@ class VreReport:
     renamed: dict[str, str] = field(default_factory=dict)
     stored_bytes: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        """Return a JSON-able dict."""
-        return asdict(self) | {"output": str(self.output)}
 
-
+@timed
 def import_vre(request: VreRequest) -> VreReport:
     """Make a dataset of VRE's output, or add to one; frames that are stored already are left alone.
 
@@ -132,7 +134,7 @@ def import_vre(request: VreRequest) -> VreReport:
         end = run.finished(status, totals=totals, failures=failures, shards=writer.committed)  # type: ignore[arg-type]  # one of RunStatus
         write_run(request.output, end)
     for one in folder.runs:
-        _copy_run(request.output, one, video.video_id)
+        copy_run(request.output, one, video.video_id)
     return report
 
 
@@ -243,39 +245,43 @@ def _write(
     run_id: str,
     report: VreReport,
 ) -> None:
-    manifest = storage.manifest
-    writer.sweep(video.video_id)
     before = read_progress(storage, video.video_id)
     for part in parts:
         report.stored[part.name] = 0
         report.already[part.name] = len(before.done_frames(part.name))
     by_name = {part.name: part for part in parts}
-    for group, names in manifest.groups.items():
-        mine = [by_name[name] for name in names if name in by_name]
-        todo = _todo(mine, before)
-        for first in sorted({frame // manifest.shard_frames * manifest.shard_frames for frame in todo}):
-            cell = Cell(video.video_id, group, first, first + manifest.shard_frames - 1)
-            with writer.open_cell(cell) as open_cell:
-                recovered = open_cell.recovered
-                here = {
-                    frame: [part for part in wanted if recovered.get(frame, {}).get(part.name) is None]
-                    for frame, wanted in todo.items()
-                    if cell.first <= frame <= cell.last
-                }
-                for sample in _samples(here, manifest, video, run_id, before, report):
-                    open_cell.append(sample)
+
+    def fill(cell: CellWriter, table: pa.Table) -> None:
+        frames: dict[int, list[Part]] = {}
+        for row in rows_of(table):
+            frames.setdefault(row["frame_index"], []).append(by_name[row["representation"]])
+        failed = {
+            (frame, name) for frame, of in cell.recovered.items() for name, status in of.items() if status != "ok"
+        }
+        failed |= {(frame, name) for name in by_name for frame in before.failed_frames(name).tolist()}
+        for sample in _samples(frames, storage.manifest, video, run_id, failed, report):
+            cell.append(sample)
+
+    write_cells(_wanted(parts, storage.manifest), video.video_id, storage, writer, fill)
     writer.close()
 
 
-def _todo(parts: Sequence[Part], before: Progress) -> dict[int, list[Part]]:
-    """Return what to store by frame, rising; frames that VRE tried and left no file of are to be noted as failed."""
-    todo: dict[int, list[Part]] = {}
-    for part in parts:
-        tried = {frame for frame, record in part.records.items() if record.run_id is not None}
-        done = set(before.done_frames(part.name).tolist())
-        for frame in (set(part.files) | tried) - done:
-            todo.setdefault(frame, []).append(part)
-    return dict(sorted(todo.items()))
+def _wanted(parts: Sequence[Part], manifest: Manifest) -> GroupedRows:
+    """Return what is to be stored; frames that VRE tried and left no file of are to be noted as failed."""
+    places = [
+        (frame, part.name)
+        for part in parts
+        for frame in set(part.files) | {frame for frame, record in part.records.items() if record.run_id is not None}
+    ]
+    frames, names = zip(*places, strict=True) if places else ((), ())
+    table = pa.table(
+        {
+            "frame_index": pa.array(frames, pa.int64()),
+            "representation": pa.array(names, pa.string()),
+            "status": pa.repeat("ok", len(places)),
+        }
+    )
+    return grouped(table, manifest)
 
 
 def _samples(
@@ -283,32 +289,40 @@ def _samples(
     manifest: Manifest,
     video: VreVideo,
     run_id: str,
-    before: Progress,
+    failed: Collection[tuple[int, str]],
     report: VreReport,
 ) -> Iterator[Sample]:
-    """Yield samples in frame order; files are read and encoded ahead in threads."""
-    pending: deque[tuple[int, list[tuple[Part, Future[Encoded]]]]] = deque()
-    with ThreadPoolExecutor(2, thread_name_prefix="vrekit-vre") as pool:
-        left = iter(frames.items())
-        while True:
-            for frame, parts in left:
-                pending.append((frame, [(part, pool.submit(_encode, part, frame)) for part in parts]))
-                if len(pending) >= _AHEAD:
-                    break
-            if not pending:
-                return
-            frame, futures = pending.popleft()
+    """Yield samples in frame order; files are read and encoded ahead in threads.
+
+    Args:
+        frames: What to store of each frame.
+        manifest: Of the dataset.
+        video: Which video.
+        run_id: Of this import.
+        failed: (frame number, representation) of failures that are on record.
+        report: Gets what was stored and what failed.
+    """
+
+    def encode(item: tuple[int, Sequence[Part]]) -> tuple[int, list[Payload]]:
+        frame, parts = item
+        return frame, [_payload(part, frame, manifest, video, run_id) for part in parts]
+
+    with (
+        thread_pool(_THREADS, "vrekit-vre") as pool,
+        closing(in_order(pool, encode, frames.items(), at_most=_FRAMES_IN_FLIGHT)) as encoded,
+    ):
+        for frame, of_frame in encoded:
             payloads = []
-            for part, future in futures:
-                payload = _payload(part, frame, future, manifest, video, run_id)
+            for payload in of_frame:
+                name = payload.row.representation
                 if payload.data is not None:
-                    report.stored[part.name] += 1
+                    report.stored[name] += 1
                     report.stored_bytes += len(payload.data)
                 else:
-                    reason = {"representation": part.name, "frame_index": frame, "error": payload.row.error}
+                    reason = {"representation": name, "frame_index": frame, "error": payload.row.error}
                     report.failures.append(reason)
-                    if frame in before.failed_frames(part.name):
-                        continue  # its failure is on record already
+                    if (frame, name) in failed:
+                        continue
                 payloads.append(payload)
             if payloads:
                 payloads.sort(key=lambda payload: payload.row.run_id)  # a Lance row holds one run's representations
@@ -325,9 +339,7 @@ def _encode(part: Part, frame: int) -> Encoded:
     return part.encode(path)
 
 
-def _payload(
-    part: Part, frame: int, future: "Future[Encoded]", manifest: Manifest, video: VreVideo, run_id: str
-) -> Payload:
+def _payload(part: Part, frame: int, manifest: Manifest, video: VreVideo, run_id: str) -> Payload:
     record = part.records.get(frame, FrameRecord(None, None))
     pts = video.pts.get(frame, math.nan)
     row = SampleRow(
@@ -341,7 +353,7 @@ def _payload(
         compute_seconds=record.seconds,
     )
     try:
-        encoded = future.result()
+        encoded = _encode(part, frame)
     except BadFileError as error:
         return Payload(replace(row, status="failed", error=str(error)))
     done = replace(
@@ -352,38 +364,3 @@ def _payload(
         raw_bytes=math.prod(encoded.shape) * encoded.dtype.itemsize,
     )
     return Payload(done, part.codec.suffix, encoded.data)
-
-
-def _number(value: object) -> float | None:
-    """Return a value of VRE's if it is a number that can be."""
-    return value if isinstance(value, (int, float)) and 0 <= value < 2**50 else None
-
-
-def _copy_run(output: Path, run: VreRun, video_id: str) -> None:
-    """Write VRE's run as one of the dataset's, with its log."""
-    total = run.record.get("total")
-    stats = run.record.get("run_stats")
-    seconds = total.get("duration") if isinstance(total, dict) else None
-    match = re.search(r"(\d{4}-\d\d-\d\dT[\d:.]+)$", run.path.stem)
-    record = RunRecord(
-        run_id=run.run_id,
-        video_id=video_id,
-        request={"convert": "vre", "runtime_args": dict(run.arguments)},
-        command=[],
-        started_at=match[1] if match else "",
-        status="interrupted" if _number(seconds) is None else "done",
-        elapsed_seconds=_number(seconds),
-        totals={
-            safe_name(name): RepresentationTotals(
-                computed=int(_number(one.get("n_computed")) or 0),
-                failed=int(_number(one.get("n_failed")) or 0),
-                compute_seconds=(_number(one.get("average_duration")) or 0.0) * (_number(one.get("n_computed")) or 0),
-            )
-            for name, one in (stats.items() if isinstance(stats, dict) else ())
-            if isinstance(one, dict)
-        },
-    )
-    write_run(output, record)
-    if run.log is not None:
-        with storage_errors(output):
-            write_atomic(output / RUNS_FOLDER / f"{run.run_id}.log", run.log.read_bytes())

@@ -1,6 +1,6 @@
 """Statistics measure what they say, only what is missing, and queries can use them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cv2
@@ -13,11 +13,12 @@ from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.query import Query, select
 from vrekit.catalog.statistics import read_statistics, statistics_path
 from vrekit.core.errors import DatasetError, UsageError
+from vrekit.core.reports import ProgressListener
 from vrekit.core.spec import Kind, OutputSpec
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.measures import appearance, class_histogram, depth_range, motion, perceptual_hash
-from vrekit.jobs.stats import StatsProgress, compute_statistics
+from vrekit.jobs.stats import compute_statistics
 from vrekit.video.selection import parse_frames
 
 INDICES = OutputSpec(
@@ -130,15 +131,15 @@ def test_columns_appear_in_frames(built: DatasetBuilder) -> None:
         assert select(dataset, Query(where="luma_mean IS NULL")).keys()["frame_index"].to_pylist() == [2]
 
 
-class Counting(StatsProgress):
+class Counting(ProgressListener):
     def __init__(self) -> None:
         self.total = self.done = 0
 
-    def started(self, frames: int) -> None:
-        self.total += frames
+    def started(self, totals: Mapping[str, int]) -> None:
+        self.total += totals["frames"]
 
-    def advanced(self, frames: int) -> None:
-        self.done += frames
+    def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
+        self.done += done
 
 
 def test_only_what_is_missing_is_measured(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.engine.merge_datasets import file_hashes, make_dataset, rows_of
+from tests.jobs.merge_datasets import file_hashes, make_dataset, rows_of
 from vrekit.catalog.manifest import COPY_NAME, MANIFEST_NAME, read_manifest
 from vrekit.catalog.runs import run_files
 from vrekit.cli.app import app

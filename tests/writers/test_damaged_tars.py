@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.engine.merge_datasets import members_of
+from tests.jobs.merge_datasets import members_of
 from tests.storages import read_samples
 from vrekit.catalog.summary import summarize
 from vrekit.cli.app import app

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.merge_datasets import damage_lance, make_dataset, member, members_of, rows_of
+from tests.jobs.merge_datasets import damage_lance, make_dataset, member, members_of, rows_of
 from vrekit.catalog.repairs import RepairReport
 from vrekit.core.locks import OwnedFile
 from vrekit.engine.export import export, resume

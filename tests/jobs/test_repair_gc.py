@@ -7,14 +7,14 @@ from pathlib import Path
 import lance
 import pytest
 
-from tests.engine.merge_datasets import file_hashes, make_dataset, member, members_of, rows_of
+from tests.jobs.merge_datasets import file_hashes, make_dataset, member, members_of, rows_of
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.garbage import GcReport
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, write_statistics
 from vrekit.core.errors import DatasetError
 from vrekit.core.locks import OwnedFile
+from vrekit.engine.cell_run import CellRun
 from vrekit.engine.export import export, resume
-from vrekit.engine.pipeline import Pipeline
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.gc import collect_garbage
 from vrekit.jobs.repair import repair
@@ -107,7 +107,7 @@ def test_interrupted_exports_stay_until_they_are_old(
 ) -> None:
     request = make_request()
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "_commit", _interrupt)
+        patch.setattr(CellRun, "commit", _interrupt)
         with pytest.raises(KeyboardInterrupt):
             export(request)
     partials = list(request.dataset.glob("shards/square/.*.partial"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.engine.merge_datasets import rows_of
+from tests.jobs.merge_datasets import rows_of
 from vrekit.catalog.dataset import open_dataset
 from vrekit.config.loader import parse_config
 from vrekit.core.errors import DatasetError

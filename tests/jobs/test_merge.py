@@ -1,7 +1,7 @@
 import errno
 import gc
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,19 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.merge_datasets import COUNT, file_hashes, make_dataset, member, members_of, rows_of
+from tests.jobs.merge_datasets import COUNT, file_hashes, make_dataset, member, members_of, rows_of
 from vrekit.catalog.card import CARD_NAME
 from vrekit.catalog.manifest import read_manifest
 from vrekit.catalog.runs import read_runs
 from vrekit.catalog.statistics import STATISTICS_SCHEMA, Statistics, read_statistics, write_statistics
 from vrekit.core.errors import ChecksumError, ConflictError, DatasetError, LockedError, UsageError
 from vrekit.core.locks import OwnedFile
+from vrekit.core.reports import ProgressListener
 from vrekit.engine.export import export, recorded_requests, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.merge import run as merge_run
 from vrekit.jobs.merge.manifests import Layout
 from vrekit.jobs.merge.origin import LOCK_NAME
-from vrekit.jobs.merge.report import MergeListener
 from vrekit.jobs.merge.run import merge
 from vrekit.jobs.validate import validate
 from vrekit.video.selection import parse_frames
@@ -410,7 +410,7 @@ def test_one_merge_at_a_time(tmp_path: Path) -> None:
 def test_a_source_that_is_written_to_meanwhile(tmp_path: Path) -> None:
     a = make_dataset(tmp_path / "a", {"car": range(16)}, ["rgb"])
 
-    class Writing(MergeListener):
+    class Writing(ProgressListener):
         def checking(self) -> None:
             make_dataset(a, {"car": range(16, 20)}, ["rgb"])
 
@@ -442,14 +442,14 @@ def _interrupt(*args: object) -> None:
 def test_progress_reaches_its_total(tmp_path: Path) -> None:
     a = make_dataset(tmp_path / "a", {"car": range(40)})
 
-    class Counting(MergeListener):
+    class Counting(ProgressListener):
         total = done = 0
 
-        def started(self, total_bytes: int) -> None:
-            self.total = total_bytes
+        def started(self, totals: Mapping[str, int]) -> None:
+            self.total = totals["bytes"]
 
-        def advanced(self, count: int) -> None:
-            self.done += count
+        def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
+            self.done += done
 
     counting = Counting()
     merge([a], tmp_path / "out", listener=counting)

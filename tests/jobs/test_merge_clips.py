@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.merge_datasets import COUNT, file_hashes, make_dataset, member, members_of, record, video
+from tests.jobs.merge_datasets import COUNT, file_hashes, make_dataset, member, members_of, record, video
 from tests.storages import open_writer, read_samples
 from vrekit.catalog.cells import Cell, Clip
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest

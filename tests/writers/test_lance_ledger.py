@@ -10,7 +10,7 @@ from pathlib import Path
 import lance
 import pytest
 
-from tests.engine.merge_datasets import members_of, rows_of
+from tests.jobs.merge_datasets import members_of, rows_of
 from vrekit.core.checksum import crc32
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.engine.merge_datasets import file_hashes, make_dataset, rows_of
-from tests.engine.test_merge_clips import add_clips
-from tests.engine.test_merge_crash import Killed, killed_at
+from tests.jobs.merge_datasets import file_hashes, make_dataset, rows_of
+from tests.jobs.test_merge_clips import add_clips
+from tests.jobs.test_merge_crash import Killed, killed_at
 from vrekit.jobs.merge import run as merge_run
 from vrekit.jobs.merge.manifests import Layout
 from vrekit.jobs.merge.run import merge

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from tests.engine.merge_datasets import file_hashes, make_dataset
+from tests.jobs.merge_datasets import file_hashes, make_dataset
 from tests.metadata_files import edited
 from vrekit.catalog.manifest import COPY_NAME, MANIFEST_NAME, Manifest, read_manifest
 from vrekit.catalog.runs import read_runs, run_files

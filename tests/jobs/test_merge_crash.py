@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.merge_datasets import file_hashes, make_dataset, rows_of
+from tests.jobs.merge_datasets import file_hashes, make_dataset, rows_of
 from vrekit.catalog.manifest import MANIFEST_NAME
 from vrekit.jobs.merge import origin as merge_origin
 from vrekit.jobs.merge import run as merge_run

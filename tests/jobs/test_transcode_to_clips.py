@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tests.contracts.writer_cells import WRITERS
 from tests.engine.test_export import payloads
-from tests.engine.test_merge_crash import Killed, killed_at, some_slow
+from tests.jobs.test_merge_crash import Killed, killed_at, some_slow
 from tests.metadata_files import edited
 from tests.storages import open_payloads, read_samples
 from tests.video.video_clips import clip
@@ -23,13 +23,13 @@ from vrekit.catalog.subset import Subset
 from vrekit.codecs.base import ClipDecoder
 from vrekit.codecs.video import Video
 from vrekit.core.errors import CodecError, ConflictError, MissingDependencyError, UsageError
+from vrekit.core.reports import ProgressListener
 from vrekit.engine.clip_checks import frames_at_once
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.materialize import materialize
 from vrekit.jobs.merge.manifests import Layout
 from vrekit.jobs.merge.origin import LOCK_NAME
-from vrekit.jobs.merge.report import MergeListener
 from vrekit.jobs.merge.run import merge
 from vrekit.jobs.transcode import run as transcode_run
 from vrekit.jobs.transcode.changes import HISTORY_KEY, Loss
@@ -354,8 +354,8 @@ def test_clips_end_at_the_size_of_a_shard(noise: Path, tmp_path: Path) -> None:
     assert_same_pictures(tmp_path / "new", noise)
     assert not validate(tmp_path / "new").problems
 
-    class Stopping(MergeListener):
-        def advanced(self, count: int) -> None:
+    class Stopping(ProgressListener):
+        def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
             if list((tmp_path / "again").glob("shards/*/*.parquet")):  # the first is committed, the next has begun
                 raise Killed
 
@@ -375,11 +375,11 @@ def test_stopped_anywhere_it_goes_on(
     source = exported(make_request, CONFIG, "png", video=str(clip_mp4), shard_frames=14, writer=writer)
     whole = transcode(source, tmp_path / "whole", codecs={"rgb": H264})
 
-    class Stopping(MergeListener):
+    class Stopping(ProgressListener):
         calls = size = 0
 
-        def advanced(self, count: int) -> None:
-            self.size += count
+        def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
+            self.size += done
             self.calls += 1
             if self.calls == after + 1:
                 raise Killed

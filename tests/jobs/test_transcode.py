@@ -20,10 +20,10 @@ from vrekit.codecs.registry import codec_from_config
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import ChecksumError, CodecError, ConflictError, LockedError, UsageError
 from vrekit.core.locks import OwnedFile
+from vrekit.core.reports import ProgressListener
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.merge.origin import LOCK_NAME
-from vrekit.jobs.merge.report import MergeListener
 from vrekit.jobs.transcode.changes import HISTORY_KEY, Loss
 from vrekit.jobs.transcode.run import transcode
 from vrekit.jobs.validate import validate
@@ -289,10 +289,10 @@ def test_stopped_anywhere_it_goes_on(make_request: MakeRequest, tmp_path: Path, 
     codecs = {"rgb": "webp", "flow": "flow-jxl"}
     whole = transcode(source, tmp_path / "whole", codecs=codecs)
 
-    class Stopping(MergeListener):
+    class Stopping(ProgressListener):
         frames = 0
 
-        def advanced(self, count: int) -> None:
+        def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
             self.frames += 1
             if self.frames == after:
                 raise Stopped
@@ -511,12 +511,12 @@ def test_clips_on_their_way_to_pictures_go_on_where_they_stopped(
     source = exported(make_request, config, video=str(clip_mp4), shard_frames=16)
     whole = transcode(source, tmp_path / "whole", codecs={"rgb": "png"})
 
-    class Stopping(MergeListener):
+    class Stopping(ProgressListener):
         frames = size = 0
 
-        def advanced(self, count: int) -> None:
+        def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
             self.frames += 1
-            self.size += count
+            self.size += done
             if self.frames == after:
                 raise Stopped
 

@@ -22,11 +22,11 @@ from vrekit.catalog.query import Query, select
 from vrekit.cli.app import app
 from vrekit.config.loader import load_config
 from vrekit.core.errors import DatasetError, StorageError, UsageError
+from vrekit.core.reports import ProgressListener
 from vrekit.core.spec import Kind, OutputSpec
 from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
 from vrekit.jobs.items import list_items
-from vrekit.jobs.stats import StatsProgress
 from vrekit.video.selection import parse_frames
 
 FRAMES = 70
@@ -178,8 +178,8 @@ def test_a_damaged_payload_fails_alone_and_is_tried_again(out: Path) -> None:
     assert (report.frames, report.items, report.failures) == (1, {"boxes": 2}, ())
 
 
-class Stopping(StatsProgress):
-    def advanced(self, frames: int) -> None:
+class Stopping(ProgressListener):
+    def advanced(self, name: str, done: int, failed: int = 0, stored_bytes: int = 0) -> None:
         raise KeyboardInterrupt
 
 

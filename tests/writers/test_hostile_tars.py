@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.merge_datasets import make_dataset, members_of
+from tests.jobs.merge_datasets import make_dataset, members_of
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import CodecError
 from vrekit.core.names import sample_key
