@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vrekit.catalog.parquet_pages import PageError, unfolded_bytes
 from vrekit.core.checksum import crc32
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import open_regular
@@ -29,6 +30,8 @@ MAX_TEXT_BYTES = 1 << 30  # of a column of text
 _ROWS_A_BYTE = 16  # a million frames that failed for one reason take 86 kB
 _VALUES_A_BYTE = 64  # of lists, such as shapes
 _FOR_ALL = 1 << 16
+_UNFOLDED_A_BYTE = 256  # equal numbers and texts
+_UNFOLDED_FOR_ALL = 256 << 20
 
 _LARGE_BYTES = 1 << 20  # from which on it pays to import the faster CRC
 
@@ -109,7 +112,7 @@ def open_parquet(
         options: More options of ParquetFile.
     """
     data = read_parquet_bytes(path, follow_links=follow_links)
-    file = _checked(pq.ParquetFile(pa.BufferReader(data), **options), len(data), path)
+    file = _checked(pq.ParquetFile(pa.BufferReader(data), **options), data, path)
     if max_rows is not None and file.metadata.num_rows > max_rows:
         raise DatasetError(f"{path} is damaged: it has {file.metadata.num_rows} rows, at most {max_rows} are read")
     return file
@@ -122,18 +125,26 @@ def map_parquet(path: Path, **options: Any) -> pq.ParquetFile:
         DatasetError: If it unfolds to more than its size allows.
         ArrowException, OSError: If it cannot be read.
     """
-    return _checked(pq.ParquetFile(path, **options), path.stat().st_size, path)
+    with os.fdopen(_open(path, follow_links=False), "rb") as file, _mapped(file, mmap.ACCESS_READ) as data:
+        return _checked(pq.ParquetFile(path, **options), data, path)
 
 
-def _checked(file: pq.ParquetFile, size: int, path: Path) -> pq.ParquetFile:
+def _checked(file: pq.ParquetFile, data: bytes | mmap.mmap, path: Path) -> pq.ParquetFile:
     """Return the file, unless a small one claims very many values: equal ones take no space, but memory when read."""
-    metadata = file.metadata
+    metadata, size = file.metadata, len(data)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    values = sum(max((group.column(at).num_values for at in range(group.num_columns)), default=0) for group in groups)
+    columns = [[group.column(at) for at in range(group.num_columns)] for group in groups]
+    values = sum(max((column.num_values for column in of_group), default=0) for of_group in columns)
     most_rows, most_values = (_FOR_ALL + a_byte * size for a_byte in (_ROWS_A_BYTE, _VALUES_A_BYTE))
     if metadata.num_rows > most_rows or values > most_values:
         count = f"{metadata.num_rows} rows, with {values} values in a column"
         raise DatasetError(f"{path} is damaged: it has {size} bytes, but claims {count}")
+    try:
+        unfolded = sum(unfolded_bytes(column, data) for of_group in columns for column in of_group)
+    except PageError as error:
+        raise DatasetError(f"{path} is damaged: {error}") from None
+    if unfolded > _UNFOLDED_FOR_ALL + _UNFOLDED_A_BYTE * size:
+        raise DatasetError(f"{path} is damaged: it has {size} bytes, but its pages claim {unfolded}")
     return file
 
 

@@ -48,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 STORAGE_VERSION: Literal["2.2"] = "2.2"  # the first with blob v2 columns
 KEEP_VERSIONS = timedelta(days=14)  # a reader that opened an untagged version finds its files for as long
-_BATCH_BYTES = 32 << 20
+_BATCH_BYTES = 8 << 20  # a batch is a second copy of its payloads; larger ones also take more CPU
 _MAX_RUN_IDS = 64 << 20  # bytes
 _MAX_ROWS = 1 << 31  # of a data file: a whole cell is one
 
