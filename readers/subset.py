@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vrekit.catalog.parquet_files import open_parquet
+from vrekit.catalog.parquet_files import open_parquet, written_out
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.names import parse_key, sample_key
 from vrekit.readers.index import MISSING, FrameIndex
@@ -108,9 +108,9 @@ def rows_with(index: FrameIndex, names: Iterable[str], missing: Missing) -> NDAr
 
 def _read(path: Path) -> pa.Table:
     try:
-        with open_parquet(path, follow_links=True) as file:
+        with open_parquet(path, follow_links=True, dictionaries=True) as file:
             _check_columns(file.schema_arrow.names, str(path))
-            return file.read(columns=list(_COLUMNS))
+            return written_out(file.read(columns=list(_COLUMNS)), path)
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="a list of keys is a subset, too: ['car/00000012']") from None
     except (pa.ArrowException, OSError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vrekit.catalog.parquet_files import open_parquet, table_bytes
+from vrekit.catalog.parquet_files import open_parquet, table_bytes, written_out
 from vrekit.core.documents import parse_document
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import make_folder, storage_errors, write_atomic
@@ -71,7 +71,7 @@ def read_statistics(folder: Path, video_id: str) -> Statistics:
     """
     path = statistics_path(folder, video_id)
     try:
-        table = open_parquet(path).read()
+        table = written_out(open_parquet(path, dictionaries=True).read(), path)
         sources = _sources((table.schema.metadata or {}).get(_METADATA_KEY, b"{}"), str(path))
         table = table.select(STATISTICS_SCHEMA.names).cast(STATISTICS_SCHEMA)
     except FileNotFoundError:

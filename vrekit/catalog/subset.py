@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from vrekit import __version__
 from vrekit.catalog.dataset import Dataset
-from vrekit.catalog.parquet_files import open_parquet, table_bytes
+from vrekit.catalog.parquet_files import open_parquet, table_bytes, written_out
 from vrekit.catalog.query import Selection
 from vrekit.core.documents import Fields, parse_json
 from vrekit.core.errors import DatasetError, UsageError
@@ -163,12 +163,14 @@ def read_subset(path: Path) -> Subset:
         DatasetError: If its rows do not give the digest it was written with.
     """
     try:
-        file = open_parquet(path, follow_links=True)
+        file = open_parquet(path, follow_links=True, dictionaries=True)
         text = (file.schema_arrow.metadata or {}).get(_METADATA_KEY)
         if text is None:
             raise UsageError(f"{path} is no subset of vrekit's", hint="`vrekit query … --save NAME.parquet` makes one")
         metadata = _checked_metadata(parse_json(text, str(path), max_depth=_MAX_DEPTH), path)
-        table = file.read(columns=SUBSET_SCHEMA.names).select(SUBSET_SCHEMA.names).cast(SUBSET_SCHEMA)
+        table = (
+            written_out(file.read(columns=SUBSET_SCHEMA.names), path).select(SUBSET_SCHEMA.names).cast(SUBSET_SCHEMA)
+        )
         frames = {(video, frame): names for video, frame, names in _frames(table)}
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="`vrekit query … --save NAME.parquet` makes one") from None
