@@ -138,6 +138,8 @@ _LINK_HINT = (
     f"or set {FOLLOW_LINKS_VARIABLE}=1 if you made that link yourself"
 )
 
+_FOLDER_HINT = "no vrekit makes a folder there: remove it, if nothing in it is yours"
+
 
 def follows_links() -> bool:
     """Return whether the user allows links inside datasets, by VREKIT_FOLLOW_LINKS=1."""
@@ -165,9 +167,14 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
             raise DatasetError(f"{path} is a link", hint=_LINK_HINT) from None
         if error.errno == errno.ENXIO:  # a pipe or socket opened for writing
             raise DatasetError(f"{path} is no regular file", hint=_LINK_HINT) from None
+        if error.errno == errno.EISDIR:
+            raise DatasetError(f"{path} is a folder, not a file", hint=_FOLDER_HINT) from None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise DatasetError(f"{path} is a folder, not a file", hint=_FOLDER_HINT)
         raise DatasetError(f"{path} is no regular file", hint=_LINK_HINT)
     return descriptor
 

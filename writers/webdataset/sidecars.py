@@ -3,6 +3,7 @@
 A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without one is not part of the dataset.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ SHARDS_FOLDER = "shards"
 PARTIAL_SUFFIX = "tar.partial"  # of the shard that is being written
 FORMAT_KEY = b"vrekit.format_version"
 _ROW_GROUP = 128 * 1024  # rows
+MAX_FILE_NAME = 220  # a temporary file beside it has a longer name, and file systems allow 255 bytes
 MAX_SHARD_ROWS = 1 << 24  # 5 GB of memory; equal rows take no space in the file
 _RANGE = re.compile(r"-([0-9]{8,})-([0-9]{8,})(-[0-9]+)?\Z")  # at the end of a shard's name
 _MANY = 16  # sidecars from which on they are read side by side, instead of the columns of each
@@ -85,7 +87,12 @@ def split_shard_name(stem: str) -> tuple[str, int, int] | None:
 
 
 def _is_sidecar(name: str) -> bool:
-    return name.endswith(".parquet") and name[0] != "."
+    return name.endswith(".parquet") and name[0] != "." and not is_too_long(name)
+
+
+def is_too_long(name: str) -> bool:
+    """Return whether a file has a longer name than any shard: readers pass over it, `repair` moves it aside."""
+    return len(os.fsencode(name)) > MAX_FILE_NAME
 
 
 def read_sidecars(
