@@ -149,3 +149,43 @@ def test_subsets_refuse_it(bomb: str, dataset: Path, tmp_path: Path) -> None:
     assert "is damaged" in said, said
     with pytest.raises(DatasetError, match="is damaged"):
         FrameDataset(dataset, ["rgb"], subset=path)
+
+
+def test_parts_of_the_metadata_are_bounded_by_rows(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal rows take no bytes, so their number bounds what is read at once; a video stays whole."""
+    for name in ("more", "other"):
+        folder = dataset / "shards" / name
+        shutil.copytree(dataset / "shards" / "clip", folder)
+        for path in folder.glob("*.parquet"):
+            table = pq.ParquetFile(path).read()
+            table = with_column(table, "video_id", pa.array([name] * len(table)))
+            shard = f"shards/{name}/{path.stem}.tar"
+            path.write_bytes(sealed(with_column(table, "shard", pa.array([shard] * len(table)))))
+    storage = open_storage(dataset)
+    assert [part["video_id"].unique().to_pylist() for part in storage.tables()] == [["clip", "more", "other"]]
+    monkeypatch.setattr("vrekit.writers.webdataset.storage._PART_ROWS", 50)
+    parts = [(part["video_id"].unique().to_pylist(), len(part)) for part in storage.tables()]
+    assert parts == [(["clip", "more"], 48), (["other"], 24)]
+
+
+def test_rows_that_need_more_than_the_memory(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vrekit.writers.webdataset.sidecars.machine_memory", lambda: 4000)
+    with pytest.raises(DatasetError, match="too many for the memory"):
+        list(open_storage(dataset).tables())
+
+
+def test_long_text_in_lance_tables(template: Path, tmp_path: Path) -> None:
+    import lance
+
+    video, representations = str(template.parent / "clip.npy"), parse_config(CONFIG).representations
+    dataset = tmp_path / "evil"
+    export(
+        ExportRequest(video=video, dataset=dataset, representations=representations, threads=1, writer="lance"),
+    )
+    path = next(dataset.glob("lance/*.lance"))
+    table = lance.dataset(str(path))
+    table.drop_columns(["rgb:status"])
+    table.add_columns({"rgb:status": "repeat('x', 10000000)"})
+    said, mb = peak_mb("info", dataset)
+    assert mb < 700, (mb, said)
+    assert "bytes of text in 8 rows of metadata" in said, said
