@@ -6,6 +6,7 @@ which takes a microsecond; others are read field by field.
 
 import mmap
 import re
+from functools import lru_cache
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -70,6 +71,7 @@ def unfolded_bytes(chunk: pq.ColumnChunkMetaData, data: bytes | mmap.mmap) -> in
     return total
 
 
+@lru_cache(4096)
 def _size(number: bytes) -> int:
     raw = 0
     for byte in reversed(number):

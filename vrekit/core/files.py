@@ -179,6 +179,27 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
     return descriptor
 
 
+def open_to_change(path: str | os.PathLike[str], flags: int) -> int:
+    """Return a descriptor of a file that is written in place; arguments and errors as for `open_regular`.
+
+    A file that has other names (hard links, as `cp -al` makes) is replaced by a copy first, so that theirs stays.
+    """
+    descriptor = open_regular(path, flags)
+    if has_other_names(descriptor):
+        try:
+            with os.fdopen(open_regular(path), "rb") as source:
+                copy_atomic(Path(path), source.fileno(), 0, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
+        descriptor = open_regular(path, flags)
+    return descriptor
+
+
+def has_other_names(descriptor: int) -> bool:
+    """Return whether an open file has a second name: a hard link."""
+    return os.fstat(descriptor).st_nlink > 1
+
+
 def read_regular(path: Path, *, max_bytes: int) -> bytes:
     """Return the content of a regular file.
 

@@ -20,7 +20,14 @@ from numpy.typing import NDArray
 from vrekit.catalog.cells import Cell
 from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import check_folder, make_folder, open_regular, read_regular
+from vrekit.core.files import (
+    check_folder,
+    has_other_names,
+    make_folder,
+    open_regular,
+    open_to_change,
+    read_regular,
+)
 from vrekit.writers.lance.errors import is_damage, reading_lance, writing_lance
 from vrekit.writers.lance.ledger import prune_ledger, record_files
 from vrekit.writers.lance.metadata import TAGS_FOLDER, damaged_tags, tag_is_whole
@@ -90,7 +97,7 @@ class LanceTable:
     def _mark_untidy(self, run_ids: Collection[str]) -> None:
         new = set(run_ids) - self.untidy_runs()
         if new:
-            with os.fdopen(open_regular(self._untidy_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a") as file:
+            with os.fdopen(open_to_change(self._untidy_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a") as file:
                 file.writelines(f"{run_id}\n" for run_id in sorted(new))
 
     @contextmanager
@@ -107,13 +114,16 @@ class LanceTable:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 dataset = self._open() if self.exists else self._create()
                 repair_tags(dataset)
+                is_own = not has_other_names(descriptor)  # else what is written would be in another file, too
                 if os.fstat(descriptor).st_size:
                     # The former owner did not finish: delete what it wrote and never committed.
                     self.clean_up(dataset, KEEP_VERSIONS, delete_unverified=True)
-                os.pwrite(descriptor, b"unfinished", 0)
+                if is_own:
+                    os.pwrite(descriptor, b"unfinished", 0)
                 yield dataset
                 self._check_latest()
-                os.ftruncate(descriptor, 0)  # not when something was raised
+                if is_own:
+                    os.ftruncate(descriptor, 0)  # not when something was raised
             finally:
                 os.close(descriptor)
 

@@ -21,7 +21,7 @@ from vrekit.catalog.manifest import MANIFEST_NAME
 from vrekit.compute.resources import usable_cpus
 from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import CodecError, UsageError
-from vrekit.core.files import make_folder, open_regular, read_regular, storage_errors, write_atomic
+from vrekit.core.files import make_folder, open_regular, open_to_change, read_regular, storage_errors, write_atomic
 from vrekit.jobs.extract.forms import Form, forms_of, picture_of
 from vrekit.jobs.extract.movie import Movie, frame_rate
 from vrekit.jobs.extract.selection import select_rows
@@ -257,7 +257,7 @@ class _Writer:
         self._pool = ThreadPoolExecutor(request.threads or usable_cpus(), thread_name_prefix="vrekit-extract")
         with storage_errors(self._output / INDEX_NAME):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._index = os.fdopen(open_regular(self._output / INDEX_NAME, flags), "ab")
+            self._index = os.fdopen(open_to_change(self._output / INDEX_NAME, flags), "ab")
 
     def __enter__(self) -> Self:
         return self
