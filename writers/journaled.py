@@ -66,16 +66,16 @@ class JournaledCellWriter(CellWriter):
 
     def _is_of_dataset(self, folder: Path) -> bool:
         """Return whether readers would take the rows; a stranger may have written the journal, with right checksums."""
-        manifest = read_manifest(folder) if (folder / MANIFEST_NAME).exists() else None
+        records = read_manifest(folder).representations if (folder / MANIFEST_NAME).exists() else None
         for rows in self._open.tables():
             try:
                 check_rows(rows, lambda row: f"{self._journal}: row {row}")
             except DatasetError as error:
                 logger.warning("%s; its frames are computed again", error.message)
                 return False
-            for row in _kinds_of(rows) if manifest is not None else ():
-                record = manifest.representations.get(row["representation"])
-                if record is None or not _is_of(row, record, self.cell.group):
+            for row in _kinds_of(rows):
+                record = None if records is None else records.get(row["representation"])
+                if records is not None and not (record and _is_of(row, record, self.cell.group)):
                     logger.warning(
                         "%s: rows of %r are of another export; its frames are computed again",
                         self._journal,

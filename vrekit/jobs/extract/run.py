@@ -211,7 +211,8 @@ def _complete_files(output: Path) -> dict[str, dict[str, Any]]:
                 try:
                     line = json.loads(text)
                     path, size = line["path"], line["bytes"]
-                except (ValueError, TypeError, KeyError):  # the last line of a run that was killed
+                    _line(line)
+                except (ValueError, TypeError, KeyError, RecursionError):  # the last line of a run that was killed
                     continue
                 if isinstance(path, str) and ".." not in path and _size_of(output / path) == size:
                     complete[path] = line
