@@ -9,10 +9,9 @@ from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vrekit.catalog.parquet_files import read_table
+from vrekit.catalog.parquet_files import open_parquet, written_out
 from vrekit.core.errors import DatasetError, UsageError, VrekitError
 from vrekit.core.names import parse_key, sample_key
 from vrekit.readers.index import MISSING, FrameIndex
@@ -109,9 +108,9 @@ def rows_with(index: FrameIndex, names: Iterable[str], missing: Missing) -> NDAr
 
 def _read(path: Path) -> pa.Table:
     try:
-        table = read_table(path, _COLUMNS, follow_links=True)
-        if table.num_columns < len(_COLUMNS):
-            _check_columns(pq.read_schema(path).names, str(path))
+        with open_parquet(path, follow_links=True, dictionaries=True) as file:
+            _check_columns(file.schema_arrow.names, str(path))
+            table = written_out(file.read(columns=list(_COLUMNS)), path)
     except FileNotFoundError:
         raise UsageError(f"no subset file {path}", hint="a list of keys is a subset, too: ['car/00000012']") from None
     except (pa.ArrowException, OSError, KeyError, ValueError) as error:

@@ -22,7 +22,7 @@ from pyarrow import json as arrow_json
 from vrekit.catalog.cells import Cell
 from vrekit.core.checksum import crc32_of_range
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import open_regular, storage_errors
+from vrekit.core.files import open_to_change, storage_errors
 from vrekit.core.schema import SAMPLES_SCHEMA
 from vrekit.writers.journal_lines import MAX_LINE_BYTES, Row, make_line, parse_line
 
@@ -84,8 +84,8 @@ class OpenShard:
         self._timer: threading.Timer | None = None  # set while a flush is due
         self._error: Exception | None = None  # of the timer's flush
         with storage_errors(path):
-            self._file = open_regular(path, os.O_RDWR | os.O_CREAT)
-            self._journal = open_regular(journal_path, os.O_RDWR | os.O_CREAT)
+            self._file = open_to_change(path, os.O_RDWR | os.O_CREAT)
+            self._journal = open_to_change(journal_path, os.O_RDWR | os.O_CREAT)
             self._written, self._journal_written = self._recover(cell)
         self.size = self._written
 

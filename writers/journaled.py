@@ -1,21 +1,27 @@
 """What the writers share: an open cell is a file that grows plus a journal, until its rows are published."""
 
+import logging
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vrekit.catalog.cells import Cell, CellWriter, Clip, DatasetWriter, Sample, cell_of
-from vrekit.core.errors import LockedError
+from vrekit.catalog.manifest import MANIFEST_NAME, RepresentationRecord, read_manifest
+from vrekit.catalog.row_checks import check_rows
+from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import storage_errors
 from vrekit.core.locks import OwnedFile
 from vrekit.writers.journal import OpenShard
 from vrekit.writers.journal_lines import Row
 from vrekit.writers.stored_rows import is_among, statuses, stored_only
+
+logger = logging.getLogger(__name__)
 
 
 class JournaledCellWriter(CellWriter):
@@ -25,10 +31,11 @@ class JournaledCellWriter(CellWriter):
     (`_stored`) and how the gathered ones become part of it (`_publish`).
     """
 
-    def __init__(self, cell: Cell, stem: Path, *, suffix: str, max_bytes: int) -> None:
+    def __init__(self, folder: Path, cell: Cell, stem: Path, *, suffix: str, max_bytes: int) -> None:
         """Take the cell and recover what an interrupted process left.
 
         Args:
+            folder: The dataset.
             cell: The cell.
             stem: Path that the names of the cell's working files start with.
             suffix: Ending of the growing file.
@@ -45,8 +52,7 @@ class JournaledCellWriter(CellWriter):
             self._prepare()
             stored = self._stored()
             self._open = OpenShard(self._partial, self._journal, self.cell)
-            if not self._open.is_empty and all(pc.all(is_among(rows, stored)).as_py() for rows in self._open.tables()):
-                # killed between publishing and the removal of these files
+            if not self._open.is_empty and (self._is_published(stored) or not self._is_of_dataset(folder)):
                 self._open.remove()
                 self._open = OpenShard(self._partial, self._journal, self.cell)
             # a stored frame that failed may be tried again
@@ -54,6 +60,30 @@ class JournaledCellWriter(CellWriter):
         except BaseException:
             self._owned.release()
             raise
+
+    def _is_published(self, stored: pa.Table) -> bool:
+        """Return whether all rows are stored: killed between publishing and the removal of the working files."""
+        return all(pc.all(is_among(rows, stored)).as_py() for rows in self._open.tables())
+
+    def _is_of_dataset(self, folder: Path) -> bool:
+        """Return whether readers would take the rows; a stranger may have written the journal, with right checksums."""
+        records = read_manifest(folder).representations if (folder / MANIFEST_NAME).exists() else None
+        for rows in self._open.tables():
+            try:
+                check_rows(rows, lambda row: f"{self._journal}: row {row}")
+            except DatasetError as error:
+                logger.warning("%s; its frames are computed again", error.message)
+                return False
+            for row in _kinds_of(rows):
+                record = None if records is None else records.get(row["representation"])
+                if records is not None and not (record and _is_of(row, record, self.cell.group)):
+                    logger.warning(
+                        "%s: rows of %r are of another export; its frames are computed again",
+                        self._journal,
+                        row["representation"],
+                    )
+                    return False
+        return True
 
     def _prepare(self) -> None:
         """Clear up after an interrupted process, before the working files are read back."""
@@ -142,3 +172,17 @@ def recover_cells(
         if cell is not None:
             with suppress(LockedError):
                 writer.open_cell(cell).suspend()
+
+
+def _kinds_of(rows: pa.Table) -> list[dict[str, Any]]:
+    """Return what rows say about their representations, without repeats."""
+    told = rows.select(["representation", "config_hash", "kind", "status", "dtype"])
+    told = told.append_column("is_shared", rows["payload_index"].is_valid())
+    found: list[dict[str, Any]] = told.group_by(told.column_names).aggregate([]).to_pylist()
+    return found
+
+
+def _is_of(row: Mapping[str, Any], record: RepresentationRecord, group: str) -> bool:
+    if (row["config_hash"], row["kind"], record.group) != (record.config_hash, record.stored.kind, group):
+        return False
+    return row["status"] != "ok" or (row["dtype"], row["is_shared"]) == (record.stored.dtype, record.clips)

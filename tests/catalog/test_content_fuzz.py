@@ -48,9 +48,9 @@ from vrekit.readers import FrameDataset
 from vrekit.readers.index import read_index
 from vrekit.writers.journal import OpenShard
 from vrekit.writers.journal_lines import make_line
+from vrekit.writers.lance.batches import blob_array
 from vrekit.writers.lance.ledger import read_ledger
 from vrekit.writers.lance.rows import column_name, find_tables, open_table, representations_of
-from vrekit.writers.lance.table import _blob_array
 from vrekit.writers.webdataset.sidecars import find_sidecars
 
 EXHAUSTIVE = os.environ.get("VREKIT_EXHAUSTIVE", "") not in ("", "0")
@@ -551,7 +551,7 @@ def test_any_rows_of_a_lance_table_are_read_or_refused(
     names = [column_name(name) for name in representations_of(table.schema)]
     rows = table.to_table([name for name in table.schema.names if name not in names])
     blobs = {name: [data for _, data in table.read_blobs(name, indices=list(range(len(rows))))] for name in names}
-    arrays = {name: _blob_array(blobs[name], table.schema.field(name).type) for name in names}
+    arrays = {name: blob_array(blobs[name], table.schema.field(name).type) for name in names}
     watch = Watch("Lance rows")
     for seed in range(FIRST, FIRST + COUNT):
         chance = random.Random(f"lance {seed}")

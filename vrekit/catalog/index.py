@@ -26,7 +26,14 @@ from numpy.typing import NDArray
 from pyarrow.compute import call_function
 
 from vrekit.catalog.arrow_numpy import numbers, take
-from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, map_parquet, parquet_writer, seal_file
+from vrekit.catalog.parquet_files import (
+    ALWAYS_CHECKED_BYTES,
+    check_parquet,
+    map_parquet,
+    parquet_writer,
+    seal_file,
+    written_out,
+)
 from vrekit.catalog.row_checks import check_rows
 from vrekit.catalog.rows import byte_shares, prefer, ranks, repeats
 from vrekit.catalog.statistics import STATISTICS_COLUMNS, STATISTICS_FOLDER, STATISTICS_SCHEMA, read_statistics
@@ -79,7 +86,8 @@ class Index:
 
 def _read(where: Path | pa.Table, columns: Sequence[str] | None) -> pa.Table:
     if isinstance(where, Path):
-        return map_parquet(where).read(columns=None if columns is None else list(columns))
+        names = None if columns is None else list(columns)
+        return written_out(map_parquet(where, dictionaries=True).read(columns=names), where)
     return where if columns is None else where.select(list(columns))
 
 
@@ -211,8 +219,8 @@ def false_files(storage: Storage) -> Iterator[Path]:
         path = storage.folder / INDEX_FOLDER / f"{name}.parquet"
         if index_digest(path) != digest:
             continue
-        with map_parquet(path) as file:
-            indexed = (file.read_row_group(number) for number in range(file.num_row_groups))
+        with map_parquet(path, dictionaries=True) as file:
+            indexed = (written_out(file.read_row_group(number), path) for number in range(file.num_row_groups))
             lost: list[LostPart] = []  # an index that was made before knows their rows
             true = (part[at] for part in _parts(storage, lost))
             same = all(a is not None and a.equals(b) for a, b in zip_longest(_evenly(indexed), _evenly(true)))

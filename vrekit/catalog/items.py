@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 
 from vrekit.catalog.arrow_numpy import numbers
 from vrekit.catalog.manifest import Manifest, RepresentationRecord
-from vrekit.catalog.parquet_files import ALWAYS_CHECKED_BYTES, check_parquet, map_parquet, parquet_writer, seal_file
+from vrekit.catalog.parquet_files import (
+    ALWAYS_CHECKED_BYTES,
+    check_parquet,
+    map_parquet,
+    parquet_writer,
+    seal_file,
+    written_out,
+)
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import fsync_folder, make_folder, storage_errors
 from vrekit.core.spec import Kind, OutputSpec
@@ -166,9 +173,9 @@ class ItemsWriter:
             if path.exists():
                 with _damage(path):
                     check_parquet(path)
-                    known = map_parquet(path)
+                    known = map_parquet(path, dictionaries=True)
                     for at in range(known.num_row_groups):
-                        self._writer.write_table(known.read_row_group(at).cast(schema))
+                        self._writer.write_table(written_out(known.read_row_group(at), path).cast(schema))
         except BaseException:
             self.abort()
             raise

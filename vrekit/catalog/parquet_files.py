@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vrekit.catalog.parquet_pages import PageError, unfolded_bytes
 from vrekit.core.checksum import crc32
 from vrekit.core.documents import MAX_DEPTH, Fields, parse_json
 from vrekit.core.errors import DatasetError
@@ -30,9 +31,8 @@ MAX_TEXT_BYTES = 1 << 30  # of a column of text
 _ROWS_A_BYTE = 16  # a million frames that failed for one reason take 86 kB
 _VALUES_A_BYTE = 64  # of lists, such as shapes
 _FOR_ALL = 1 << 16
-_FREE_BYTES = 64 << 20  # that the rows of any file may take in memory
-_MAX_EXPANSION = 100  # times the size of the file, from there on; that of real metadata is below 50
-_VALUE_BYTES = 4
+_UNFOLDED_A_BYTE = 256  # equal numbers and texts
+_UNFOLDED_FOR_ALL = 256 << 20
 
 _LARGE_BYTES = 1 << 20  # from which on it pays to import the faster CRC
 
@@ -102,7 +102,12 @@ def read_parquet_bytes(path: Path, *, follow_links: bool = False) -> bytes:
 
 
 def open_parquet(
-    path: Path, *, follow_links: bool = False, max_rows: int | None = None, **options: Any
+    path: Path,
+    *,
+    follow_links: bool = False,
+    max_rows: int | None = None,
+    dictionaries: bool = False,
+    **options: Any,
 ) -> pq.ParquetFile:
     """Return a Parquet file that is read into memory whole; errors as in `read_parquet_bytes`, and ArrowException.
 
@@ -110,111 +115,98 @@ def open_parquet(
         path: The file.
         follow_links: See `read_parquet_bytes`.
         max_rows: How many rows it may have.
+        dictionaries: Whether text comes as dictionaries, see `written_out`.
         options: More options of ParquetFile.
     """
     data = read_parquet_bytes(path, follow_links=follow_links)
-    file = _checked(pq.ParquetFile(pa.BufferReader(data), **options), len(data), path)
+    file = _checked(pq.ParquetFile(pa.BufferReader(data), **options), data, path)
+    if dictionaries:
+        file = _with_dictionaries(file, pa.BufferReader(data))
     if max_rows is not None and file.metadata.num_rows > max_rows:
         raise DatasetError(f"{path} is damaged: it has {file.metadata.num_rows} rows, at most {max_rows} are read")
     return file
 
 
-def map_parquet(path: Path, **options: Any) -> pq.ParquetFile:
-    """Return a Parquet file that is read in parts; `check_parquet` is the caller's business.
+def map_parquet(path: Path, *, dictionaries: bool = False, **options: Any) -> pq.ParquetFile:
+    """Return a Parquet file that is read in parts; `check_parquet` is the caller's business, arguments as above.
 
     Raises:
         DatasetError: If it unfolds to more than its size allows.
         ArrowException, OSError: If it cannot be read.
     """
-    return _checked(pq.ParquetFile(path, **options), path.stat().st_size, path)
+    with os.fdopen(_open(path, follow_links=False), "rb") as file, _mapped(file, mmap.ACCESS_READ) as data:
+        opened = _checked(pq.ParquetFile(path, **options), data, path)
+    return _with_dictionaries(opened, path) if dictionaries else opened
 
 
-def _checked(file: pq.ParquetFile, size: int, path: Path) -> pq.ParquetFile:
+def _checked(file: pq.ParquetFile, data: bytes | mmap.mmap, path: Path) -> pq.ParquetFile:
     """Return the file, unless a small one claims very many values: equal ones take no space, but memory when read."""
-    metadata = file.metadata
+    metadata, size = file.metadata, len(data)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    values = sum(max((group.column(at).num_values for at in range(group.num_columns)), default=0) for group in groups)
+    columns = [[group.column(at) for at in range(group.num_columns)] for group in groups]
+    values = sum(max((column.num_values for column in of_group), default=0) for of_group in columns)
     most_rows, most_values = (_FOR_ALL + a_byte * size for a_byte in (_ROWS_A_BYTE, _VALUES_A_BYTE))
     if metadata.num_rows > most_rows or values > most_values:
         count = f"{metadata.num_rows} rows, with {values} values in a column"
         raise DatasetError(f"{path} is damaged: it has {size} bytes, but claims {count}")
+    try:
+        unfolded = sum(unfolded_bytes(column, data) for of_group in columns for column in of_group)
+    except PageError as error:
+        raise DatasetError(f"{path} is damaged: {error}") from None
+    if unfolded > _UNFOLDED_FOR_ALL + _UNFOLDED_A_BYTE * size:
+        raise DatasetError(f"{path} is damaged: it has {size} bytes, but its pages claim {unfolded}")
     return file
+
+
+def _with_dictionaries(file: pq.ParquetFile, source: Any) -> pq.ParquetFile:
+    """Return a checked file, opened anew with all text as dictionaries: a text that many rows have is held once."""
+    leaves = [file.schema.column(at) for at in range(len(file.schema))]
+    if any(leaf.physical_type == "FIXED_LEN_BYTE_ARRAY" for leaf in leaves):
+        raise pa.ArrowInvalid("it has bytes of fixed length, which are not read")
+    texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+    return pq.ParquetFile(source, metadata=file.metadata, read_dictionary=texts)
+
+
+def written_out(table: pa.Table, path: Path) -> pa.Table:
+    """Return rows with text in place of dictionaries: twice as fast as reading text; errors as in `check_text`."""
+    check_text(table, path)
+    fields = [field.with_type(_plain(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields, metadata=table.schema.metadata))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return kind.value_type
+    return pa.list_(kind.value_type.value_type) if _lists_dictionaries(kind) else kind
+
+
+def _lists_dictionaries(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) and pa.types.is_dictionary(kind.value_type))
 
 
 def check_text(table: pa.Table, path: Path) -> None:
     """Raise DatasetError if the text in a table's dictionaries takes more than MAX_TEXT_BYTES when written out."""
     for name, column in zip(table.column_names, table.columns, strict=True):
-        for chunk in column.chunks if pa.types.is_dictionary(column.type) else ():
+        chunks = column.chunks if pa.types.is_dictionary(column.type) else ()
+        if _lists_dictionaries(column.type):
+            chunks = [chunk.flatten() for chunk in column.chunks]
+        for chunk in chunks:
             if chunk.dictionary.nbytes * len(chunk) > MAX_TEXT_BYTES:  # it may be one long text, or many short ones
                 lengths = pc.binary_length(chunk.dictionary).take(chunk.indices)
                 if (pc.sum(lengths).as_py() or 0) > MAX_TEXT_BYTES:
                     raise DatasetError(f"{path} is damaged: its column {name} has more than {MAX_TEXT_BYTES} bytes")
 
 
-def read_table(
-    path: Path,
-    columns: Sequence[str] | None = None,
-    *,
-    dictionaries: Sequence[str] = (),
-    follow_links: bool = False,
-    use_threads: bool = True,
-) -> pa.Table:
-    """Return the rows of a Parquet file; errors as in `read_parquet_bytes`, and ArrowException.
-
-    A small file can hold gigabytes: equal rows, or a long text many times. It is refused before they are in memory.
+def read_table(path: Path, columns: Sequence[str] | None = None, *, follow_links: bool = False) -> pa.Table:
+    """Return the rows of a small Parquet file; errors as in `open_parquet` and `check_text`.
 
     Args:
         path: The file.
         columns: Columns to read; None reads all.
-        dictionaries: Columns of text to return as dictionaries; others may be, too, where texts repeat much.
         follow_links: See `read_parquet_bytes`.
-        use_threads: Decode columns side by side.
     """
-    data = read_parquet_bytes(path, follow_links=follow_links)
-    source = pa.BufferReader(data)
-    file = pq.ParquetFile(source, read_dictionary=list(dictionaries))
-    most = max(_FREE_BYTES, _MAX_EXPANSION * len(data))
-    least, texts, text_bytes = _sizes(file.metadata)
-    if least <= most:
-        if text_bytes <= _FREE_BYTES:
-            return file.read(columns, use_threads=use_threads)
-        file = pq.ParquetFile(source, metadata=file.metadata, read_dictionary=texts)
-        table = file.read(columns, use_threads=use_threads)
-        bound = sum(_text_bytes(column, longest=True) for column in table.columns)
-        least += bound if least + bound <= most else sum(map(_text_bytes, table.columns))
-        if least <= most:
-            return table
-    raise DatasetError(f"{path} is damaged: its {len(data)} bytes hold {least} bytes of rows")
-
-
-def _sizes(metadata: pq.FileMetaData) -> tuple[int, list[str], int]:
-    """Return how many bytes the values take at least, the columns of text, and how many their text takes at most."""
-    values = uncompressed = text_bytes = 0
-    texts: dict[str, None] = {}
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            values += column.num_values
-            uncompressed += column.total_uncompressed_size
-            if column.physical_type == "BYTE_ARRAY":
-                texts[column.path_in_schema] = None
-                text_bytes += column.num_values * column.total_uncompressed_size
-    return max(values * _VALUE_BYTES, uncompressed), list(texts), text_bytes
-
-
-def _text_bytes(column: pa.ChunkedArray | pa.Array, *, longest: bool = False) -> int:
-    """Return the bytes of the text in a column that came as dictionaries; `longest`: as if all were the longest."""
-    if isinstance(column, pa.ChunkedArray):
-        return sum(_text_bytes(chunk, longest=longest) for chunk in column.chunks)
-    if pa.types.is_dictionary(column.type):
-        lengths = pc.binary_length(column.dictionary).cast(pa.int64())
-        if longest:
-            return len(column) * (pc.max(lengths).as_py() or 0)
-        return pc.sum(lengths.take(column.indices)).as_py() or 0
-    if pa.types.is_struct(column.type) or pa.types.is_list(column.type):
-        inside = column.flatten()
-        inside = inside if isinstance(inside, list) else [inside]
-        return sum(_text_bytes(one, longest=longest) for one in inside)
-    return 0
+    with open_parquet(path, follow_links=follow_links, dictionaries=True) as file:
+        return written_out(file.read(columns=None if columns is None else list(columns)), path)
 
 
 def check_parquet(path: Path, *, max_bytes: int | None = None) -> bool:

@@ -140,6 +140,8 @@ _LINK_HINT = (
     f"or set {FOLLOW_LINKS_VARIABLE}=1 if you made that link yourself"
 )
 
+_FOLDER_HINT = "no vrekit makes a folder there: remove it, if nothing in it is yours"
+
 
 def follows_links() -> bool:
     """Return whether the user allows links inside datasets, by VREKIT_FOLLOW_LINKS=1."""
@@ -167,11 +169,37 @@ def open_regular(path: str | os.PathLike[str], flags: int = os.O_RDONLY) -> int:
             raise DatasetError(f"{path} is a link", hint=_LINK_HINT) from None
         if error.errno == errno.ENXIO:  # a pipe or socket opened for writing
             raise DatasetError(f"{path} is no regular file", hint=_LINK_HINT) from None
+        if error.errno == errno.EISDIR:
+            raise DatasetError(f"{path} is a folder, not a file", hint=_FOLDER_HINT) from None
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
         os.close(descriptor)
+        if stat.S_ISDIR(mode):
+            raise DatasetError(f"{path} is a folder, not a file", hint=_FOLDER_HINT)
         raise DatasetError(f"{path} is no regular file", hint=_LINK_HINT)
     return descriptor
+
+
+def open_to_change(path: str | os.PathLike[str], flags: int) -> int:
+    """Return a descriptor of a file that is written in place; arguments and errors as for `open_regular`.
+
+    A file that has other names (hard links, as `cp -al` makes) is replaced by a copy first, so that theirs stays.
+    """
+    descriptor = open_regular(path, flags)
+    if has_other_names(descriptor):
+        try:
+            with os.fdopen(open_regular(path), "rb") as source:
+                copy_atomic(Path(path), source.fileno(), 0, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
+        descriptor = open_regular(path, flags)
+    return descriptor
+
+
+def has_other_names(descriptor: int) -> bool:
+    """Return whether an open file has a second name: a hard link."""
+    return os.fstat(descriptor).st_nlink > 1
 
 
 def read_regular(path: Path, *, max_bytes: int) -> bytes:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from vrekit.core.errors import LockedError
-from vrekit.core.files import open_regular, storage_errors
+from vrekit.core.files import has_other_names, open_regular, storage_errors
 
 
 class OwnedFile:
@@ -37,8 +37,9 @@ class OwnedFile:
             if self._is_current():
                 break
             os.close(self._descriptor)  # the former owner removed the file between our open and our lock
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"pid {os.getpid()}\n".encode(), 0)
+        if not has_other_names(self._descriptor):  # else it would be written into another file, too
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"pid {os.getpid()}\n".encode(), 0)
 
     def _is_current(self) -> bool:
         try:

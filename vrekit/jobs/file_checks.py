@@ -10,7 +10,7 @@ import pyarrow as pa
 from vrekit.catalog.index import INDEX_FOLDER, false_files
 from vrekit.catalog.items import ITEMS_FOLDER
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
-from vrekit.catalog.parquet_files import check_parquet, checksum_of, map_parquet
+from vrekit.catalog.parquet_files import check_parquet, check_text, checksum_of, map_parquet
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.runs import RUNS_FOLDER
 from vrekit.catalog.statistics import STATISTICS_FOLDER, read_statistics
@@ -26,9 +26,9 @@ def file_problems(folder: Path, manifest: Manifest) -> Iterator[Problem]:
         reason = None
         try:
             check_parquet(path)
-            with map_parquet(path) as file:
+            with map_parquet(path, dictionaries=True) as file:
                 for number in range(file.num_row_groups):
-                    file.read_row_group(number)
+                    check_text(file.read_row_group(number), path)
             if path.parent.name == STATISTICS_FOLDER and path.stem in manifest.videos:
                 read_statistics(folder, path.stem)
         except FileNotFoundError:

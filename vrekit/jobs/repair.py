@@ -22,7 +22,7 @@ from vrekit.core.errors import LockedError
 from vrekit.core.reports import timed
 
 _OF_RECORDS = {"lost-shard", "replaced-shard"}  # the records of runs forget them
-REPAIRED = BAD_PAYLOAD | BAD_PLACE | BAD_FILE | OF_TABLES | _OF_RECORDS | {"derived"}
+REPAIRED = BAD_PAYLOAD | BAD_PLACE | BAD_FILE | OF_TABLES | _OF_RECORDS | {"derived", "name"}
 
 
 @timed
@@ -59,7 +59,7 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
         try:
             if {one.code for one in some} <= _OF_RECORDS:
                 work.report.shards.append(path)
-            elif some[0].code == "derived":  # it is made anew when it is needed
+            elif some[0].code in ("derived", "name"):  # the former are made anew when they are needed
                 work.move_aside(folder / path)
                 work.report.shards.append(path)
             elif storage := storages.get(PurePosixPath(path).parts[0]):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vrekit.writers.lance.rows import FIELDS, FRAME_COLUMNS, column_name, representations_of
 
-_BATCH_BYTES = 32 << 20
+_BATCH_BYTES = 8 << 20  # a batch is a second copy of its payloads; larger ones also take more CPU
 
 
 def record_batches(

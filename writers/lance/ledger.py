@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from vrekit.core.checksum import crc32, crc32_of_range
 from vrekit.core.documents import Fields, parse_json
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import open_regular, read_regular, write_atomic
+from vrekit.core.files import open_regular, open_to_change, read_regular, write_atomic
 from vrekit.writers.lance.errors import reading_lance
 from vrekit.writers.lance.rows import version_files
 
@@ -74,7 +74,7 @@ def record_files(table: Path, files: Iterable[str]) -> None:
         if listed is not None:
             lines.append(_line(relative, listed))
     if lines:
-        descriptor = open_regular(ledger_path(table), os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        descriptor = open_to_change(ledger_path(table), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             size = os.fstat(descriptor).st_size
             is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"  # by a full disk, or a power cut

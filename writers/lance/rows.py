@@ -56,6 +56,8 @@ _TYPES = {name: SAMPLES_SCHEMA.field(name).type for name in FRAME_COLUMNS}
 _FIELD_TYPES = {name: SAMPLES_SCHEMA.field(name).type for name in FIELDS}
 # One blob file for many payloads, however large they are: by default payloads over 4 MB get a file each.
 DEDICATED_BLOB_BYTES = 1 << 30
+_TEXT_FOR_ALL = 64 << 20  # bytes of text that any table may have as metadata
+_TEXT_A_VALUE = 1024  # bytes, on average
 _OLDER_VERSIONS = 16  # that are tried when the latest one is damaged
 _LAST_VERSION = (1 << 64) - 1  # a version's file is named by its distance to this
 
@@ -272,7 +274,7 @@ def read_rows(
     if not without:
         try:
             with reading_lance(path):
-                return table.to_table(columns=columns, filter=where, with_row_id=with_row_id)
+                return _bounded(table.scanner(columns=columns, filter=where, with_row_id=with_row_id), path)
         except DatasetError as error:
             if not is_damage(error):
                 raise
@@ -287,6 +289,21 @@ def read_rows(
     return pa.concat_tables(parts)
 
 
+def _bounded(scanner: "lance.LanceScanner", path: Path) -> pa.Table:
+    """Return the rows of a scan; DatasetError if their text is much longer than that of any export."""
+    batches: list[pa.RecordBatch] = []
+    rows = text = 0
+    reader = scanner.to_reader()
+    texts = [at for at, field in enumerate(reader.schema) if pa.types.is_string(field.type)]
+    for batch in reader:
+        rows += len(batch)
+        text += sum(batch.column(at).nbytes for at in texts)
+        if text > _TEXT_FOR_ALL + _TEXT_A_VALUE * len(texts) * rows:
+            raise DatasetError(f"{path} has {text} bytes of text in {rows} rows of metadata", hint=REPAIR_HINT)
+        batches.append(batch)
+    return pa.Table.from_batches(batches, schema=reader.schema)
+
+
 def _by_fragment(
     table: "lance.LanceDataset",
     path: Path,
@@ -298,9 +315,10 @@ def _by_fragment(
 ) -> Iterator[pa.Table]:
     def rows_of(some: Sequence["lance.LanceFragment"]) -> pa.Table:
         with reading_lance(path):
-            return table.scanner(
+            scanner = table.scanner(
                 columns=columns, filter=where, fragments=some, with_row_id=with_row_id, use_scalar_index=False
-            ).to_table()
+            )
+            return _bounded(scanner, path)
 
     yield rows_of([])
     for fragment in table.get_fragments():

@@ -19,7 +19,14 @@ import pyarrow.compute as pc
 from vrekit.catalog.cells import Cell
 from vrekit.catalog.quarantine import move_aside, new_quarantine
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import check_folder, make_folder, open_regular, read_regular
+from vrekit.core.files import (
+    check_folder,
+    has_other_names,
+    make_folder,
+    open_regular,
+    open_to_change,
+    read_regular,
+)
 from vrekit.writers.lance.batches import record_batches
 from vrekit.writers.lance.errors import is_damage, reading_lance, writing_lance
 from vrekit.writers.lance.ledger import list_committed, prune_ledger, record_files
@@ -87,7 +94,7 @@ class LanceTable:
     def _mark_untidy(self, run_ids: Collection[str]) -> None:
         new = set(run_ids) - self.untidy_runs()
         if new:
-            with os.fdopen(open_regular(self._untidy_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a") as file:
+            with os.fdopen(open_to_change(self._untidy_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a") as file:
                 file.writelines(f"{run_id}\n" for run_id in sorted(new))
 
     @contextmanager
@@ -103,7 +110,9 @@ class LanceTable:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 was_unfinished = os.fstat(descriptor).st_size > 0
-                os.pwrite(descriptor, b"unfinished", 0)
+                is_own = not has_other_names(descriptor)  # else what is written would be in another file, too
+                if is_own:
+                    os.pwrite(descriptor, b"unfinished", 0)
                 dataset = self._open() if self.exists else self._create()
                 repair_tags(dataset)
                 if was_unfinished:
@@ -112,7 +121,8 @@ class LanceTable:
                     list_committed(dataset)
                 yield dataset
                 self._check_latest()
-                os.ftruncate(descriptor, 0)  # not when something was raised
+                if is_own:
+                    os.ftruncate(descriptor, 0)  # not when something was raised
             finally:
                 os.close(descriptor)
 

@@ -69,7 +69,7 @@ class LanceCellWriter(JournaledCellWriter):
         with storage_errors(folder):
             home = make_folder(folder, TABLES_FOLDER, OPEN_FOLDER, cell.video_id)
         stem = home / f"{cell.group}-{cell.first:08d}"
-        super().__init__(cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
+        super().__init__(folder, cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
         self._shard = table_path(folder, cell.group).relative_to(folder).as_posix()
 
     def _stored(self) -> pa.Table:

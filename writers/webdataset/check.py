@@ -17,6 +17,7 @@ from vrekit.writers.webdataset.members import read_members
 from vrekit.writers.webdataset.sidecars import (
     SHARDS_FOLDER,
     find_sidecars,
+    is_too_long,
     place_mistakes,
     read_unchecked_sidecar,
     short_tars,
@@ -124,7 +125,10 @@ def _orphans(folder: Path) -> Iterator[Problem]:
     root = folder / SHARDS_FOLDER
     for path in sorted(root.rglob("*")) if root.is_dir() else ():
         relative = path.relative_to(folder).as_posix()
-        if path.name.endswith(".tar.partial"):
+        if is_too_long(path.name):
+            message = "its name is too long to be that of a shard; `vrekit repair` moves it aside"
+            yield Problem(code="name", path=relative, message=message)
+        elif path.name.endswith(".tar.partial"):
             message = "an unfinished shard: `vrekit resume` goes on with it"
             yield Problem(code="unfinished", path=relative, message=message)
         elif path.suffix == ".tar" and not path.with_suffix(".parquet").exists():

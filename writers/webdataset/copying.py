@@ -95,7 +95,8 @@ def write_tar(members: Members, target: Path, advance: Advance, *, sync: bool = 
     ends = np.cumsum(members.lengths)
     with ExitStack() as stack, storage_errors(target):
         opened = {number: _open(members.files[number], stack) for number in np.unique(members.file).tolist()}
-        descriptor = open_regular(target, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        target.unlink(missing_ok=True)  # what a killed call left may be a hard link to a shard of a source
+        descriptor = open_regular(target, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         stack.callback(os.close, descriptor)
         os.ftruncate(descriptor, members.total_bytes)
         check = _Check(descriptor, members)

@@ -15,7 +15,14 @@ from vrekit.core.errors import DatasetError, LockedError
 from vrekit.core.files import write_atomic
 from vrekit.writers.leftovers import collect_open_cells
 from vrekit.writers.webdataset.rewrite import group_and_first, own_cell, rewrite_shard
-from vrekit.writers.webdataset.sidecars import PARTIAL_SUFFIX, SHARDS_FOLDER, find_sidecars, read_sidecar, sidecar_bytes
+from vrekit.writers.webdataset.sidecars import (
+    PARTIAL_SUFFIX,
+    SHARDS_FOLDER,
+    find_sidecars,
+    is_too_long,
+    read_sidecar,
+    sidecar_bytes,
+)
 
 
 def collect(folder: Path, manifest: Manifest, collector: GarbageCollector) -> None:
@@ -33,13 +40,16 @@ def _linked_tars(files: Sequence[Path]) -> list[Path]:
         for file in files
         if file.name.endswith(f".{PARTIAL_SUFFIX}") and file.stat().st_nlink > 1
         for tar in sorted(file.parent.glob("*.tar"))
-        if tar.samefile(file) and not tar.with_suffix(".parquet").exists()
+        if tar.samefile(file) and not is_too_long(tar.name) and not tar.with_suffix(".parquet").exists()
     ]
 
 
 def _uncommitted_tars(folder: Path, manifest: Manifest, collector: GarbageCollector) -> None:
     """Name tars without a sidecar; they stay, because a tar whose sidecar was lost may be the only copy."""
     for tar in sorted((folder / SHARDS_FOLDER).glob("*/*.tar")):
+        if is_too_long(tar.name):
+            collector.keep(tar, "no shard of vrekit's, by its name; `vrekit repair` moves it to quarantine")
+            continue
         if tar.with_suffix(".parquet").exists() or tar.name.startswith("."):
             continue
         try:

@@ -69,6 +69,7 @@ class NewShard:
                 write_tar(self.members, temporary, advance, sync=sync)
             with storage_errors(self.tar):
                 os.replace(temporary, self.tar)
+                temporary.unlink(missing_ok=True)  # both were the same file already: then `replace` does nothing
                 if sync:
                     fsync_folder(self.tar.parent)
                     write_atomic(sidecar, sidecar_bytes(self.table))

@@ -3,14 +3,19 @@
 A sidecar commits its tar: `<name>.parquet` beside `<name>.tar`. A tar without one is not part of the dataset.
 """
 
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from vrekit.catalog.arrow_numpy import codes, numbers
 from vrekit.catalog.parquet_files import check_text, open_parquet, parquet_writer, seal
@@ -18,6 +23,7 @@ from vrekit.catalog.row_checks import DAMAGE_HINT, MAX_FRAME_INDEX, Mistake, che
 from vrekit.catalog.storage import ShortShard
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import check_folder, list_files, list_folders
+from vrekit.core.memory import machine_memory
 from vrekit.core.schema import FORMAT_VERSION, SAMPLES_SCHEMA
 from vrekit.writers.webdataset.tar_format import BLOCK, END_OF_ARCHIVE
 
@@ -25,9 +31,14 @@ SHARDS_FOLDER = "shards"
 PARTIAL_SUFFIX = "tar.partial"  # of the shard that is being written
 FORMAT_KEY = b"vrekit.format_version"
 _ROW_GROUP = 128 * 1024  # rows
+MAX_FILE_NAME = 220  # a temporary file beside it has a longer name, and file systems allow 255 bytes
 MAX_SHARD_ROWS = 1 << 24  # 5 GB of memory; equal rows take no space in the file
 _RANGE = re.compile(r"-([0-9]{8,})-([0-9]{8,})(-[0-9]+)?\Z")  # at the end of a shard's name
+_VALUE_BYTES = 8  # of a row's column in memory, about
 _MANY = 16  # sidecars from which on they are read side by side, instead of the columns of each
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _DELTA = ("frame_index", "raw_bytes", "byte_offset", "byte_size", "payload_index")
 _SPLIT = ("pts_seconds", "compute_seconds", "encode_seconds")
@@ -85,7 +96,12 @@ def split_shard_name(stem: str) -> tuple[str, int, int] | None:
 
 
 def _is_sidecar(name: str) -> bool:
-    return name.endswith(".parquet") and name[0] != "."
+    return name.endswith(".parquet") and name[0] != "." and not is_too_long(name)
+
+
+def is_too_long(name: str) -> bool:
+    """Return whether a file has a longer name than any shard: readers pass over it, `repair` moves it aside."""
+    return len(os.fsencode(name)) > MAX_FILE_NAME
 
 
 def read_sidecars(
@@ -95,12 +111,43 @@ def read_sidecars(
 
     With `dictionaries`, text comes as Arrow dictionaries, in half the time.
     """
+    return read_opened(open_sidecars(paths, columns), columns, dictionaries=dictionaries)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSidecar:
+    """A sidecar whose bytes were read and checked, and whose rows were not.
+
+    Attributes:
+        path: The file.
+        rows: How many it has.
+    """
+
+    path: Path
+    rows: int
+    file: pq.ParquetFile
+
+
+def open_sidecars(paths: Sequence[Path], columns: Sequence[str] | None = None) -> list[OpenSidecar]:
+    """Return sidecars whose rows can be counted before they take memory; errors as in `Storage.rows`."""
+    schema = _schema(columns)
+    return list(_side_by_side(lambda path: _open_file(path, schema), paths))
+
+
+def read_opened(
+    sidecars: Sequence[OpenSidecar], columns: Sequence[str] | None = None, *, dictionaries: bool = False
+) -> pa.Table:
+    """Return what `read_sidecars` does.
+
+    Raises:
+        DatasetError: If a row cannot be used, or if the rows need more than half of the machine's memory.
+    """
     schema = _schema(columns, dictionaries)
-    if len(paths) < _MANY:
-        tables = [_read_file(path, schema) for path in paths]
-    else:  # pyarrow's dataset takes a third more CPU for the same, most of it for setting up each scan
-        with ThreadPoolExecutor(pa.cpu_count()) as pool:
-            tables = list(pool.map(lambda path: _read_file(path, schema, use_threads=False), paths))
+    rows, paths = sum(sidecar.rows for sidecar in sidecars), [sidecar.path for sidecar in sidecars]
+    if rows * len(schema) * _VALUE_BYTES > machine_memory() // 2:
+        raise DatasetError(f"{paths[0]} and {len(paths) - 1} files after it have {rows} rows: too many for the memory")
+    use_threads = len(paths) < _MANY
+    tables = list(_side_by_side(lambda sidecar: _read_opened(sidecar, schema, use_threads=use_threads), sidecars))
     if not tables:
         return schema.empty_table()
     table, counts = pa.concat_tables(tables).combine_chunks(), [len(one) for one in tables]
@@ -126,15 +173,39 @@ def read_unchecked_sidecar(path: Path) -> pa.Table:
     return _read_file(path, _schema(None))
 
 
-def _read_file(path: Path, schema: pa.Schema, *, use_threads: bool = True) -> pa.Table:
-    try:
-        texts = [field.name for field in schema if not pa.types.is_primitive(field.type) and field.name != "shape"]
-        file = open_parquet(
-            path, max_rows=MAX_SHARD_ROWS, read_dictionary=texts
-        )  # a long text that many rows have is in memory once
-        table = file.read(columns=schema.names, use_threads=use_threads).select(schema.names).replace_schema_metadata()
-        check_text(table, path)
+def _side_by_side(call: Callable[[_Item], _Result], items: Sequence[_Item]) -> Iterator[_Result]:
+    """Yield the results of calls; many are made in threads."""
+    if len(items) < _MANY:
+        yield from map(call, items)
+    else:  # pyarrow's dataset takes a third more CPU for the same, most of it for setting up each scan
+        with ThreadPoolExecutor(pa.cpu_count()) as pool:
+            yield from pool.map(call, items)
+
+
+def _read_file(path: Path, schema: pa.Schema) -> pa.Table:
+    return _read_opened(_open_file(path, schema), schema)
+
+
+def _open_file(path: Path, schema: pa.Schema) -> OpenSidecar:
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    with _damage(path):
+        # a long text that many rows have is in memory once
+        file = open_parquet(path, max_rows=MAX_SHARD_ROWS, read_dictionary=texts)
+        return OpenSidecar(path, file.metadata.num_rows, file)
+
+
+def _read_opened(sidecar: OpenSidecar, schema: pa.Schema, *, use_threads: bool = True) -> pa.Table:
+    with _damage(sidecar.path):
+        table = sidecar.file.read(columns=schema.names, use_threads=use_threads).select(schema.names)
+        table = table.replace_schema_metadata()
+        check_text(table, sidecar.path)
         return table if table.schema == schema else table.cast(schema)  # a cast that changes nothing takes time too
+
+
+@contextmanager
+def _damage(path: Path) -> Iterator[None]:
+    try:
+        yield
     except DatasetError as error:
         raise DatasetError(error.message, hint=error.hint or DAMAGE_HINT) from None
     except PermissionError as error:

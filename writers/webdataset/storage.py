@@ -1,10 +1,10 @@
 """Tar shards as the storage of a dataset; see `Storage` for what each method promises."""
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,10 @@ from vrekit.writers.webdataset.payloads import TarPayloads
 from vrekit.writers.webdataset.sidecars import (
     PARTIAL_SUFFIX,
     SHARDS_FOLDER,
+    OpenSidecar,
     find_sidecars,
+    open_sidecars,
+    read_opened,
     read_sidecar,
     read_sidecars,
     short_tars,
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from vrekit.writers.webdataset.writer import WebDatasetWriter
 
 _PART_BYTES = 4 << 20  # of sidecars that are read at once, about 200,000 rows
+_PART_ROWS = 1 << 21  # equal rows take no bytes
 
 
 class TarStorage(Storage):
@@ -66,17 +70,9 @@ class TarStorage(Storage):
         lost: list[LostPart] | None = None,  # a damaged sidecar raises: nobody knows what it was about
     ) -> Iterator[pa.Table]:
         """See Storage."""
-        gathered: list[Path] = []
-        size = 0
-        for _, of_video in groupby(find_sidecars(self.folder), key=lambda path: path.parent):
-            for path in of_video:
-                gathered.append(path)
-                size += path.stat().st_size
-            if size >= _PART_BYTES:
-                yield read_sidecars(gathered, columns, dictionaries=dictionaries)
-                gathered, size = [], 0
-        if gathered:
-            yield read_sidecars(gathered, columns, dictionaries=dictionaries)
+        videos = groupby(find_sidecars(self.folder), key=lambda path: path.parent)
+        for part in _parts((list(of_video) for _, of_video in videos), columns):
+            yield read_opened(part, columns, dictionaries=dictionaries)
 
     def state(self) -> Iterator[bytes]:
         """See Storage."""
@@ -231,6 +227,33 @@ class TarStorage(Storage):
             "this folder takes the columns from this card and has None there. The builder `webdataset` on its own "
             "takes the columns of the first samples and drops all others silently, unless it is given `features=`."
         )
+
+
+def _parts(videos: Iterable[list[Path]], columns: Sequence[str] | None) -> Iterator[list[OpenSidecar]]:
+    """Yield the sidecars of whole videos, so many that reading them at once pays, and takes little memory."""
+    gathered: list[list[Path]] = []
+    size = 0
+    for paths in videos:
+        gathered.append(paths)
+        size += sum(path.stat().st_size for path in paths)
+        if size >= _PART_BYTES:
+            yield from _few_rows(gathered, columns)
+            gathered, size = [], 0
+    yield from _few_rows(gathered, columns)
+
+
+def _few_rows(videos: Sequence[list[Path]], columns: Sequence[str] | None) -> Iterator[list[OpenSidecar]]:
+    """Yield the sidecars of videos at once, or of fewer videos where they have very many rows for their bytes."""
+    opened = iter(open_sidecars([path for paths in videos for path in paths], columns))
+    part: list[OpenSidecar] = []
+    for paths in videos:
+        of_video = list(islice(opened, len(paths)))
+        if part and sum(sidecar.rows for sidecar in (*part, *of_video)) > _PART_ROWS:
+            yield part
+            part = []
+        part = part + of_video
+    if part:
+        yield part
 
 
 def _are_tars(sources: Sequence[Storage]) -> bool:

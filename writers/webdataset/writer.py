@@ -78,7 +78,7 @@ class TarCellWriter(JournaledCellWriter):
             self._home = make_folder(folder, SHARDS_FOLDER, cell.video_id)
         self._sidecars: list[Path] = []  # of the cell, as it was opened
         stem = self._home / f".{cell.group}-{cell.first:08d}"
-        super().__init__(cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
+        super().__init__(folder, cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
 
     def _prepare(self) -> None:
         names = self._names_of_cell()

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vrekit.catalog.manifest import MANIFEST_NAME
 from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import CodecError, UsageError
-from vrekit.core.files import make_folder, open_regular, read_regular, storage_errors, write_atomic
+from vrekit.core.files import make_folder, open_regular, open_to_change, read_regular, storage_errors, write_atomic
 from vrekit.core.reports import FRAMES, ProgressListener, Report, timed
 from vrekit.core.threads import usable_cpus
 from vrekit.jobs.extract.forms import Form, forms_of, picture_of
@@ -207,7 +207,8 @@ def _complete_files(output: Path) -> dict[str, dict[str, Any]]:
                 try:
                     line = json.loads(text)
                     path, size = line["path"], line["bytes"]
-                except (ValueError, TypeError, KeyError):  # the last line of a run that was killed
+                    _line(line)
+                except (ValueError, TypeError, KeyError, RecursionError):  # the last line of a run that was killed
                     continue
                 if isinstance(path, str) and ".." not in path and _size_of(output / path) == size:
                     complete[path] = line
@@ -253,7 +254,7 @@ class _Writer:
         self._pool = ThreadPoolExecutor(request.threads or usable_cpus(), thread_name_prefix="vrekit-extract")
         with storage_errors(self._output / INDEX_NAME):
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            self._index = os.fdopen(open_regular(self._output / INDEX_NAME, flags), "ab")
+            self._index = os.fdopen(open_to_change(self._output / INDEX_NAME, flags), "ab")
 
     def __enter__(self) -> Self:
         return self
