@@ -89,13 +89,20 @@ CHANGES: dict[str, Callable[[Rows], object]] = {
 }
 
 
+TAKEN_OVER = {"nothing", "a path as shard", "a time that is none", "another codec"}
+
+
 @pytest.mark.parametrize("what", CHANGES)
 def test_resume_takes_over_only_what_can_be_read(what: str, template: Path, tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     dataset = reopened(template, tmp_path / "evil", CHANGES[what])
+    before = {path.name for path in dataset.glob("runs/*.json")}
     said = run("resume", dataset)
     assert said.startswith("0: "), said
-    if what in ("another shape", "a huge shape", "another codec"):  # only decoding tells; `validate` finds it
+    (sidecar,) = dataset.glob("shards/clip/*.parquet")
+    runs = set(read_sidecar(sidecar)["run_id"].to_pylist())
+    assert (runs <= {name.removesuffix(".json") for name in before}) == (what in TAKEN_OVER), runs
+    if what == "another codec":  # only decoding tells; `validate` finds it
         assert run("validate", dataset, "--repair").startswith("0: ")
         assert run("resume", dataset).startswith("0: ")
     checked = run("validate", dataset)
