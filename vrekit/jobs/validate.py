@@ -15,7 +15,7 @@ from vrekit.jobs.file_checks import false_indexes, file_problems, unprotected_fi
 from vrekit.jobs.frame_checks import frame_warnings
 
 
-def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
+def validate(folder: str | Path, *, decode: bool = True) -> ValidationReport:
     """Check every file and payload of a dataset.
 
     Args:
@@ -26,6 +26,7 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
         DatasetError: If `dataset.json` itself cannot be read.
     """
     started = time.perf_counter()
+    folder = Path(folder)
     storage = open_storage(folder)
     manifest = storage.manifest
     report = ValidationReport()
