@@ -11,7 +11,7 @@ import pytest
 from vrekit.core.frames import FrameBatch, Output
 from vrekit.core.spec import Kind, OutputSpec
 from vrekit.representations.base import Representation
-from vrekit.representations.parameters import build
+from vrekit.representations.parameters import build, describe_parameters
 from vrekit.representations.registry import REPRESENTATIONS
 from vrekit.testing import RepresentationContract
 
@@ -78,10 +78,15 @@ class TestRegistered(RepresentationContract):
             key: value.replace("{folder}", str(tmp_path)) if isinstance(value, str) else value
             for key, value in self.case.params.items()
         }
-        self.instance = build(REPRESENTATIONS.load(request.param), params, "subject")
+        self.instance: Representation = build(REPRESENTATIONS.load(request.param), params, "subject")
 
     def make_representation(self) -> Representation:
         return self.instance
 
     def make_dependencies(self, batch: FrameBatch) -> Dependencies:
         return self.case.dependencies(batch)
+
+    def test_parameters_are_documented(self) -> None:
+        kind = type(self.instance)
+        for parameter in describe_parameters(kind):
+            assert f"    {parameter.name}: " in (kind.__doc__ or ""), f"{parameter.name} is not documented"

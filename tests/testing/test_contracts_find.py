@@ -111,6 +111,7 @@ def test_contracts_pass_good_plugins_and_name_what_bad_ones_break(
 def test_contracts_need_no_pytest(tmp_path: Path) -> None:
     """Importing vrekit and its contracts works where pytest is not installed."""
     script = "import sys; sys.modules['pytest'] = None; import vrekit; from vrekit.testing import StorageContract"
-    hidden = f"import importlib.util as u; find = u.find_spec; u.find_spec = lambda n, *a: n != 'pytest' and find(n, *a); {script}"
-    done = subprocess.run([sys.executable, "-c", hidden], cwd=ROOT, capture_output=True, text=True)
+    hide = "import importlib.util as util; find = util.find_spec; "
+    hide += "util.find_spec = lambda name, *rest: name != 'pytest' and find(name, *rest)"
+    done = subprocess.run([sys.executable, "-c", f"{hide}; {script}"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
