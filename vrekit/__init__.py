@@ -12,9 +12,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vrekit.api.dataset import Dataset, Frame
+    from vrekit.api.dataset import Dataset
     from vrekit.api.dataset import open_dataset as open
     from vrekit.api.export import ExportSummary, export
+    from vrekit.api.frame import Frame
     from vrekit.core.errors import VrekitError
     from vrekit.engine.export import resume
     from vrekit.jobs.merge.run import merge
@@ -49,7 +50,7 @@ __all__ = [
 _PLACES = {
     "Dataset": "api.dataset:Dataset",
     "ExportSummary": "api.export:ExportSummary",
-    "Frame": "api.dataset:Frame",
+    "Frame": "api.frame:Frame",
     "FrameDataset": "readers.dataset:FrameDataset",
     "VrekitError": "core.errors:VrekitError",
     "decode": "readers.webdataset_decoder:decode",
