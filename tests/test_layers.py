@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "vrekit"
 
 FLOORS = [
     {"cli"},
+    {"api", "testing"},
     {"jobs"},
     {"engine"},
     {"readers"},

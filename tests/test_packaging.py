@@ -2,11 +2,14 @@
 
 import importlib.resources
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import vrekit
 
 ROOT = Path(__file__).resolve().parent.parent
 LINKED = ("configs", "readers", "representations", "writers")
@@ -47,6 +50,19 @@ HEAVY = {"cv2", "duckdb", "imagecodecs", "lance", "numpy", "pyarrow", "torch", "
 
 def test_import_vrekit_is_light() -> None:
     assert not HEAVY & _modules_after("import vrekit")
+
+
+def test_every_public_name_is_there_and_typed() -> None:
+    """The names, their lazy places and what type checkers see agree; asking for them one by one imports them."""
+    assert sorted(vrekit.__all__) == vrekit.__all__ == sorted({*vrekit._PLACES, "__version__"})
+    assert set(vrekit.__all__) <= set(dir(vrekit))
+    text = (ROOT / "vrekit" / "__init__.py").read_text()
+    typed = text.split("if TYPE_CHECKING:")[1].split("__version__")[0]
+    for name, place in vrekit._PLACES.items():
+        assert getattr(vrekit, name).__name__ == place.split(":")[1]
+        assert re.search(rf"\b{name}\b", typed), f"type checkers do not know vrekit.{name}"
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        vrekit.nothing  # noqa: B018
 
 
 def test_the_command_line_starts_light() -> None:

@@ -21,10 +21,10 @@ import numpy as np
 
 from vrekit.catalog.cells import Cell, Payload, Sample
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, write_manifest
-from vrekit.cli.units import parse_bytes
 from vrekit.codecs.registry import codec_from_config
 from vrekit.core.schema import SampleRow
 from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
+from vrekit.core.units import parse_bytes
 from vrekit.jobs.merge.manifests import Layout
 from vrekit.jobs.merge.run import merge
 from vrekit.video.base import VideoInfo

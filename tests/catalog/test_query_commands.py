@@ -4,18 +4,14 @@ import csv
 import io
 import json
 import re
-import shlex
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner, Result
 
 from tests.catalog.query_dataset import failed_row, make_row, write_dataset
-from tests.conftest import QUICK_CONFIG
 from vrekit.catalog.dataset import TABLES, open_dataset
 from vrekit.catalog.subset import read_subset
 from vrekit.cli.app import app
@@ -194,40 +190,7 @@ def test_stats_query_and_copy(run: Run, make_request: Callable[..., ExportReques
     assert run("stats", request.dataset, "--color", "canny").exit_code == 2
 
 
-ITEMS_CONFIG = """
-  boxes: {type: external/files, params: {path: boxes, kind: boxes, columns: [x1, y1, x2, y2, score, label]}}
-  gps: {type: external/table, params: {path: gps.csv, frame_column: frame}}
-  sift: {type: descriptor/sift}
-"""
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "queries.md"
-
-
-def test_the_examples_of_the_docs_run(
-    run: Run, make_request: Callable[..., ExportRequest], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    request = make_request(QUICK_CONFIG + ITEMS_CONFIG)
-    monkeypatch.chdir(request.dataset.parent)
-    Path("boxes").mkdir()
-    for frame in range(30):
-        np.save(f"boxes/{frame:06d}.npy", np.array([[4, 5, 9, 9, frame / 30, 2]], np.float32))
-    Path("gps.csv").write_text("frame,alt\n" + "\n".join(f"{frame},{90 + frame}" for frame in range(30)))
-    export(request)
-    names: dict[str, Any] = {}
-    ran = 0
-    for language, block in re.findall(r"```(bash|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
-        if language == "python":
-            exec(compile(block, str(PAGE), "exec"), names)
-            continue
-        for line in block.splitlines():
-            program, *arguments = shlex.split(line, comments=True)
-            assert program == "vrekit"
-            result = run(*arguments)
-            assert result.exit_code == 0, f"{line}\n{result.output}"
-            ran += 1
-    assert ran == 19
-    assert len(names["bright"]) == 30
-    assert names["selection"].count == 10
-    assert sum(len(batch["key"]) for batch in names["loader"]) == len(read_subset(Path("moving.parquet")))
 
 
 def test_every_column_is_documented(folder: Path) -> None:

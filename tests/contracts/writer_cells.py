@@ -6,48 +6,46 @@ writes CELL, or the one that is NUMBER cells further, and dies by SIGKILL at POI
 """
 
 import os
-import random
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from tests.storages import open_writer, read_samples
+from vrekit.catalog.cells import Cell, DatasetWriter
+from vrekit.catalog.storage import open_storage
+from vrekit.testing import cells
+from vrekit.testing.cells import (
+    CELL,
+    FRAMES,
+    NAMES,
+    expected_payloads,
+    make_manifest,
+    make_sample,
+    payload_bytes,
+    write_missing,
+)
 
-from tests.storages import open_payloads, open_writer, read_samples
-from vrekit.catalog.cells import Cell, CellWriter, DatasetWriter, Payload, Sample
-from vrekit.catalog.manifest import Manifest, RepresentationRecord
-from vrekit.core.schema import SampleRow
-from vrekit.core.spec import Kind, OutputSpec, RepresentationSpec
-from vrekit.readers.index import INDEX_COLUMNS, FrameIndex
-from vrekit.video.base import VideoInfo
+__all__ = [
+    "CELL",
+    "FRAMES",
+    "NAMES",
+    "POINTS",
+    "STORAGES",
+    "WRITERS",
+    "expected_payloads",
+    "identities",
+    "make_manifest",
+    "make_sample",
+    "make_writer",
+    "payload_bytes",
+    "stored_payloads",
+    "write_missing",
+]
 
 WRITERS = ("lance", "webdataset")
 STORAGES = ("lance", "memory", "webdataset")
-NAMES = ("rgb", "a(b)+c-d", "canny.image")
-CELL = Cell("car", "all", 0, 63)
-FRAMES = range(40)
-
-
-def make_manifest(writer: str, names: Iterable[str] = NAMES, **changes: Any) -> Manifest:
-    """Return the manifest of a dataset with one video."""
-    spec = OutputSpec(kind=Kind.COLOR, dtype="uint8", shape=(None,), axes="K")
-    records = {
-        name: RepresentationRecord(
-            spec=RepresentationSpec(name=name, type="color/rgb"),
-            identity={"name": name},
-            memory=spec,
-            stored=spec,
-            codec={"id": "npy"},
-            suffix="bin",
-        )
-        for name in names
-    }
-    info = VideoInfo(uri="car.mp4", fingerprint="1-0", source="file", frame_count=1000, height=4, width=4)
-    manifest = Manifest(writer=writer, layout="sample", shard_frames=64, shard_size_bytes=1 << 30)
-    fields = {name: getattr(manifest, name) for name in ("writer", "layout", "shard_frames", "shard_size_bytes")}
-    return Manifest(**(fields | changes)).with_video("car", info).with_representations(records)
 
 
 def make_writer(folder: Path, writer: str, **changes: Any) -> DatasetWriter:
@@ -55,66 +53,9 @@ def make_writer(folder: Path, writer: str, **changes: Any) -> DatasetWriter:
     return open_writer(folder, make_manifest(writer, **changes))
 
 
-def payload_bytes(frame: int, name: str) -> bytes:
-    """Return a payload of the lengths that are special to tars: 0, 1, 511, 512, 513; or about 2000."""
-    generator = random.Random(f"{frame} {name}")
-    return generator.randbytes(generator.choice([0, 1, 511, 512, 513, 2000 + frame]))
-
-
-def make_sample(
-    frame: int, names: Iterable[str] = NAMES, *, run_id: str = "run1", failed: Iterable[str] = (), video_id: str = "car"
-) -> Sample:
-    """Return the sample of one frame."""
-    payloads = []
-    for name in names:
-        data = None if name in failed else payload_bytes(frame, name)
-        row = SampleRow(
-            video_id=video_id,
-            frame_index=frame,
-            pts_seconds=frame / 25,
-            representation=name,
-            kind="color",
-            run_id=run_id,
-            config_hash="0123456789abcdef",
-            status="ok" if data is not None else "failed",
-            error=None if data is not None else "no weights",
-            compute_seconds=0.5,
-            codec=None if data is None else "npy",
-            dtype=None if data is None else "uint8",
-            shape=None if data is None else (len(data),),
-            raw_bytes=None if data is None else len(data),
-        )
-        payloads.append(Payload(row, "bin", data))
-    return Sample(video_id, frame, tuple(payloads))
-
-
-def write_missing(cell: CellWriter, frames: Iterable[int] = FRAMES, **options: Any) -> list[int]:
-    """Append the samples that were not recovered, and return their frames."""
-    added = [frame for frame in frames if frame not in cell.recovered]
-    for frame in added:
-        cell.append(make_sample(frame, **options))
-    return added
-
-
 def stored_payloads(folder: Path, writer: str, names: Iterable[str] = NAMES) -> dict[tuple[str, int, str], bytes]:
     """Return the payloads of a dataset as the readers see them, by (video, frame, representation)."""
-    names = list(names)
-    index = FrameIndex.from_table(read_samples(folder, columns=INDEX_COLUMNS), names)
-    rows = range(len(index))
-    found = open_payloads(folder, make_manifest(writer, names), index).read(np.arange(len(index)), names)
-    return {
-        (index.videos[index.video[row]], int(index.frame_index[row]), name): bytes(data)
-        for name in names
-        for row in rows
-        if (data := found[name][row]) is not None
-    }
-
-
-def expected_payloads(
-    frames: Iterable[int] = FRAMES, names: Iterable[str] = NAMES, video_id: str = "car"
-) -> dict[tuple[str, int, str], bytes]:
-    """Return what `stored_payloads` should."""
-    return {(video_id, frame, name): payload_bytes(frame, name) for frame in frames for name in names}
+    return cells.stored_payloads(open_storage(folder, make_manifest(writer, names)))
 
 
 def identities(folder: Path) -> list[tuple[int, str, str]]:

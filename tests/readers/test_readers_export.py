@@ -1,13 +1,11 @@
 """What an export wrote is what the readers read, and the examples of docs/reading.md run."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from tests.conftest import QUICK_CONFIG
@@ -17,8 +15,6 @@ from vrekit.engine.export import export
 from vrekit.engine.request import ExportRequest
 from vrekit.readers import FrameDataset, make_loader
 from vrekit.representations.color.hsv import HSV
-
-READING = Path(__file__).resolve().parents[2] / "docs" / "reading.md"
 
 
 @pytest.fixture
@@ -57,23 +53,3 @@ def test_an_export_resumes_with_virtual_representations_and_a_subset(exported: P
         resumed = make_loader(exported, **options)
         resumed.load_state_dict(state)
         assert [signature(batch) for batch in resumed] == sequence[step + 1 :]
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its tars open
-def test_the_examples_of_the_docs_run(
-    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(exported.parent)
-    blocks = re.findall(r"```python\n(.*?)```", READING.read_text(), re.DOTALL)
-    assert len(blocks) == 5
-    names: dict[str, Any] = {}
-    for block in blocks:
-        exec(compile(block, str(READING), "exec"), names)
-    assert names["loader"].epoch == 3
-    assert torch.equal(names["sample"]["rgb"], names["again"]["rgb"])
-    assert capsys.readouterr().out.splitlines() == [
-        "30 edges torch.Size([32, 48, 3])",
-        "['square/00000003', 'square/00000001'] torch.Size([2, 3, 32, 48])",
-        "['square/00000002'] torch.Size([1, 3, 32, 48])",
-    ]
-    assert names["decoded"]["flow.npy.zst.vrk"].shape == (32, 48, 2)

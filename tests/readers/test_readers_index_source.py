@@ -26,7 +26,6 @@ from tests.catalog.query_dataset import (
     random_rows,
     write_dataset,
 )
-from tests.contracts.test_clip_contract import make_clip
 from tests.contracts.writer_cells import WRITERS, make_manifest, make_sample
 from tests.readers.reader_dataset import RGB, DatasetBuilder, record
 from tests.storages import open_writer, read_samples
@@ -41,6 +40,7 @@ from vrekit.core.errors import DatasetError
 from vrekit.core.schema import SampleRow
 from vrekit.readers import FrameDataset
 from vrekit.readers.index import INDEX_COLUMNS, MISSING, FrameIndex, StoredColumn, read_index
+from vrekit.testing.cells import make_clip
 
 
 def assert_same(found: FrameIndex, expected: FrameIndex) -> None:

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from vrekit.core.frames import FrameBatch
+from vrekit.testing import representations as testing
 
 BatchMaker = Callable[..., FrameBatch]
 
@@ -26,10 +26,7 @@ def make_batch() -> BatchMaker:
 @pytest.fixture(scope="session")
 def moving_frames() -> NDArray[np.uint8]:
     """Return 5 frames (71, 97, 3) of a smooth random texture that moves 2 pixels right and 1 up per frame."""
-    noise = np.random.default_rng(7).integers(0, 256, (120, 140, 3), np.uint8)
-    texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), noise, 0, 255, cv2.NORM_MINMAX)
-    frames = np.stack([texture[20 + t : 91 + t, 30 - 2 * t : 127 - 2 * t] for t in range(5)])
-    return np.asarray(frames, np.uint8)
+    return testing.moving_frames()
 
 
 @pytest.fixture(scope="session")

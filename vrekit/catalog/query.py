@@ -252,12 +252,20 @@ def _with_representations(dataset: Dataset, names: tuple[str, ...], level: str) 
     return f"list_has_all(representations, [{literals}])"
 
 
-def select_frames(dataset: Dataset, where: str) -> pa.Table:
-    """Return the frames a predicate selects: columns video_id and frame_index, sorted, without repeats.
+def select_frames(dataset: Dataset, query: str | Query) -> pa.Table:
+    """Return the frames a predicate or query selects: columns video_id and frame_index, without repeats.
 
-    A predicate over samples selects the frames it selects a sample of.
+    They are sorted. One over samples selects the frames it selects a sample of.
+
+    Args:
+        dataset: An open dataset.
+        query: A predicate, or a query without `order_by`.
     """
-    keys = select(dataset, Query(where=where)).keys().select(["video_id", "frame_index"])
+    keys = (
+        select(dataset, Query(where=query) if isinstance(query, str) else query)
+        .keys()
+        .select(["video_id", "frame_index"])
+    )
     video, frame = keys["video_id"], keys["frame_index"].to_numpy()
     new = np.ones(len(keys), np.bool_)
     if len(keys):

@@ -9,8 +9,8 @@ import typer
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.merge import Storage, run_merge
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json
-from vrekit.cli.units import parse_bytes
 from vrekit.core.counting import counted
+from vrekit.core.units import parse_bytes
 
 SHOWN = 20
 

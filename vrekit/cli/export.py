@@ -8,8 +8,8 @@ import typer
 
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_error, print_json, table, wants_progress
-from vrekit.cli.units import parse_bytes, parse_memory
 from vrekit.core.counting import counted
+from vrekit.core.units import parse_bytes, parse_memory
 
 if TYPE_CHECKING:
     from vrekit.core.errors import VrekitError
@@ -122,63 +122,41 @@ def export(
     from vrekit.config.loader import load_config
     from vrekit.core.errors import UsageError
     from vrekit.engine.request import ExportRequest
+    from vrekit.engine.videos import requests_for
     from vrekit.video.selection import parse_frames
 
-    if video_id is not None and len(videos) > 1:
-        raise UsageError("--video-id names one video, but several are given", hint="export them one by one")
     only = tuple(name.strip() for part in representations or () for name in part.split(",") if name.strip())
     if representations and not only:
         raise UsageError("--representations names none", hint="write -r rgb,canny, or leave it away for all of them")
     loaded = load_config(config)
-    selection = parse_frames(frames, every=every, fps=fps)
-    requests = [
-        ExportRequest(
-            video=video,
-            dataset=output,
-            representations=loaded.representations,
-            config_folder=loaded.folder,
-            only=only,
-            video_id=video_id,
-            frames=selection,
-            stream_index=stream,
-            fps=source_fps,
-            images=images.value if images else None,
-            writer=writer.value if writer else None,
-            layout=layout.value if layout else None,
-            shard_frames=shard_frames,
-            shard_size_bytes=parse_bytes(shard_size, "--shard-size") if shard_size else None,
-            profile=profile.value,
-            batch_size=batch_size or loaded.batch_size,
-            threads=threads,
-            memory_bytes=parse_memory(memory),
-            max_failures=max_failures,
-            check_video=check_video,
-            position=loaded.position,
-        )
-        for video in videos
-    ]
-    _check_names(requests)
+    request = ExportRequest(
+        video=videos[0],
+        dataset=output,
+        representations=loaded.representations,
+        config_folder=loaded.folder,
+        only=only,
+        video_id=video_id,
+        frames=parse_frames(frames, every=every, fps=fps),
+        stream_index=stream,
+        fps=source_fps,
+        images=images.value if images else None,
+        writer=writer.value if writer else None,
+        layout=layout.value if layout else None,
+        shard_frames=shard_frames,
+        shard_size_bytes=parse_bytes(shard_size, "--shard-size") if shard_size else None,
+        profile=profile.value,
+        batch_size=batch_size or loaded.batch_size,
+        threads=threads,
+        memory_bytes=parse_memory(memory),
+        max_failures=max_failures,
+        check_video=check_video,
+        position=loaded.position,
+    )
+    requests = requests_for(videos, request)
     if dry_run:
         _dry_run(requests, as_json)
         return
     finish(run_all(requests, no_progress=no_progress), as_json)
-
-
-def _check_names(requests: "list[ExportRequest]") -> None:
-    from vrekit.core.errors import UsageError
-    from vrekit.core.names import check_local, video_id_from_path
-
-    for request in requests:
-        check_local(request.video)
-    seen: dict[str, str] = {}
-    for request in requests:
-        name = request.video_id or video_id_from_path(request.video)
-        if name in seen and seen[name] != request.video:
-            raise UsageError(
-                f"{seen[name]} and {request.video} would both be named {name!r}",
-                hint="export them one by one, with --video-id",
-            )
-        seen[name] = request.video
 
 
 def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed: bool = False) -> "Outcome":
@@ -187,21 +165,18 @@ def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed:
     A video that cannot be read, or that another process is at work on, does not keep the others from being exported:
     the last such error is returned, those before it are printed.
     """
-    from vrekit.core.errors import LockedError, VideoError
     from vrekit.engine.export import export as run_export
+    from vrekit.engine.videos import export_all
 
-    reports = []
-    error: LockedError | VideoError | None = None
-    for request in requests:
-        try:
-            how = f"what is done is kept; `vrekit resume {request.dataset}` goes on from there"
-            with goes_on(how), _listener(no_progress) as listener:
-                reports.append(run_export(request, listener, retry_failed=retry_failed))
-        except (LockedError, VideoError) as failure:
-            if error is not None:
-                print_error(error.message, error.hint)
-            error = failure
-    return reports, error
+    def run(request: "ExportRequest") -> "ExportReport":
+        how = f"what is done is kept; `vrekit resume {request.dataset}` goes on from there"
+        with goes_on(how), _listener(no_progress) as listener:
+            return run_export(request, listener, retry_failed=retry_failed)
+
+    reports, errors = export_all(requests, run)
+    for error in errors[:-1]:
+        print_error(error.message, error.hint)
+    return reports, errors[-1] if errors else None
 
 
 class _Silent:

@@ -8,8 +8,8 @@ import typer
 
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, wants_progress
-from vrekit.cli.units import parse_bytes
 from vrekit.core.counting import counted
+from vrekit.core.units import parse_bytes
 
 if TYPE_CHECKING:
     from vrekit.jobs.merge.report import MergeReport

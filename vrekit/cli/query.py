@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vrekit.cli.output import command, note
-from vrekit.cli.units import parse_bytes
 from vrekit.core.counting import counted
+from vrekit.core.units import parse_bytes
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,7 @@ import typer
 
 from vrekit.cli.export import finish, run_all
 from vrekit.cli.output import command
-from vrekit.cli.units import parse_memory
+from vrekit.core.units import parse_memory
 
 
 @command

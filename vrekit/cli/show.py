@@ -43,10 +43,11 @@ def show(
     Example:
         vrekit show out car/12 flow -o flow.png
     """
+    from vrekit.api.picture import ShownPicture, check_picture_name
     from vrekit.jobs.show import inspect_frame
 
     if output is not None:
-        _check_picture_name(output)
+        check_picture_name(output)
     stored_key, seconds, found = inspect_frame(dataset, key, tuple(representations or ()), trust_code=trust_code)
     pictured = next((one for one in found if one.array is not None), None)
     if as_json:
@@ -63,7 +64,7 @@ def show(
     if output is not None:
         if pictured is None:
             raise typer.Exit(_failed("no representation of this frame has values to draw"))
-        _save(pictured.picture(), output)
+        ShownPicture(pictured.name, pictured.picture()).save(output)
         note(f"{pictured.name} → {output}")
     if any(one.problem and one.stored.get("codec") for one in found):
         raise typer.Exit(1)
@@ -74,20 +75,6 @@ def _failed(message: str) -> int:
 
     print_error(message)
     return 1
-
-
-def _check_picture_name(path: Path) -> None:
-    from vrekit.core.errors import UsageError
-
-    if path.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise UsageError(f"{path} does not end in .png or .jpg", hint="-o frame.png")
-
-
-def _save(picture: "Picture", path: Path) -> None:
-    from vrekit.codecs.registry import codec_from_config
-    from vrekit.core.files import write_atomic
-
-    write_atomic(path, codec_from_config("png" if path.suffix.lower() == ".png" else "jpg").encode(picture))
 
 
 def _lines(one: "Inspected") -> list[str]:

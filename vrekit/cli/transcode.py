@@ -9,8 +9,8 @@ from vrekit.cli.export import Profile
 from vrekit.cli.interrupts import goes_on
 from vrekit.cli.merge import byte_listener
 from vrekit.cli.output import command, human_bytes, human_seconds, note, print_json, table
-from vrekit.cli.units import parse_memory
 from vrekit.core.counting import counted
+from vrekit.core.units import parse_memory
 
 if TYPE_CHECKING:
     from vrekit.jobs.transcode.report import TranscodeReport

@@ -3,11 +3,13 @@
 YAML text ──document──▶ values + lines ──schema, checks──▶ mistakes? ──settings──▶ RepresentationSpec
 """
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from vrekit.config.checks import check_representations
 from vrekit.config.document import read_document
@@ -89,6 +91,45 @@ def load_config(path: str | Path, *, environ: Mapping[str, str] | None = None) -
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(f"{path}:{line}: not UTF-8 text (byte 0x{content[error.start]:02x})", hint=_HINT) from error
     return parse_config(text, source=str(path), folder=file.resolve().parent, environ=environ)
+
+
+def config_from(config: "ExportConfig | str | Path | Mapping[str, Any]") -> ExportConfig:
+    """Return the config that is given in any form.
+
+    Args:
+        config: A config; a mapping like the one that a YAML file holds; a YAML text; a YAML file; or the name of a
+            shipped config. A `str` is YAML text when it has a line break or a colon with a space behind it.
+
+    Raises:
+        ConfigError: If it is none, or with every mistake in it.
+
+    Example:
+        >>> config_from({"representations": {"rgb": {"type": "color/rgb"}}}).representations[0].name
+        'rgb'
+    """
+    if isinstance(config, ExportConfig):
+        return config
+    if isinstance(config, Path):
+        return load_config(config)
+    if isinstance(config, str):
+        return parse_config(config, source="config") if "\n" in config or ": " in config else load_config(config)
+    if not isinstance(config, Mapping):
+        hint = "give a name, a path, YAML text or a dict"
+        raise ConfigError(f"config is a {type(config).__name__}, which is no config", hint=hint)
+    try:
+        text = json.dumps(config, allow_nan=False, ensure_ascii=False, indent=1, default=_plain)  # JSON is YAML
+    except (TypeError, ValueError, RecursionError) as error:
+        hint = "it may hold dicts, lists, text, finite numbers, True, False and None"
+        raise ConfigError(f"the config is not made of plain values: {error}", hint=hint) from error
+    return parse_config(text, source="config")
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__}")
 
 
 def parse_config(

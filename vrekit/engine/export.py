@@ -106,7 +106,7 @@ def export(
 
 
 def resume(
-    dataset: Path,
+    dataset: str | Path,
     listener: ProgressListener | None = None,
     *,
     overrides: Mapping[str, object] | None = None,
@@ -126,6 +126,7 @@ def resume(
     Raises:
         DatasetError: If no run is recorded, or one needs `trust_code`.
     """
+    dataset = Path(dataset)
     read_manifest(dataset)
     return [
         export(replace(request, **(overrides or {})), listener, retry_failed=True)  # type: ignore[arg-type]

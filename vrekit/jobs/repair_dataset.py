@@ -63,7 +63,7 @@ class DatasetRepair(Report):
 
 @timed
 def repair_dataset(
-    folder: Path, *, decode: bool = True, dry_run: bool = False, trust_code: bool = False
+    folder: str | Path, *, decode: bool = True, dry_run: bool = False, trust_code: bool = False
 ) -> DatasetRepair:
     """Restore a lost or damaged manifest, set damaged run records aside, check every payload and repair what is wrong.
 
@@ -78,6 +78,7 @@ def repair_dataset(
     Raises:
         DatasetError: If it is no dataset, a newer vrekit wrote it, or the manifest can be neither restored nor rebuilt.
     """
+    folder = Path(folder)
     done = DatasetRepair()
     quarantine = new_quarantine(folder)
     damaged = _damaged_manifest(folder)

@@ -16,7 +16,7 @@ from vrekit.jobs.frame_checks import frame_warnings
 
 
 @timed
-def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
+def validate(folder: str | Path, *, decode: bool = True) -> ValidationReport:
     """Check every file and payload of a dataset.
 
     Args:
@@ -26,6 +26,7 @@ def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
     Raises:
         DatasetError: If `dataset.json` itself cannot be read.
     """
+    folder = Path(folder)
     storage = open_storage(folder)
     manifest = storage.manifest
     report = ValidationReport()

@@ -63,8 +63,8 @@ class _Survey:
 
 @timed
 def merge(
-    sources: Sequence[Path],
-    output: Path,
+    sources: Sequence[str | Path],
+    output: str | Path,
     *,
     layout: Layout | None = None,
     on_conflict: OnConflict = "error",
@@ -98,7 +98,8 @@ def merge(
     if not sources:
         raise UsageError("there is nothing to merge", hint="vrekit merge A B -o OUT")
     layout = layout or Layout()
-    opened = open_sources(sources, output)
+    output = Path(output)
+    opened = open_sources([Path(source) for source in sources], output)
     if layout.join and storage_type(layout.writer or opened[0].manifest.writer).holds_runs_apart:
         raise UsageError(
             "a row of a Lance table holds the representations of one run, so layers cannot be joined there",

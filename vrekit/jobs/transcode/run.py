@@ -83,8 +83,8 @@ class _Job:
 
 @timed
 def transcode(
-    dataset: Path,
-    output: Path,
+    dataset: str | Path,
+    output: str | Path,
     *,
     profile: str | None = None,
     lossy: bool | None = None,
@@ -119,7 +119,8 @@ def transcode(
         ChecksumError: If a payload changed since it was written.
         DatasetError: If the source is damaged or was written to meanwhile.
     """
-    (source,) = open_sources([dataset], output)
+    output = Path(output)
+    (source,) = open_sources([Path(dataset)], output)
     changes = plan_changes(source.manifest, names, profile=profile, lossy=lossy, codecs=codecs or {})
     job = _Job(
         source=source,

@@ -44,6 +44,6 @@ def parse_bytes(text: str, option: str, *, at_least: int = 1) -> int:
     return int(size)
 
 
-def parse_memory(text: str) -> int:
-    """Return the bytes of a `--memory` option; with less than 1 MiB nothing can be computed."""
-    return parse_bytes(text, "--memory", at_least=1 << 20)
+def parse_memory(text: str, option: str = "--memory") -> int:
+    """Return the bytes of a memory option; with less than 1 MiB nothing can be computed."""
+    return parse_bytes(text, option, at_least=1 << 20)
