@@ -50,12 +50,19 @@ class Profile(StrEnum):
     PLAIN = "plain"
 
 
-@command
+SCRATCH = typer.Option(
+    "--scratch", help="Where the open shards of a dataset behind a URL lie, e.g. /local/scratch. Default: the cache."
+)
+
+
+@command(writes=["output"])
 def export(
     videos: Annotated[
         list[str], typer.Argument(help="Video files, folders of images or arrays, or array files.", metavar="VIDEO")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the dataset, e.g. out. Made if missing.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder or URL of the dataset, e.g. out. Made if missing.")
+    ],
     config: Annotated[
         str, typer.Option("--config", "-c", help="Config file, or the name of a shipped one (`vrekit list configs`).")
     ] = "quickstart",
@@ -106,6 +113,7 @@ def export(
         bool,
         typer.Option("--check-video", help="First decode each video once, to record which frames decode with errors."),
     ] = False,
+    scratch: Annotated[Path | None, SCRATCH] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be computed and how large it gets; write nothing.")
     ] = False,
@@ -119,6 +127,7 @@ def export(
     Example:
         vrekit export clip.mp4 -o out --config quickstart --frames 0..100
     """
+    from vrekit.catalog.remote import dataset_folder
     from vrekit.config.loader import load_config
     from vrekit.core.errors import UsageError
     from vrekit.engine.request import ExportRequest
@@ -130,6 +139,7 @@ def export(
     if representations and not only:
         raise UsageError("--representations names none", hint="write -r rgb,canny, or leave it away for all of them")
     loaded = load_config(config)
+    output = dataset_folder(output, for_writing=True, scratch=scratch)
     selection = parse_frames(frames, every=every, fps=fps)
     requests = [
         ExportRequest(

@@ -11,6 +11,7 @@ import numpy as np
 from vrekit.catalog.cells import DatasetWriter
 from vrekit.catalog.manifest import has_samples, read_manifest
 from vrekit.catalog.progress import read_progress
+from vrekit.catalog.remote import dataset_folder, shown, up_to_date
 from vrekit.catalog.runs import (
     DAMAGED_RUN_HINT,
     RUNS_FOLDER,
@@ -95,6 +96,7 @@ def export(
         StorageError: If the disk is full or read-only.
     """
     started = time.perf_counter()
+    request = replace(request, dataset=up_to_date(request.dataset))
     prepared = prepare(request, retry_failed=retry_failed, write=True)
     try:
         if not request.recorded:
@@ -125,6 +127,7 @@ def resume(
     Raises:
         DatasetError: If no run is recorded, or one needs `trust_code`.
     """
+    dataset = dataset_folder(dataset, for_writing=True)
     read_manifest(dataset)
     return [
         export(replace(request, **(overrides or {})), listener, retry_failed=True)  # type: ignore[arg-type]
@@ -254,7 +257,7 @@ def _run_recorded(
     report: ExportReport,
 ) -> ExportReport:
     request, plan, manifest = prepared.request, prepared.plan, prepared.manifest
-    logger.info("run %s: %s → %s", record.run_id, request.video, request.dataset)
+    logger.info("run %s: %s → %s", record.run_id, request.video, shown(str(request.dataset)))
     pipeline = Pipeline(
         plan=plan,
         graph=prepared.graph,

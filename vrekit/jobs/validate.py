@@ -7,6 +7,7 @@ from pathlib import Path
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport
 from vrekit.catalog.places import foreign_places
+from vrekit.catalog.remote import dataset_folder
 from vrekit.catalog.runs import RUNS_FOLDER, run_files, scan_runs
 from vrekit.catalog.storage import Storage, open_storage, stored_types
 from vrekit.catalog.trust import is_code
@@ -15,17 +16,18 @@ from vrekit.jobs.file_checks import false_indexes, file_problems, unprotected_fi
 from vrekit.jobs.frame_checks import frame_warnings
 
 
-def validate(folder: Path, *, decode: bool = True) -> ValidationReport:
+def validate(folder: str | Path, *, decode: bool = True) -> ValidationReport:
     """Check every file and payload of a dataset.
 
     Args:
-        folder: The dataset.
+        folder: The dataset; a path or a URL.
         decode: Also decode every payload.
 
     Raises:
         DatasetError: If `dataset.json` itself cannot be read.
     """
     started = time.perf_counter()
+    folder = dataset_folder(folder)
     storage = open_storage(folder)
     manifest = storage.manifest
     report = ValidationReport()

@@ -11,24 +11,24 @@ from vrekit.catalog.row_checks import row_mistakes
 from vrekit.catalog.runs import ShardFacts, scan_runs
 from vrekit.core.checksum import crc32, crc32_of_range
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import open_regular, read_range
+from vrekit.core.files import read_range
 from vrekit.writers.webdataset.members import read_members
 from vrekit.writers.webdataset.sidecars import (
-    SHARDS_FOLDER,
     find_sidecars,
     place_mistakes,
     read_unchecked_sidecar,
     short_tars,
 )
+from vrekit.writers.webdataset.tars import Tars
 
 _LARGE_BYTES = 4 << 20
 
 
-def check_shards(folder: Path, checker: PayloadChecker) -> None:
+def check_shards(folder: Path, tars: Tars, checker: PayloadChecker) -> None:
     """Check every row and payload of a dataset's tars, and report what belongs to nobody."""
     for sidecar in find_sidecars(folder):
-        _check_shard(folder, sidecar, checker)
-    checker.report.problems += _orphans(folder)
+        _check_shard(folder, sidecar, tars, checker)
+    checker.report.problems += _orphans(folder, tars)
 
 
 class _PayloadInTar:
@@ -48,7 +48,7 @@ class _PayloadInTar:
         return read_range(*self._place) if self._data is None else self._data
 
 
-def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
+def _check_shard(folder: Path, sidecar: Path, tars: Tars, checker: PayloadChecker) -> None:
     problems = checker.report.problems
     tar = sidecar.with_suffix(".tar")
     name = tar.relative_to(folder).as_posix()
@@ -61,7 +61,7 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     mistakes = [*row_mistakes(table), *place_mistakes(table, [sidecar], [len(table)])]
     good = good_rows(table, mistakes, name, checker.report)
     try:
-        descriptor = open_regular(tar)
+        descriptor = tars.open(name)
     except FileNotFoundError:
         message = "the sidecar is there, the tar is not"
         problems.append(Problem(code="missing-shard", path=name, message=message))
@@ -77,7 +77,7 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     special = [
         f"member {member.name} of type {member.type!r} is no plain file" for member in found if not member.is_plain
     ]
-    if not broken and (short := short_tars(folder, good)):
+    if not broken and (short := short_tars(folder, good, tars.size)):
         broken = f"it {short[0].problem}"
     if broken:
         problems.append(Problem(code="place", path=name, message=f"the tar is damaged: {broken}"))
@@ -119,18 +119,16 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
 _NO_SIDECAR = "a tar without a sidecar: that was lost, or the commit was interrupted; `vrekit repair` moves it aside"
 
 
-def _orphans(folder: Path) -> Iterator[Problem]:
-    root = folder / SHARDS_FOLDER
-    for path in sorted(root.rglob("*")) if root.is_dir() else ():
-        relative = path.relative_to(folder).as_posix()
-        if path.name.endswith(".tar.partial"):
+def _orphans(folder: Path, tars: Tars) -> Iterator[Problem]:
+    for name in tars.names():
+        if name.endswith(".partial"):
             message = "an unfinished shard: `vrekit resume` goes on with it"
-            yield Problem(code="unfinished", path=relative, message=message)
-        elif path.suffix == ".tar" and not path.with_suffix(".parquet").exists():
-            yield Problem(code="orphan", path=relative, message=_NO_SIDECAR)
+            yield Problem(code="unfinished", path=name, message=message)
+        elif not (folder / name).with_suffix(".parquet").exists():
+            yield Problem(code="orphan", path=name, message=_NO_SIDECAR)
 
 
-def recorded_shards(folder: Path) -> Iterator[Problem]:
+def recorded_shards(folder: Path, tars: Tars) -> Iterator[Problem]:
     """Yield the shards that are not what a run recorded when it committed them."""
     facts: dict[str, tuple[str, ShardFacts]] = {}
     try:
@@ -142,7 +140,7 @@ def recorded_shards(folder: Path) -> Iterator[Problem]:
         tar = folder / path
         try:
             checksum = checksum_of(tar.with_suffix(".parquet"))
-            size = tar.stat().st_size
+            size = tars.size(path)
         except FileNotFoundError:
             if not tar.with_suffix(".parquet").exists():
                 message = f"run {run_id} stored {shard.rows} rows there, and its metadata is gone"
