@@ -182,7 +182,7 @@ def test_lance_is_refused(url: str, make_request: MakeRequest) -> None:
 
 
 def test_read_only_urls_are_refused() -> None:
-    with pytest.raises(AccessError, match="http://127.0.0.1:9/x is read-only"):
+    with pytest.raises(AccessError, match=r"http://127\.0\.0\.1:9/x is read-only"):
         target("http://127.0.0.1:9/x")
 
 

@@ -197,6 +197,7 @@ def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed:
     A video that cannot be read, or that another process is at work on, does not keep the others from being exported:
     the last such error is returned, those before it are printed.
     """
+    from vrekit.catalog.remote import shown
     from vrekit.core.errors import LockedError, VideoError
     from vrekit.engine.export import export as run_export
 
@@ -204,7 +205,7 @@ def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed:
     error: LockedError | VideoError | None = None
     for request in requests:
         try:
-            how = f"what is done is kept; `vrekit resume {request.dataset}` goes on from there"
+            how = f"what is done is kept; `vrekit resume {shown(str(request.dataset))}` goes on from there"
             with goes_on(how), _listener(no_progress) as listener:
                 reports.append(run_export(request, listener, retry_failed=retry_failed))
         except (LockedError, VideoError) as failure:

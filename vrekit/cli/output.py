@@ -55,15 +55,15 @@ def _command(function: Callable[P, R], *, reads: Sequence[str], writes: Sequence
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            for name, value in kwargs.items():
+            for parameter, value in kwargs.items():
                 if isinstance(value, str | Path) and not is_utf8(value):  # those in lists are named one by one
                     raise UsageError(f"{value} is not UTF-8 text", hint=NOT_UTF8_HINT)
                 for path in value if isinstance(value, list) else [value]:
-                    if isinstance(path, Path) and name not in (*reads, *writes):
+                    if isinstance(path, Path) and parameter not in (*reads, *writes):
                         check_local(path)
             with interruptible():
-                for name in reads:
-                    kwargs[name] = _local(kwargs[name])
+                for parameter in reads:
+                    kwargs[parameter] = _local(kwargs[parameter])
                 return function(*args, **kwargs)
         except VrekitError as error:
             if _state["debug"]:

@@ -140,7 +140,7 @@ class RemoteTars(Tars):
         """See Tars."""
         try:
             with storage_errors(self._cache), tempfile.TemporaryFile(dir=self._cache) as file:
-                self._store.download(name, file, max_bytes=_MAX_TAR_BYTES)  # type: ignore[arg-type]  # a BinaryIO
+                self._store.download(name, file, max_bytes=_MAX_TAR_BYTES)
                 file.flush()
                 return os.dup(file.fileno())
         except MissingObjectError:

@@ -1,12 +1,14 @@
 """Where the open shards of datasets behind URLs lie: local scratch, apart from the mirror of their metadata.
 
-    $XDG_CACHE_HOME/vrekit/scratch/<digest of the URL>/<digest of what is computed>/shards/<video_id>/.<group>-<cell>.…
+    SCRATCH/<digest of the URL>/<digest of what is computed>/shards/<video_id>/.<group>-<cell>.…
 
-The second digest covers the video's content and everything that decides the stored values, so that what is left of a
-deleted dataset never becomes part of another one at the same URL.
+SCRATCH is `$XDG_CACHE_HOME/vrekit/scratch`, or `vrekit-<user id>` in the folder that `--scratch` names. The second
+digest covers the video's content and everything that decides the stored values, so that what is left of a deleted
+dataset never becomes part of another one at the same URL.
 """
 
 import hashlib
+import os
 from pathlib import Path
 
 from vrekit.catalog.manifest import Manifest
@@ -19,7 +21,8 @@ from vrekit.writers.webdataset.sidecars import PARTIAL_SUFFIX, SHARDS_FOLDER
 
 def scratch_home(remote: RemoteDataset) -> Path:
     """Return the folder of a dataset's open shards, made if it is not there; only this account may write to it."""
-    base = remote.scratch if remote.scratch is not None else cache_folder().with_name("scratch")
+    own = f"vrekit-{os.geteuid()}"  # several accounts may share a scratch disk
+    base = cache_folder().with_name("scratch") if remote.scratch is None else remote.scratch / own
     return copy_home(remote.store.location, base)
 
 
@@ -37,7 +40,7 @@ def cell_home(remote: RemoteDataset, manifest: Manifest, video_id: str, group: s
         "video": [video_id, video.fingerprint if video else ""],
         "group": [
             group,
-            sorted((name, manifest.representations[name].config_hash) for name in _group(manifest, group)),
+            sorted((name, manifest.representations[name].config_hash) for name in manifest.groups.get(group, [])),
         ],
         "shard_frames": manifest.shard_frames,
     }
@@ -45,10 +48,6 @@ def cell_home(remote: RemoteDataset, manifest: Manifest, video_id: str, group: s
     with storage_errors(home):
         home.mkdir(mode=0o700, exist_ok=True)
     return home
-
-
-def _group(manifest: Manifest, group: str) -> list[str]:
-    return manifest.groups.get(group, [])
 
 
 def open_partials(home: Path, video_id: str = "*") -> list[Path]:
