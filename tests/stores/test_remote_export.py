@@ -190,3 +190,64 @@ def test_a_folder_with_other_files_is_refused(url: str) -> None:
     open_store(url).put("notes.txt", b"mine")
     with pytest.raises(UsageError, match=f"{url} is not empty and is no vrekit dataset: it has notes.txt"):
         target(url)
+
+
+def test_a_dataset_that_another_driver_begins_at_the_same_time(
+    url: str, make_request: MakeRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first objects appear after this driver has found nothing."""
+    from vrekit.core.stores.objects import ObjectStore
+
+    listing = ObjectStore.list
+
+    def list_later(store: ObjectStore, prefix: str = "", **options: int) -> object:
+        if not prefix:
+            monkeypatch.setattr(ObjectStore, "list", listing)
+            export(make_request(dataset=target(url)))
+        return listing(store, prefix, **options)
+
+    monkeypatch.setattr(ObjectStore, "list", list_later)
+    assert export(make_request(dataset=target(url))).run_id is None
+    check_whole(url)
+
+
+def test_scratch_of_a_local_dataset_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--scratch is for datasets behind URLs"):
+        target(str(tmp_path), tmp_path)
+
+
+def test_leftovers_of_a_deleted_dataset_are_not_taken(
+    url: str, tmp_path: Path, make_request: MakeRequest, clip_npy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same URL, video id and config, but another video: what is on scratch is of the first one."""
+    from vrekit.writers.webdataset.remote_writer import RemoteTarCellWriter
+
+    class Killed(Exception):
+        pass
+
+    def die(*arguments: object) -> None:
+        raise Killed
+
+    publish = RemoteTarCellWriter._publish
+    monkeypatch.setattr(RemoteTarCellWriter, "_publish", die)
+    with pytest.raises(Killed):
+        export(make_request(dataset=target(url)))
+    monkeypatch.setattr(RemoteTarCellWriter, "_publish", publish)
+    for name in names_in(url):
+        open_store(url).delete(name)
+    np.save(clip_npy, 255 - np.load(clip_npy))
+    export(make_request(dataset=target(url)))
+    check_whole(url)
+    assert np.array_equal(FrameDataset(url)[3]["rgb"], np.load(clip_npy)[3])
+
+
+@pytest.mark.slow
+def test_clips(url: str, make_request: MakeRequest, clip_mp4: Path) -> None:
+    config = (
+        "representations:\n  rgb: {type: color/rgb, codec: {id: video, encode: ffv1}}\n  canny: {type: edges/canny}\n"
+    )
+    export(make_request(config, dataset=target(url), video=str(clip_mp4), shard_frames=16))
+    local = export(make_request(config, video=str(clip_mp4), shard_frames=16)).dataset
+    assert validate(url).problems == []
+    for one, two in zip(FrameDataset(local), FrameDataset(url), strict=True):
+        assert np.array_equal(one["rgb"], two["rgb"])

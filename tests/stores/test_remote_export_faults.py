@@ -1,6 +1,7 @@
 """Exports into datasets behind URLs that are killed, run twice at once, or meet faults of the network."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import QUICK_CONFIG
 from tests.stores.conftest import QUICK, new_url, set_environment
@@ -19,6 +21,7 @@ from vrekit.core.errors import MissingObjectError, NetworkError
 from vrekit.core.stores import StoreLimits, open_store
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
+from vrekit.readers.dataset import FrameDataset
 from vrekit.readers.loader import make_loader
 
 pytestmark = pytest.mark.usefixtures("quick_stores")
@@ -222,6 +225,21 @@ def test_a_fault_at_every_request(
         if not is_over:
             assert fault == "409"
             break
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["503", "reset", "cut"])
+def test_a_fault_at_every_request_of_a_reader(
+    fault: str, url: str, proxy: FaultPlan, make_request: MakeRequest
+) -> None:
+    folder = export(make_request(SMALL_CONFIG, dataset=target(url), shard_frames=16)).dataset
+    before = len(proxy.seen)
+    expected = FrameDataset(url)[:]["rgb"]
+    for number in range(len(proxy.seen) - before + 1):
+        shutil.rmtree(folder.parent)  # its copy is made anew
+        proxy.faults = [*[None] * number, fault]
+        assert torch.equal(FrameDataset(url)[:]["rgb"], expected)
+        proxy.faults = []
 
 
 def test_the_network_is_down(

@@ -83,7 +83,7 @@ def test_subset_by_predicate(url: str) -> None:
     assert len(FrameDataset(url, subset="video_id = 'car' AND frame_index < 5")) == 5
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_loader(workers: int, folder: Path, url: str) -> None:
     options = {"batch_size": 4, "seed": 3}
     batches = list(make_loader(url, num_workers=workers, **options))  # type: ignore[arg-type]  # real options

@@ -15,6 +15,7 @@ from vrekit.core.files import read_regular, write_atomic
 from vrekit.core.names import is_url
 from vrekit.core.stores import Location, Store, open_store, parse_location
 
+_MANIFEST = "dataset.json"
 _MAX_FILE_BYTES = 1 << 30
 
 
@@ -94,9 +95,11 @@ def dataset_folder(
     """
     if not isinstance(location, Location):
         if not is_url(location):
+            _check_no_scratch(scratch)
             return Path(location)
         location = parse_location(location)
     if location.is_local:
+        _check_no_scratch(scratch)
         return location.path
     store = open_store(location)
     if for_writing and not store.is_writable:
@@ -104,20 +107,25 @@ def dataset_folder(
             f"{location} is read-only: {location.scheme}:// cannot be written to",
             hint="write to a local folder, s3://, gs:// or az://",
         )
-    folder: Path = STORAGES.load("webdataset").mirror(store, may_be_new=for_writing)
-    if for_writing:
-        _check_target(store, folder)
-    _datasets[str(folder)] = RemoteDataset(store, folder, scratch, {})
+    mirror = STORAGES.load("webdataset").mirror
+    folder: Path = mirror(store, may_be_new=for_writing)
+    if for_writing and not (folder / _MANIFEST).exists() and (first := next(store.list(), None)) is not None:
+        mirror(store, may_be_new=True)  # another process may have begun the dataset meanwhile
+        if not (folder / _MANIFEST).exists():
+            raise UsageError(
+                f"{location} is not empty and is no vrekit dataset: it has {first.name}",
+                hint="choose a new folder with -o, so that nothing of yours gets mixed with the dataset",
+            )
+    known = _datasets.get(str(folder))
+    _datasets[str(folder)] = RemoteDataset(store, folder, scratch or (known.scratch if known else None), {})
     return folder
 
 
-def _check_target(store: Store, folder: Path) -> None:
-    if (folder / "dataset.json").exists():
-        return
-    if (first := next(store.list(), None)) is not None:
+def _check_no_scratch(scratch: Path | None) -> None:
+    if scratch is not None:
         raise UsageError(
-            f"{store.location} is not empty and is no vrekit dataset: it has {first.name}",
-            hint="choose a new folder with -o, so that nothing of yours gets mixed with the dataset",
+            "--scratch is for datasets behind URLs: the open shards of a local dataset lie in its folder",
+            hint="leave it away",
         )
 
 

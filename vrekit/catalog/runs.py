@@ -207,9 +207,10 @@ def write_run(folder: Path, record: RunRecord) -> None:
     with storage_errors(folder):
         runs = make_folder(folder, RUNS_FOLDER)
     path = runs / f"{check_run_id(record.run_id)}.json"
-    write_atomic(path, document_bytes(record.to_json(), str(path)))
+    data = document_bytes(record.to_json(), str(path))
+    write_atomic(path, data)
     if (remote := remote_of(folder)) is not None:
-        remote.put(f"{RUNS_FOLDER}/{path.name}")
+        remote.store.put(f"{RUNS_FOLDER}/{path.name}", data)
 
 
 def forget_shards(folder: Path, shards: Collection[str]) -> None:

@@ -282,6 +282,7 @@ def _run_recorded(
         try:
             pipeline.run()
         except LockedError:
+            up_to_date(request.dataset)
             if not _is_stored(storage, plan):  # by now the other process may have done its part
                 raise
         writer.close()
