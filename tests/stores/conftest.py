@@ -99,7 +99,7 @@ def faulty(
 def quick_stores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Datasets behind URLs are opened with short waits, and their copies lie in a folder of the test."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("vrekit.catalog.remote.open_store", partial(open_store, limits=QUICK))
+    monkeypatch.setattr("vrekit.core.stores.open_store", partial(open_store, limits=QUICK))
 
 
 def upload(folder: Path, store: Store) -> None:

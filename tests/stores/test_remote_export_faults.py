@@ -248,7 +248,7 @@ def test_the_network_is_down(
     """An export that cannot upload keeps what it computed; a resume uploads it."""
     url = new_url("s3", tmp_path)
     limits = StoreLimits(timeout_seconds=5, attempts=2, first_wait_seconds=0.01, max_wait_seconds=0.01)
-    monkeypatch.setattr("vrekit.catalog.remote.open_store", partial(open_store, limits=limits))
+    monkeypatch.setattr("vrekit.core.stores.open_store", partial(open_store, limits=limits))
     with faulty_proxy(s3_url) as (proxied, plan):
         set_environment(monkeypatch, proxied)
         plan.applies = lambda method, path: ".tar" in path

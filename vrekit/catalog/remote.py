@@ -8,12 +8,15 @@ are never in the table.
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vrekit.catalog.storage_types import STORAGES
 from vrekit.core.errors import AccessError, MissingObjectError, UsageError
 from vrekit.core.files import read_regular, write_atomic
 from vrekit.core.names import is_url
-from vrekit.core.stores import Location, Store, open_store, parse_location
+
+if TYPE_CHECKING:  # local datasets need none of it
+    from vrekit.core.stores import Location, Store
 
 _MANIFEST = "dataset.json"
 _MAX_FILE_BYTES = 1 << 30
@@ -31,7 +34,7 @@ class RemoteDataset:
         is_fresh: Whether nothing was done since the folder was brought up to date.
     """
 
-    store: Store
+    store: "Store"
     folder: Path
     scratch: Path | None
     etags: dict[str, str | None]
@@ -79,7 +82,7 @@ _datasets: dict[str, RemoteDataset] = {}  # by folder; of this process
 
 
 def dataset_folder(
-    location: str | os.PathLike[str] | Location, *, for_writing: bool = False, scratch: Path | None = None
+    location: "str | os.PathLike[str] | Location", *, for_writing: bool = False, scratch: Path | None = None
 ) -> Path:
     """Return the local folder of a dataset: a path as it is, for a URL a folder with its metadata as it is now.
 
@@ -93,10 +96,12 @@ def dataset_folder(
         DatasetError: If there is no dataset, or it has Lance tables.
         StorageError: If the store cannot be reached; AccessError if it is read-only.
     """
-    if not isinstance(location, Location):
-        if not is_url(location):
-            _check_no_scratch(scratch)
-            return Path(location)
+    if isinstance(location, str | os.PathLike) and not is_url(location):
+        _check_no_scratch(scratch)
+        return Path(location)
+    from vrekit.core.stores import open_store, parse_location
+
+    if isinstance(location, str | os.PathLike):
         location = parse_location(location)
     if location.is_local:
         _check_no_scratch(scratch)
@@ -149,6 +154,12 @@ def location_of(folder: Path) -> str:
     """Return where a dataset lies, for records: its URL, or the absolute path."""
     remote = remote_of(folder)
     return str(folder.resolve() if remote is None else remote.store.location)
+
+
+def name_of(folder: Path) -> str:
+    """Return the last part of where a dataset lies."""
+    remote = remote_of(folder)
+    return folder.resolve().name if remote is None else remote.store.location.name
 
 
 def refuse_remote(folder: str | os.PathLike[str], done: str) -> None:

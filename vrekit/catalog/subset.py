@@ -25,12 +25,11 @@ from vrekit import __version__
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.parquet_files import open_parquet, table_bytes
 from vrekit.catalog.query import Selection
-from vrekit.catalog.remote import location_of
+from vrekit.catalog.remote import name_of
 from vrekit.core.documents import Fields, parse_json
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import storage_errors, write_atomic
 from vrekit.core.names import sample_key
-from vrekit.core.stores import parse_location
 
 SUBSET_FORMAT = 1
 _METADATA_KEY = b"vrekit.subset"
@@ -150,7 +149,7 @@ class Subset:
 
 
 def _origin(dataset: Dataset) -> dict[str, Any]:
-    return {"dataset": {"name": parse_location(location_of(dataset.folder)).name, "index_digest": dataset.index.digest}}
+    return {"dataset": {"name": name_of(dataset.folder), "index_digest": dataset.index.digest}}
 
 
 def _rows(table: pa.Table) -> Iterable[tuple[Any, ...]]:

@@ -26,7 +26,6 @@ from vrekit.catalog.storage import (
 )
 from vrekit.core.errors import DatasetError
 from vrekit.core.files import list_folders, listing
-from vrekit.core.stores import Store
 from vrekit.core.text import yaml_text
 from vrekit.writers.open_frames import count_open_frames
 from vrekit.writers.webdataset.members import endings_in
@@ -47,6 +46,7 @@ if TYPE_CHECKING:
     from vrekit.catalog.payload_checks import PayloadChecker, Problem
     from vrekit.catalog.repairs import Repair
     from vrekit.catalog.rows import GroupedRows
+    from vrekit.core.stores import Store
     from vrekit.writers.webdataset.writer import WebDatasetWriter
 
 _PART_BYTES = 4 << 20  # of sidecars that are read at once, about 200,000 rows
@@ -66,7 +66,7 @@ class TarStorage(Storage):
         return RemoteTarStorage(remote, manifest)
 
     @staticmethod
-    def mirror(store: Store, *, may_be_new: bool = False) -> Path:
+    def mirror(store: "Store", *, may_be_new: bool = False) -> Path:
         """Return a local folder with the metadata of a dataset behind a URL."""
         from vrekit.writers.webdataset.mirror import mirror
 
