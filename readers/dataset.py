@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from vrekit.catalog.manifest import read_manifest
+from vrekit.catalog.remote import dataset_folder, remote_of
 from vrekit.catalog.runs import config_folders
 from vrekit.catalog.storage import open_storage
 from vrekit.catalog.trust import RecordedCode, untrusted
@@ -49,7 +50,7 @@ class FrameDataset(Dataset[Sample]):
     selected representations are read. It may be pickled and forked, and used from several threads.
 
     Args:
-        path: Folder of the dataset.
+        path: Folder or URL of the dataset.
         representations: Names to read; None reads all but the exported pictures (`canny.image`).
         subset: Frames to read: keys (`["car/00000012"]`), a table or Parquet file with the columns `video_id` and
             `frame_index` (`vrekit query … --save`), or a predicate (`"luma_mean > 0.2"`). None reads all.
@@ -94,7 +95,8 @@ class FrameDataset(Dataset[Sample]):
         timeout_seconds: float | None = None,
         memory_bytes: int | None = None,
     ) -> None:
-        self.path = Path(path)
+        self.path = dataset_folder(path)
+        self.is_remote = remote_of(self.path) is not None
         self.transform = transform
         self.manifest = read_manifest(self.path)
         self.representations = self._checked_names(representations)

@@ -1,5 +1,6 @@
 """make_loader: shuffled batches in a reproducible order, with exact and instant resume."""
 
+import multiprocessing
 import warnings
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
@@ -238,7 +239,7 @@ def make_loader(
     hand every batch over. Use workers when `transform` or `collate` are slow Python.
 
     Args:
-        dataset: A FrameDataset, or the folder of a dataset.
+        dataset: A FrameDataset, or the folder or URL of a dataset.
         batch_size: Frames in a batch of this rank.
         representations: Names to read, when `dataset` is a folder.
         subset: Frames to read, when `dataset` is a folder.
@@ -254,7 +255,8 @@ def make_loader(
         world_size: Number of ranks; None likewise.
         collate: Called with the list of a batch's samples, returns the batch.
         pin_memory: Copy batches into pinned memory, for asynchronous copies to a GPU.
-        multiprocessing_context: How workers start: `"fork"`, `"spawn"`, `"forkserver"`.
+        multiprocessing_context: How workers start: `"fork"`, `"spawn"`, `"forkserver"`; for a dataset behind a URL
+            `"forkserver"` by default, and never `"fork"`.
         trust_code: Let virtual representations run code that the dataset records, when `dataset` is a folder; see
             FrameDataset.
 
@@ -299,8 +301,22 @@ def make_loader(
         BatchStream(dataset, plan, options),
         num_workers=num_workers,
         pin_memory=pin_memory,
-        multiprocessing_context=multiprocessing_context if num_workers else None,
+        multiprocessing_context=_worker_start(dataset, multiprocessing_context) if num_workers else None,
     )
+
+
+def _worker_start(dataset: FrameDataset, context: str | BaseContext | None) -> str | BaseContext | None:
+    """Return how workers start; the clients of object stores hang in forked processes."""
+    if not dataset.is_remote:
+        return context
+    if context is None:
+        methods = multiprocessing.get_all_start_methods()
+        return "forkserver" if "forkserver" in methods else "spawn"
+    if (context if isinstance(context, str) else context.get_start_method()) == "fork":
+        raise UsageError(
+            "workers that read from a URL cannot be forked", hint='use multiprocessing_context="forkserver" or "spawn"'
+        )
+    return context
 
 
 def _rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int, int]:

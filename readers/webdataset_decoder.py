@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, RepresentationRecord, read_manifest
+from vrekit.catalog.remote import dataset_folder
 from vrekit.catalog.storage import open_storage
 from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.codecs.pipeline import PipelineCodec
@@ -53,7 +54,7 @@ def decode(
         >>> flow.shape
         (432, 768, 2)
     """
-    manifest = dataset if isinstance(dataset, Manifest) else read_manifest(Path(dataset))
+    manifest = dataset if isinstance(dataset, Manifest) else read_manifest(dataset_folder(dataset))
     known = manifest.representations
     if name not in known:
         raise UsageError(f"the dataset has no representation {name!r}{did_you_mean(name, known)}")
@@ -79,7 +80,7 @@ class WebdatasetDecoder:
     so it knows neither checksums nor shapes that differ from frame to frame: take `map` where you can.
 
     Args:
-        dataset: Folder of the dataset, with `dataset.json` and the metadata beside the tars.
+        dataset: Folder or URL of the dataset, with `dataset.json` and the metadata beside the tars.
 
     Raises:
         DatasetError: If it is no dataset, or a codec is not installed.
@@ -89,7 +90,7 @@ class WebdatasetDecoder:
     """
 
     def __init__(self, dataset: str | Path) -> None:
-        self.path = Path(dataset)
+        self.path = dataset_folder(dataset)
         self._manifest = read_manifest(self.path)
         self._codecs: dict[str, Codec] = {}
         self._names: dict[str, str] = {}

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,17 @@ def faulty(
         # on a busy machine an answer may take longer than the short time-out: then it is asked again
         limits = replace(QUICK, timeout_seconds=0.5, attempts=20) if stalls else QUICK
         yield open_store(f"s3://bucket/{uuid.uuid4().hex[:8]}", limits), plan
+
+
+@pytest.fixture
+def quick_stores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Datasets behind URLs are opened with short waits, and their copies lie in a folder of the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("vrekit.core.stores.open_store", partial(open_store, limits=QUICK))
+
+
+def upload(folder: Path, store: Store) -> None:
+    """Put all files of a folder into a store."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            store.put_if_absent(path.relative_to(folder).as_posix(), path)

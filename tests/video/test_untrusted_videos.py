@@ -17,7 +17,6 @@ from vrekit.core.errors import CodecError, UsageError, VideoError
 from vrekit.core.ffmpeg import SAFE_INPUT, is_clip_head
 from vrekit.core.names import check_local
 from vrekit.jobs.merge.run import merge
-from vrekit.readers import FrameDataset
 from vrekit.video.opener import open_source
 
 run = _run_fixture
@@ -142,7 +141,7 @@ def test_a_link_to_a_video_is_a_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://x.org/a.mp4", "s3://b/x", "rtsp://cam/1", "file:///tmp/a.mp4", "S3:/b/x"])
-def test_urls_are_refused_everywhere(
+def test_urls_are_refused_where_local_files_are_needed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, run: Callable[..., Result], url: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -150,27 +149,20 @@ def test_urls_are_refused_everywhere(
     commands = [
         ("export", url, "-o", "out"),
         ("export", "clip.npy", url, "-o", "out"),
-        ("export", "clip.npy", "-o", url),
-        ("resume", url),
-        ("info", url),
-        ("validate", url),
-        ("query", url),
         ("stats", url),
         ("items", url),
         ("gc", url),
         ("graph", "quickstart", "-o", url),
-        ("merge", url, "x", "-o", "y"),
         ("merge", "x", "y", "-o", url),
         ("transcode", "x", "-o", url),
         ("convert", "x", "-o", url),
-        ("subset", "materialize", "s.parquet", url, "-o", "y"),
     ]
     for command in commands:
         result = run(*command)
         assert result.exit_code == 2, (command, result.output)
         assert "is a URL" in result.stderr, (command, result.output)
         assert len(result.stderr.splitlines()) == 2
-    for call in (lambda: FrameDataset(url), lambda: open_source(url), lambda: merge([Path("x"), Path("y")], Path(url))):
+    for call in (lambda: open_source(url), lambda: merge([Path("x"), Path("y")], Path(url))):
         with pytest.raises(UsageError, match="is a URL"):
             call()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.npy"]

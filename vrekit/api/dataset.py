@@ -3,7 +3,6 @@
 import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, SupportsIndex, overload
 
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from vrekit.api.frame import Frame, Value
 from vrekit.api.picture import ShownPicture
 from vrekit.catalog.manifest import RepresentationRecord
+from vrekit.catalog.remote import dataset_folder
 from vrekit.catalog.runs import RunRecord, read_runs
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.core.errors import UsageError
-from vrekit.core.names import check_local
 from vrekit.readers.index import MISSING, FrameIndex, read_index
 from vrekit.video.base import VideoInfo
 
@@ -327,6 +326,5 @@ def open_dataset(path: str | os.PathLike[str], *, trust_code: bool = False) -> D
         >>> dataset["car/12"]["rgb"].shape
         (432, 768, 3)
     """
-    check_local(path)
-    storage = open_storage(Path(path).absolute())  # the process may change its folder
+    storage = open_storage(dataset_folder(path).absolute())  # the process may change its folder
     return Dataset(storage, read_index(storage, storage.manifest.stored_names), trust_code=trust_code)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from vrekit.catalog.remote import dataset_folder
 from vrekit.config.loader import ExportConfig, config_from
 from vrekit.core.errors import UsageError
-from vrekit.core.names import check_local
 from vrekit.core.units import parse_bytes, parse_memory
 from vrekit.engine.estimate import Estimate, estimate
 from vrekit.engine.export import ExportReport
@@ -125,11 +125,11 @@ def export(
         0
     """
     paths = [os.fspath(video) for video in ([videos] if isinstance(videos, (str, os.PathLike)) else videos)]
-    check_local(out)
+    folder = dataset_folder(out, for_writing=not dry_run)
     loaded = config_from(config)
     request = ExportRequest(
         video=paths[0] if paths else "",
-        dataset=Path(out),
+        dataset=folder,
         representations=loaded.representations,
         config_folder=loaded.folder,
         only=_names(representations),

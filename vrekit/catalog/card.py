@@ -4,6 +4,7 @@ import html
 import re
 
 from vrekit.catalog.manifest import RepresentationRecord
+from vrekit.catalog.remote import remote_of
 from vrekit.catalog.storage import Storage
 from vrekit.core.files import write_atomic
 from vrekit.core.schema import FORMAT_VERSION
@@ -13,6 +14,9 @@ CARD_NAME = "README.md"
 
 def write_card(storage: Storage) -> None:
     """Write or replace the dataset card."""
+    if (remote := remote_of(storage.folder)) is not None:
+        remote.store.put(CARD_NAME, card_text(storage).encode())
+        return
     write_atomic(storage.folder / CARD_NAME, card_text(storage).encode())
 
 

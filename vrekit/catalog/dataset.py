@@ -10,6 +10,7 @@ import pyarrow as pa
 from vrekit.catalog.index import Index, load_index
 from vrekit.catalog.items import items_view
 from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.remote import dataset_folder
 from vrekit.catalog.runs import read_runs
 from vrekit.catalog.storage import Storage, open_storage
 
@@ -150,7 +151,7 @@ def open_dataset(folder: str | Path, *, memory_bytes: int | None = None) -> Data
     """Return the dataset in `folder`, with its index brought up to date.
 
     Args:
-        folder: Where it lies.
+        folder: Where it lies; a path or a URL.
         memory_bytes: How much memory a query may use; a quarter of the machine's by default.
 
     Raises:
@@ -160,9 +161,10 @@ def open_dataset(folder: str | Path, *, memory_bytes: int | None = None) -> Data
         >>> with open_dataset("out") as dataset:
         ...     small = dataset.frames.filter("luma_mean < 0.1").to_arrow_table()
     """
-    manifest = read_manifest(Path(folder))
+    folder = dataset_folder(folder)
+    manifest = read_manifest(folder)
     # absolute: the tables stay readable when the process changes its folder
-    storage = open_storage(Path(folder).absolute(), manifest)
+    storage = open_storage(folder.absolute(), manifest)
     return Dataset(storage, load_index(storage), memory_bytes=memory_bytes)
 
 

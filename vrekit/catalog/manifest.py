@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
+from vrekit.catalog.remote import remote_of
 from vrekit.catalog.representation_record import RepresentationRecord, differences_between
 from vrekit.catalog.storage_types import STORAGES
 from vrekit.core.documents import Fields, document_bytes, read_document
@@ -358,13 +359,18 @@ def _no_dataset(folder: Path) -> DatasetError:
 
 @contextmanager
 def manifest_lock(folder: Path) -> Iterator[None]:
-    """Hold the dataset's lock: one process at a time reads, changes and replaces `dataset.json`."""
+    """Hold the dataset's lock: one process at a time reads, changes and replaces `dataset.json`.
+
+    Behind a URL, it holds other processes of this machine off, and `dataset.json` is brought up to date first.
+    """
     check_local(folder)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = open_regular(folder / ".lock", os.O_RDWR | os.O_CREAT)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if (remote := remote_of(folder)) is not None:
+            remote.refresh(MANIFEST_NAME)
         yield
     finally:
         os.close(descriptor)
@@ -374,11 +380,20 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace `dataset.json` and its copy; call it with `manifest_lock` held.
 
     Only a dataset that is there already gets the copy first: a copy without a dataset would look like a loss.
+
+    Raises:
+        ObjectChangedError, ObjectExistsError: If the dataset is behind a URL, and a process on another machine replaced
+            it since the lock was taken: repeat the change.
     """
     for record in manifest.representations.values():  # types of the user's may describe what nobody could read back
         RepresentationRecord.from_json(Fields(record.to_json(), f"{record.spec.name} cannot be written: its record"))
     path = folder / MANIFEST_NAME
     data = document_bytes(replace(manifest, format_version=FORMAT_VERSION).to_json(), str(path))
+    if (remote := remote_of(folder)) is not None:
+        remote.swap(MANIFEST_NAME, data)
+        remote.store.put(COPY_NAME, data)
+        write_atomic(path, data)
+        return
     names = [MANIFEST_NAME, COPY_NAME]
     for name in reversed(names) if path.exists() else names:
         write_atomic(folder / name, data)

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, get_args
 
 from vrekit import __version__
 from vrekit.catalog.manifest import manifest_lock
+from vrekit.catalog.remote import remote_of
 from vrekit.core.documents import Fields, document_bytes, read_document
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import check_folder, make_folder, storage_errors, write_atomic
@@ -203,7 +204,10 @@ def write_run(folder: Path, record: RunRecord) -> None:
     with storage_errors(folder):
         runs = make_folder(folder, RUNS_FOLDER)
     path = runs / f"{check_run_id(record.run_id)}.json"
-    write_atomic(path, document_bytes(record.to_json(), str(path)))
+    data = document_bytes(record.to_json(), str(path))
+    write_atomic(path, data)
+    if (remote := remote_of(folder)) is not None:
+        remote.store.put(f"{RUNS_FOLDER}/{path.name}", data)
 
 
 def forget_shards(folder: Path, shards: Collection[str]) -> None:

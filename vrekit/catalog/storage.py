@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import Manifest, read_manifest
+from vrekit.catalog.remote import RemoteDataset, dataset_folder, remote_of
 from vrekit.catalog.storage_types import STORAGES
 from vrekit.core.errors import DatasetError, UsageError
 from vrekit.core.files import check_folder
@@ -179,6 +180,18 @@ class Storage(ABC):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r}, {len(self.manifest.videos)} videos)"
 
+    @classmethod
+    def behind_url(cls, remote: RemoteDataset, manifest: Manifest) -> "Storage":
+        """Return the storage of a dataset behind a URL.
+
+        Raises:
+            UsageError: If this storage has none.
+        """
+        raise UsageError(
+            f"{remote.store.location}: {cls.name} datasets are read and written in local folders only",
+            hint="copy the dataset to a local folder first, or export with --writer webdataset",
+        )
+
     # -- metadata ----------------------------------------------------------------------------------------------
 
     @abstractmethod
@@ -337,15 +350,16 @@ def open_storage(folder: str | Path, manifest: Manifest | None = None) -> Storag
     """Return the storage of a dataset.
 
     Args:
-        folder: The dataset.
+        folder: The dataset; a path or a URL.
         manifest: Of the dataset; None reads it.
 
     Raises:
         DatasetError: If it is no dataset, or its manifest is damaged.
     """
-    folder = Path(folder)
+    folder = dataset_folder(folder)
     manifest = read_manifest(folder) if manifest is None else manifest
-    return storage_type(manifest.writer)(folder, manifest)
+    kind, remote = storage_type(manifest.writer), remote_of(folder)
+    return kind(folder, manifest) if remote is None else kind.behind_url(remote, manifest)
 
 
 def storage_type(name: str) -> type[Storage]:

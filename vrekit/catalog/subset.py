@@ -28,6 +28,7 @@ from vrekit.catalog.arrow_numpy import numbers
 from vrekit.catalog.dataset import Dataset
 from vrekit.catalog.parquet_files import metadata_fields, read_table, table_bytes
 from vrekit.catalog.query import Selection
+from vrekit.catalog.remote import name_of
 from vrekit.catalog.row_checks import MAX_FRAME_INDEX
 from vrekit.core.documents import Fields
 from vrekit.core.errors import DatasetError, UsageError
@@ -155,7 +156,7 @@ class Subset:
 
 
 def _origin(dataset: Dataset) -> dict[str, Any]:
-    return {"dataset": {"name": dataset.folder.resolve().name, "index_digest": dataset.index.digest}}
+    return {"dataset": {"name": name_of(dataset.folder), "index_digest": dataset.index.digest}}
 
 
 def _rows(table: pa.Table) -> Iterable[tuple[Any, ...]]:

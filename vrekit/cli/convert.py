@@ -22,9 +22,11 @@ class Origin(StrEnum):
     VRE = "vre"
 
 
-@command
+@command(reads=["source"])
 def convert(
-    source: Annotated[Path, typer.Argument(help="Folder of the dataset, or of VRE's output.", metavar="SOURCE")],
+    source: Annotated[
+        Path, typer.Argument(help="Folder or URL of the dataset, or folder of VRE's output.", metavar="SOURCE")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new dataset, e.g. out-lance.")],
     writer: Annotated[
         Storage | None,

@@ -50,12 +50,19 @@ class Profile(StrEnum):
     PLAIN = "plain"
 
 
-@command
+SCRATCH = typer.Option(
+    "--scratch", help="Where the open shards of a dataset behind a URL lie, e.g. /local/scratch. Default: the cache."
+)
+
+
+@command(writes=["output"])
 def export(
     videos: Annotated[
         list[str], typer.Argument(help="Video files, folders of images or arrays, or array files.", metavar="VIDEO")
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the dataset, e.g. out. Made if missing.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder or URL of the dataset, e.g. out. Made if missing.")
+    ],
     config: Annotated[
         str, typer.Option("--config", "-c", help="Config file, or the name of a shipped one (`vrekit list configs`).")
     ] = "quickstart",
@@ -106,6 +113,7 @@ def export(
         bool,
         typer.Option("--check-video", help="First decode each video once, to record which frames decode with errors."),
     ] = False,
+    scratch: Annotated[Path | None, SCRATCH] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be computed and how large it gets; write nothing.")
     ] = False,
@@ -119,6 +127,7 @@ def export(
     Example:
         vrekit export clip.mp4 -o out --config quickstart --frames 0..100
     """
+    from vrekit.catalog.remote import dataset_folder
     from vrekit.config.loader import load_config
     from vrekit.core.errors import UsageError
     from vrekit.engine.request import ExportRequest
@@ -129,6 +138,7 @@ def export(
     if representations and not only:
         raise UsageError("--representations names none", hint="write -r rgb,canny, or leave it away for all of them")
     loaded = load_config(config)
+    output = dataset_folder(output, for_writing=True, scratch=scratch)
     request = ExportRequest(
         video=videos[0],
         dataset=output,
@@ -165,11 +175,12 @@ def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed:
     A video that cannot be read, or that another process is at work on, does not keep the others from being exported:
     the last such error is returned, those before it are printed.
     """
+    from vrekit.catalog.remote import shown
     from vrekit.engine.export import export as run_export
     from vrekit.engine.videos import export_all
 
     def run(request: "ExportRequest") -> "ExportReport":
-        how = f"what is done is kept; `vrekit resume {request.dataset}` goes on from there"
+        how = f"what is done is kept; `vrekit resume {shown(str(request.dataset))}` goes on from there"
         with goes_on(how), _listener(no_progress) as listener:
             return run_export(request, listener, retry_failed=retry_failed)
 

@@ -10,9 +10,9 @@ from vrekit.cli.output import command, human_bytes, human_seconds, note, print_j
 from vrekit.cli.over_frames import frames_bar
 
 
-@command
+@command(reads=["dataset"])
 def extract(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset; it is only read.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder or URL of the dataset; it is only read.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the files, e.g. files. New or empty.")],
     to: Annotated[
         list[str] | None,

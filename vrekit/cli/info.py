@@ -9,9 +9,9 @@ from vrekit.cli.output import command, human_bytes, human_seconds, note, print_j
 from vrekit.core.counting import counted
 
 
-@command
+@command(reads=["dataset"])
 def info(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder or URL of the dataset.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show what a dataset holds: videos, representations, sizes, runs and failures.

@@ -30,9 +30,9 @@ class Storage(StrEnum):
     LANCE = "lance"
 
 
-@command
+@command(reads=["sources"])
 def merge(
-    sources: Annotated[list[Path], typer.Argument(help="Folders of the datasets.", metavar="DATASET...")],
+    sources: Annotated[list[Path], typer.Argument(help="Folders or URLs of the datasets.", metavar="DATASET...")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the result, e.g. all. New or empty.")],
     on_conflict: Annotated[
         OnConflict, typer.Option(help="Where sources disagree: stop, or take the first or last one's.")

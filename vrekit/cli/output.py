@@ -7,15 +7,15 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 import typer
 
 from vrekit.cli.interrupts import interruptible
 from vrekit.core.errors import UsageError, VrekitError
-from vrekit.core.names import NOT_UTF8_HINT, check_local, is_utf8
+from vrekit.core.names import NOT_UTF8_HINT, check_local, is_url, is_utf8
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,19 +34,36 @@ def set_debug(debug: bool) -> None:
         logging.getLogger("vrekit").setLevel(logging.DEBUG)
 
 
-def command(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a command end in one clear message, never a traceback, for every error that is not a bug."""
+@overload
+def command(function: Callable[P, R]) -> Callable[P, R]: ...
+@overload
+def command(*, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Callable[[Callable[P, R]], Callable[P, R]]: ...
+def command(function: Any = None, *, reads: Sequence[str] = (), writes: Sequence[str] = ()) -> Any:
+    """Make a command end in one clear message, never a traceback, for every error that is not a bug.
 
+    Args:
+        function: The command; left out where options are given: `@command(reads=["dataset"])`.
+        reads: Parameters that may also be URLs of datasets, which the command reads; it gets local folders.
+        writes: Parameters that may also be URLs, of which the command opens the datasets itself.
+    """
+    if function is None:
+        return functools.partial(_command, reads=reads, writes=writes)
+    return _command(function, reads=reads, writes=writes)
+
+
+def _command(function: Callable[P, R], *, reads: Sequence[str], writes: Sequence[str]) -> Callable[P, R]:
     @functools.wraps(function)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            for value in kwargs.values():
+            for parameter, value in kwargs.items():
                 if isinstance(value, str | Path) and not is_utf8(value):  # those in lists are named one by one
                     raise UsageError(f"{value} is not UTF-8 text", hint=NOT_UTF8_HINT)
                 for path in value if isinstance(value, list) else [value]:
-                    if isinstance(path, Path):
+                    if isinstance(path, Path) and parameter not in (*reads, *writes):
                         check_local(path)
             with interruptible():
+                for parameter in reads:
+                    kwargs[parameter] = _local(kwargs[parameter])
                 return function(*args, **kwargs)
         except VrekitError as error:
             if _state["debug"]:
@@ -75,9 +92,29 @@ def command(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def _local(value: Any) -> Any:
+    """Return the local folders of datasets behind URLs; other values as they are."""
+    if isinstance(value, list):
+        return [_local(one) for one in value]
+    if not isinstance(value, Path):
+        return value
+    if not is_url(value):
+        check_local(value)
+        return value
+    from vrekit.catalog.remote import dataset_folder
+
+    return dataset_folder(value)
+
+
+def _with_urls(text: str) -> str:
+    """Return text with the URLs of datasets instead of the folders that hold their metadata."""
+    remote = sys.modules.get("vrekit.catalog.remote")
+    return text if remote is None else remote.shown(text)
+
+
 def printable(text: str) -> str:
     """Return text with control characters escaped: text of a dataset must not command the terminal."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), _with_urls(text))
 
 
 def print_error(message: str, hint: str | None = None) -> None:
@@ -104,7 +141,7 @@ def _printable_lines(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a JSON document to stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    typer.echo(_with_urls(json.dumps(value, indent=2, ensure_ascii=False, default=str)))
 
 
 def wants_progress(no_progress: bool) -> bool:
@@ -155,7 +192,7 @@ def table(columns: list[str], rows: list[list[str]], *, title: str | None = None
     ]
     for number, part in enumerate(_parts(widths, console.width)):
         grid = Table(
-            title=None if number else title,
+            title=None if number or title is None else _with_urls(title),
             title_justify="left",
             box=box.SIMPLE_HEAD,
             pad_edge=False,

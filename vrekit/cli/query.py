@@ -38,9 +38,9 @@ class Format(StrEnum):
     COUNT = "count"
 
 
-@command
+@command(reads=["dataset"])
 def query(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder or URL of the dataset.")],
     where: Annotated[
         str | None,
         typer.Argument(help="DuckDB SQL predicate, e.g. \"codec = 'png' AND byte_size > 10000\". Default: everything."),

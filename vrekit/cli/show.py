@@ -17,9 +17,9 @@ _MOST_ROWS = 10  # of values
 _WIDTH = 74  # of a line of values, in characters
 
 
-@command
+@command(reads=["dataset"])
 def show(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder or URL of the dataset.")],
     key: Annotated[str, typer.Argument(help="The frame: VIDEO/FRAME, e.g. car/12.")],
     representations: Annotated[
         list[str] | None, typer.Argument(help="Representations, e.g. rgb flow. Default: all stored ones.")

@@ -101,10 +101,10 @@ def info(
 
 
 @app.command()
-@command
+@command(reads=["dataset"])
 def verify(
     subset: Annotated[Path, typer.Argument(help="A subset file.")],
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder or URL of the dataset.")],
     as_json: _JSON = False,
 ) -> None:
     """Check that a dataset stores every frame and representation a subset names.
@@ -146,10 +146,10 @@ def verify(
 
 
 @app.command()
-@command
+@command(reads=["dataset"])
 def materialize(
     subset: Annotated[Path, typer.Argument(help="A subset file.")],
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset to copy from.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder or URL of the dataset to copy from.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the new dataset, e.g. small.")],
     writer: Annotated[
         WriterName | None, typer.Option(help="Storage of the new dataset. Default: that of the source.")

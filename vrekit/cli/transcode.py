@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from vrekit.jobs.transcode.report import TranscodeReport
 
 
-@command
+@command(reads=["dataset"])
 def transcode(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset; it is only read.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder or URL of the dataset; it is only read.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the result, e.g. out-small. New or empty.")],
     profile: Annotated[
         Profile | None,

@@ -9,9 +9,9 @@ from vrekit.cli.output import command, print_json
 from vrekit.cli.repair import print_validation, run_repair
 
 
-@command
+@command(reads=["dataset"])
 def validate(
-    dataset: Annotated[Path, typer.Argument(help="Folder of the dataset.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder or URL of the dataset.")],
     decode: Annotated[
         bool, typer.Option(help="Also decode every payload and check its dtype, shape, range and NaN.")
     ] = True,

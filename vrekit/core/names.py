@@ -91,6 +91,11 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
     return True
 
 
+def is_url(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a URL (`s3://bucket/x`); `Path` turns `s3://b/x` into `s3:/b/x`, so one slash tells."""
+    return _URL.match(os.fspath(path)) is not None
+
+
 def check_local(path: str | os.PathLike[str]) -> None:
     """Raise UsageError if a path is a URL (`s3://bucket/x`) or stands for standard input (`-`).
 
@@ -102,8 +107,9 @@ def check_local(path: str | os.PathLike[str]) -> None:
         if match[1].lower() == "file":
             raise UsageError(f"{url} is a URL", hint="give the path alone, without file://")
         raise UsageError(
-            f"{url} is a URL; only local files and folders are read and written",
-            hint="copy it here first, or mount it; for a folder whose name looks like a URL give its absolute path",
+            f"{url} is a URL; this needs a local file or folder",
+            hint="take a local folder, and copy from or to it; for a folder whose name looks like a URL give its "
+            "absolute path",
         )
     if text == "-":
         raise UsageError(

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vrekit.catalog.remote import dataset_folder
 from vrekit.codecs.base import ClipCodec, Codec
 from vrekit.compute.feeder import Feeder
 from vrekit.compute.processor import BatchProcessor
@@ -78,6 +79,7 @@ def estimate(request: ExportRequest) -> Estimate:
     Raises:
         VrekitError: For everything that would stop the export before its first frame.
     """
+    request = replace(request, dataset=dataset_folder(request.dataset, for_writing=True))
     prepared = prepare(request, write=False)
     try:
         visit = prepared.plan.frames_to_visit

@@ -12,6 +12,7 @@ import numpy as np
 from vrekit.catalog.cells import DatasetWriter
 from vrekit.catalog.manifest import has_samples, read_manifest
 from vrekit.catalog.progress import read_progress
+from vrekit.catalog.remote import dataset_folder, shown, up_to_date
 from vrekit.catalog.runs import (
     DAMAGED_RUN_HINT,
     RUNS_FOLDER,
@@ -96,6 +97,7 @@ def export(
         StorageError: If the disk is full or read-only.
     """
     started = time.perf_counter()
+    request = replace(request, dataset=up_to_date(request.dataset))
     prepared = prepare(request, retry_failed=retry_failed, write=True)
     try:
         if not request.recorded:
@@ -126,7 +128,7 @@ def resume(
     Raises:
         DatasetError: If no run is recorded, or one needs `trust_code`.
     """
-    dataset = Path(dataset)
+    dataset = dataset_folder(dataset, for_writing=True)
     read_manifest(dataset)
     return [
         export(replace(request, **(overrides or {})), listener, retry_failed=True)  # type: ignore[arg-type]
@@ -256,7 +258,7 @@ def _run_recorded(
     report: ExportReport,
 ) -> ExportReport:
     request, plan, manifest = prepared.request, prepared.plan, prepared.manifest
-    logger.info("run %s: %s → %s", record.run_id, request.video, request.dataset)
+    logger.info("run %s: %s → %s", record.run_id, request.video, shown(str(request.dataset)))
     nodes = prepared.graph.nodes
     run = CellRun(
         plan,
@@ -286,6 +288,7 @@ def _run_recorded(
         try:
             engine.run(run)
         except LockedError:
+            up_to_date(request.dataset)
             if not _is_stored(storage, plan):  # by now the other process may have done its part
                 raise
         writer.close()

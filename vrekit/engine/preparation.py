@@ -27,9 +27,10 @@ from vrekit.catalog.manifest import (
     write_manifest,
 )
 from vrekit.catalog.progress import read_progress
-from vrekit.catalog.storage import open_storage
+from vrekit.catalog.remote import remote_of
+from vrekit.catalog.storage import Storage, open_storage
 from vrekit.codecs.base import ClipCodec
-from vrekit.core.errors import ConflictError, UsageError, VideoError
+from vrekit.core.errors import ConflictError, ObjectChangedError, ObjectExistsError, UsageError, VideoError
 from vrekit.core.files import is_temporary
 from vrekit.core.names import NOT_UTF8_HINT, check_local, check_video_id, did_you_mean, is_utf8, video_id_from_path
 from vrekit.core.schema import FORMAT_VERSION
@@ -47,6 +48,7 @@ from vrekit.video.opener import check_video_name, open_source
 
 logger = logging.getLogger(__name__)
 
+_CHANGES = 20  # how often other exports may change the manifest of a dataset behind a URL while this one does
 _MOVED = "if it was moved, export it again from where it is now: what is stored stays"
 
 
@@ -114,22 +116,10 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
             source = source or open_video(request, info)
             choices = measured_codecs(graph, undecided, source, wanted, request)
             graph = graph_of(request, info, with_codecs(with_known_codecs(specs, known), choices))
-        records = records_of(graph, request)
         if write:
-            with manifest_lock(request.dataset):
-                fresh = read_manifest(request.dataset) if (request.dataset / MANIFEST_NAME).exists() else None
-                if choices and fresh != known:  # another export may have chosen meanwhile: the first one counts
-                    graph = graph_of(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
-                    records = records_of(graph, request)
-                manifest = merged_manifest(request, fresh, video_id, info, records)
-                # killed between these writes, or the disk was full; a dataset of version 1 has no copy
-                is_cut = manifest.format_version == FORMAT_VERSION and not all(
-                    (request.dataset / name).exists() for name in (CARD_NAME, COPY_NAME)
-                )
-                if manifest != fresh or is_cut:
-                    _register(request.dataset, manifest, is_new=fresh is None)
+            graph, manifest = _registered(request, known, video_id, info, specs, graph, choices)
         else:
-            manifest = merged_manifest(request, known, video_id, info, records)
+            manifest = merged_manifest(request, known, video_id, info, records_of(graph, request))
         wanted, source = _wanted_frames(request, info, source)
         plan = make_plan(
             video_id=video_id,
@@ -146,13 +136,50 @@ def prepare(request: ExportRequest, *, retry_failed: bool = False, write: bool =
     return Preparation(request, manifest, graph, video_id, info, plan, names, source)
 
 
-def _register(dataset: Path, manifest: Manifest, *, is_new: bool) -> None:
+def _registered(
+    request: ExportRequest,
+    known: Manifest | None,
+    video_id: str,
+    info: VideoInfo,
+    specs: Sequence[RepresentationSpec],
+    graph: Graph,
+    choices: Mapping[str, Mapping[str, Any]],
+) -> tuple[Graph, Manifest]:
+    """Add a video and representations to the manifest as it is now; return the graph and the manifest."""
+    dataset = request.dataset
+    for left in reversed(range(_CHANGES)):
+        try:
+            with manifest_lock(dataset):
+                fresh = read_manifest(dataset) if (dataset / MANIFEST_NAME).exists() else None
+                if choices and fresh != known:  # another export may have chosen meanwhile: the first one counts
+                    graph = graph_of(request, info, with_codecs(with_known_codecs(specs, fresh), choices))
+                manifest = merged_manifest(request, fresh, video_id, info, records_of(graph, request))
+                storage = open_storage(dataset, manifest)  # before anything is written: it may refuse URLs
+                # killed between these writes, or the disk was full; a dataset of version 1 has no copy
+                is_cut = manifest.format_version == FORMAT_VERSION and not all(
+                    _has_file(dataset, name) for name in (CARD_NAME, COPY_NAME)
+                )
+                if manifest != fresh or is_cut:
+                    _register(storage, is_new=fresh is None)
+                return graph, manifest
+        except (ObjectChangedError, ObjectExistsError):  # an export on another machine was faster
+            if not left:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _has_file(dataset: Path, name: str) -> bool:
+    remote = remote_of(dataset)
+    return (dataset / name).exists() if remote is None else remote.has(name)
+
+
+def _register(storage: Storage, *, is_new: bool) -> None:
     """Write the manifest and the card; killed in between, the next export writes both again."""
     if not is_new:  # a new folder needs its manifest first
-        write_card(open_storage(dataset, manifest))
-    write_manifest(dataset, manifest)
+        write_card(storage)
+    write_manifest(storage.folder, storage.manifest)
     if is_new:
-        write_card(open_storage(dataset, manifest))
+        write_card(storage)
 
 
 def graph_of(request: ExportRequest, info: VideoInfo, specs: Sequence[RepresentationSpec]) -> Graph:
@@ -190,7 +217,7 @@ def _check_recorded(*paths: Path | None) -> None:
 
 
 def _check_target(dataset: Path) -> None:
-    if not dataset.exists():
+    if not dataset.exists() or remote_of(dataset) is not None:  # of what is behind a URL, the mirror has a part
         return
     if not dataset.is_dir():
         raise UsageError(f"{dataset} is a file; -o needs a folder", hint="choose another folder with -o")

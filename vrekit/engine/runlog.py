@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from vrekit.catalog.remote import RemoteDataset, remote_of
 from vrekit.catalog.runs import RUNS_FOLDER
 from vrekit.core.files import storage_errors
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -28,6 +31,15 @@ def run_log(dataset: Path, run_id: str) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(level)
         handler.close()
+        if (remote := remote_of(dataset)) is not None:
+            _put(remote, path)
+
+
+def _put(remote: RemoteDataset, path: Path) -> None:
+    try:
+        remote.put(f"{RUNS_FOLDER}/{path.name}")
+    except OSError as error:  # a log must not hide the error that is already on its way
+        logger.warning("could not upload the log %s: %s", path.name, error)
 
 
 class _LogFile(logging.FileHandler):

@@ -7,6 +7,7 @@ from pathlib import Path
 from vrekit.catalog.garbage import GarbageCollector, GcReport
 from vrekit.catalog.index import INDEX_FOLDER, index_digest, source_digests
 from vrekit.catalog.places import check_places, own_folders
+from vrekit.catalog.remote import refuse_remote
 from vrekit.catalog.storage import Storage, open_storage
 from vrekit.core.reports import timed
 
@@ -31,6 +32,7 @@ def collect_garbage(folder: Path, *, older_than: timedelta = DEFAULT_AGE, dry_ru
     Raises:
         DatasetError: If it is no dataset, or the metadata of a shard is damaged (`validate --repair` comes first).
     """
+    refuse_remote(folder, "cleared up")
     storage = open_storage(folder)
     check_places(folder)  # what is deleted lies in the dataset
     collector = GarbageCollector(folder, older_than=older_than, dry_run=dry_run)

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from vrekit.catalog.payload_checks import Problem
 from vrekit.catalog.places import check_places
+from vrekit.catalog.remote import refuse_remote
 from vrekit.catalog.repairs import (
     BAD_FILE,
     BAD_PAYLOAD,
@@ -40,6 +41,7 @@ def repair(folder: Path, problems: Sequence[Problem]) -> RepairReport:
     Raises:
         DatasetError: If a table cannot be read.
     """
+    refuse_remote(folder, "repaired")
     manifest = open_storage(folder).manifest
     check_places(folder)
     work = Repair(folder, manifest)

@@ -16,6 +16,7 @@ from vrekit.catalog.manifest import (
 )
 from vrekit.catalog.payload_checks import ValidationReport
 from vrekit.catalog.quarantine import move_aside, new_quarantine
+from vrekit.catalog.remote import refuse_remote
 from vrekit.catalog.repairs import RepairReport
 from vrekit.catalog.runs import read_run, run_files
 from vrekit.catalog.storage import open_storage
@@ -78,6 +79,7 @@ def repair_dataset(
     Raises:
         DatasetError: If it is no dataset, a newer vrekit wrote it, or the manifest can be neither restored nor rebuilt.
     """
+    refuse_remote(folder, "repaired")
     folder = Path(folder)
     done = DatasetRepair()
     quarantine = new_quarantine(folder)

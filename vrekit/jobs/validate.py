@@ -6,6 +6,7 @@ from pathlib import Path
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest
 from vrekit.catalog.payload_checks import PayloadChecker, Problem, ValidationReport
 from vrekit.catalog.places import foreign_places
+from vrekit.catalog.remote import dataset_folder
 from vrekit.catalog.runs import RUNS_FOLDER, run_files, scan_runs
 from vrekit.catalog.storage import Storage, open_storage, stored_types
 from vrekit.catalog.trust import is_code
@@ -20,13 +21,13 @@ def validate(folder: str | Path, *, decode: bool = True) -> ValidationReport:
     """Check every file and payload of a dataset.
 
     Args:
-        folder: The dataset.
+        folder: The dataset; a path or a URL.
         decode: Also decode every payload.
 
     Raises:
         DatasetError: If `dataset.json` itself cannot be read.
     """
-    folder = Path(folder)
+    folder = dataset_folder(folder)
     storage = open_storage(folder)
     manifest = storage.manifest
     report = ValidationReport()

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vrekit.catalog.parquet_files import checksum_of
@@ -12,7 +12,7 @@ from vrekit.catalog.rows import rows_of
 from vrekit.catalog.runs import ShardFacts, scan_runs
 from vrekit.core.checksum import crc32, crc32_of_range
 from vrekit.core.errors import DatasetError
-from vrekit.core.files import open_regular, read_range
+from vrekit.core.files import read_range
 from vrekit.writers.webdataset.members import read_members
 from vrekit.writers.webdataset.sidecars import (
     SHARDS_FOLDER,
@@ -22,15 +22,16 @@ from vrekit.writers.webdataset.sidecars import (
     read_unchecked_sidecar,
     short_tars,
 )
+from vrekit.writers.webdataset.tars import Tars
 
 _LARGE_BYTES = 4 << 20
 
 
-def check_shards(folder: Path, checker: PayloadChecker) -> None:
+def check_shards(folder: Path, tars: Tars, checker: PayloadChecker) -> None:
     """Check every row and payload of a dataset's tars, and report what belongs to nobody."""
     for sidecar in find_sidecars(folder):
-        _check_shard(folder, sidecar, checker)
-    checker.report.problems += _orphans(folder)
+        _check_shard(folder, sidecar, tars, checker)
+    checker.report.problems += _orphans(folder, tars)
 
 
 class _PayloadInTar:
@@ -50,7 +51,7 @@ class _PayloadInTar:
         return read_range(*self._place) if self._data is None else self._data
 
 
-def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
+def _check_shard(folder: Path, sidecar: Path, tars: Tars, checker: PayloadChecker) -> None:
     problems = checker.report.problems
     tar = sidecar.with_suffix(".tar")
     name = tar.relative_to(folder).as_posix()
@@ -63,7 +64,7 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     mistakes = [*row_mistakes(table), *place_mistakes(table, [sidecar], [len(table)])]
     good = good_rows(table, mistakes, name, checker.report)
     try:
-        descriptor = open_regular(tar)
+        descriptor = tars.open(name)
     except FileNotFoundError:
         message = "the sidecar is there, the tar is not"
         problems.append(Problem(code="missing-shard", path=name, message=message))
@@ -79,7 +80,7 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
     special = [
         f"member {member.name} of type {member.type!r} is no plain file" for member in found if not member.is_plain
     ]
-    if not broken and (short := short_tars(folder, good)):
+    if not broken and (short := short_tars(folder, good, tars.size)):
         broken = f"it {short[0].problem}"
     if broken:
         problems.append(Problem(code="place", path=name, message=f"the tar is damaged: {broken}"))
@@ -121,21 +122,23 @@ def _check_shard(folder: Path, sidecar: Path, checker: PayloadChecker) -> None:
 _NO_SIDECAR = "a tar without a sidecar: that was lost, or the commit was interrupted; `vrekit repair` moves it aside"
 
 
-def _orphans(folder: Path) -> Iterator[Problem]:
+def _orphans(folder: Path, tars: Tars) -> Iterator[Problem]:
     root = folder / SHARDS_FOLDER
     for path in sorted(root.rglob("*")) if root.is_dir() else ():
-        relative = path.relative_to(folder).as_posix()
         if is_too_long(path.name):
             message = "its name is too long to be that of a shard; `vrekit repair` moves it aside"
-            yield Problem(code="name", path=relative, message=message)
-        elif path.name.endswith(".tar.partial"):
+            yield Problem(code="name", path=path.relative_to(folder).as_posix(), message=message)
+    for name in tars.names():
+        if is_too_long(PurePosixPath(name).name):
+            continue
+        if name.endswith(".partial"):
             message = "an unfinished shard: `vrekit resume` goes on with it"
-            yield Problem(code="unfinished", path=relative, message=message)
-        elif path.suffix == ".tar" and not path.with_suffix(".parquet").exists():
-            yield Problem(code="orphan", path=relative, message=_NO_SIDECAR)
+            yield Problem(code="unfinished", path=name, message=message)
+        elif not (folder / name).with_suffix(".parquet").exists():
+            yield Problem(code="orphan", path=name, message=_NO_SIDECAR)
 
 
-def recorded_shards(folder: Path) -> Iterator[Problem]:
+def recorded_shards(folder: Path, tars: Tars) -> Iterator[Problem]:
     """Yield the shards that are not what a run recorded when it committed them."""
     facts: dict[str, tuple[str, ShardFacts]] = {}
     try:
@@ -147,7 +150,7 @@ def recorded_shards(folder: Path) -> Iterator[Problem]:
         tar = folder / path
         try:
             checksum = checksum_of(tar.with_suffix(".parquet"))
-            size = tar.stat().st_size
+            size = tars.size(path)
         except FileNotFoundError:
             if not tar.with_suffix(".parquet").exists():
                 message = f"run {run_id} stored {shard.rows} rows there, and its metadata is gone"

@@ -75,6 +75,7 @@ def mirror(
     store: Store | None = None,
     max_bytes: int = CACHE_BYTES,
     cache: Path | None = None,
+    may_be_new: bool = False,
 ) -> Path:
     """Return a local folder with the metadata of a dataset as it is now; a local dataset is returned as it is.
 
@@ -86,6 +87,7 @@ def mirror(
         store: For it; opened if not given.
         max_bytes: Of all copies of this account together.
         cache: Where copies lie; `$XDG_CACHE_HOME/vrekit/datasets` by default.
+        may_be_new: The dataset need not be there yet.
 
     Raises:
         DatasetError: If it is no dataset, its metadata is larger than `max_bytes`, or it cannot be read behind a URL.
@@ -99,16 +101,17 @@ def mirror(
     home = copy_home(location, cache or cache_folder())
     hold(home)
     with refreshing(home, str(location)):
-        folder = _refresh(store, home, max_bytes)
+        folder = _refresh(store, home, max_bytes, may_be_new)
     evict(home.parent, max_bytes)
-    if read_manifest(folder).writer == "lance":
+    is_new = may_be_new and not (folder / MANIFEST_NAME).exists()
+    if not is_new and read_manifest(folder).writer == "lance":
         raise DatasetError(
             f"{location} has Lance tables, which are read from local folders only", hint="copy the dataset first"
         )
     return folder
 
 
-def _refresh(store: Store, home: Path, max_bytes: int) -> Path:
+def _refresh(store: Store, home: Path, max_bytes: int, may_be_new: bool) -> Path:
     folder = home / "dataset"
     with storage_errors(folder):
         make_folder(folder)
@@ -125,7 +128,7 @@ def _refresh(store: Store, home: Path, max_bytes: int) -> Path:
     except BaseException:
         _write_state(home, store.location, {**kept, **found})  # what has come is not fetched again
         raise
-    if MANIFEST_NAME not in found:
+    if MANIFEST_NAME not in found and not may_be_new:
         raise DatasetError(f"{store.location} is no dataset: it has no {MANIFEST_NAME}", hint="check the URL")
     _delete_others(folder, found)
     _write_state(home, store.location, found)
@@ -247,6 +250,8 @@ def _new_file(path: Path) -> Iterator[Any]:
 def _delete_others(folder: Path, found: Mapping[str, _Kept]) -> None:
     for top in _FOLDERS:
         for path in sorted((folder / top).rglob("*"), reverse=True):
+            if path.suffix == ".log":  # of a run of this machine that is going on
+                continue
             if path.relative_to(folder).as_posix() not in found and not (path.is_dir() and any(path.iterdir())):
                 if path.is_dir():
                     path.rmdir()

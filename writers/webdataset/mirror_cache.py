@@ -51,7 +51,8 @@ def copy_home(location: Location, cache: Path) -> Path:
             info = folder.lstat()
             if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid() or info.st_mode & 0o022:
                 raise StorageError(
-                    f"{folder} can be written to by other accounts", hint="name another folder in XDG_CACHE_HOME"
+                    f"{folder} can be written to by other accounts",
+                    hint="name another folder in XDG_CACHE_HOME, or with --scratch",
                 )
     return home
 

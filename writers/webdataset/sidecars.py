@@ -250,12 +250,14 @@ def _schema(columns: Sequence[str] | None, dictionaries: bool = False) -> pa.Sch
     return pa.schema(fields)
 
 
-def short_tars(folder: Path, table: pa.Table) -> list[ShortShard]:
-    """Return the tars that are missing or end before their payloads do: one `stat` a tar, nothing is read.
+def short_tars(folder: Path, table: pa.Table, size_of: Callable[[str], int] | None = None) -> list[ShortShard]:
+    """Return the tars that are missing or end before their payloads do; nothing is read.
 
     Args:
         folder: The dataset.
         table: Rows with (at least) PLACE_COLUMNS.
+        size_of: Returns the bytes of a tar by its path relative to the dataset, FileNotFoundError if it is missing; one
+            `stat` by default.
     """
     shard, names = codes(table["shard"])
     ends = np.zeros(len(names), np.int64)
@@ -266,7 +268,7 @@ def short_tars(folder: Path, table: pa.Table) -> list[ShortShard]:
         if name.endswith(".tar"):
             expected = -(-end // BLOCK) * BLOCK + len(END_OF_ARCHIVE)
             try:
-                size = (folder / name).stat().st_size
+                size = (folder / name).stat().st_size if size_of is None else size_of(name)
             except FileNotFoundError:
                 found.append(ShortShard(name, "is missing, but its metadata is there"))
                 continue

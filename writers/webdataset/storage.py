@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from vrekit.catalog.manifest import Manifest
 from vrekit.catalog.parquet_files import checksum_of
+from vrekit.catalog.remote import RemoteDataset
 from vrekit.catalog.runs import ShardFacts
 from vrekit.catalog.storage import (
     Copied,
@@ -40,12 +42,14 @@ from vrekit.writers.webdataset.sidecars import (
     short_tars,
     split_shard_name,
 )
+from vrekit.writers.webdataset.tars import LocalTars, Tars
 
 if TYPE_CHECKING:
     from vrekit.catalog.garbage import GarbageCollector
     from vrekit.catalog.payload_checks import PayloadChecker, Problem
     from vrekit.catalog.repairs import Repair
     from vrekit.catalog.rows import GroupedRows
+    from vrekit.core.stores import Store
     from vrekit.writers.webdataset.writer import WebDatasetWriter
 
 _PART_BYTES = 4 << 20  # of sidecars that are read at once, about 200,000 rows
@@ -57,6 +61,23 @@ class TarStorage(Storage):
 
     name = "webdataset"
     folder_name = SHARDS_FOLDER
+
+    @classmethod
+    def behind_url(cls, remote: RemoteDataset, manifest: Manifest) -> Storage:
+        """See Storage."""
+        from vrekit.writers.webdataset.remote import RemoteTarStorage
+
+        return RemoteTarStorage(remote, manifest)
+
+    @staticmethod
+    def mirror(store: "Store", *, may_be_new: bool = False) -> Path:
+        """Return a local folder with the metadata of a dataset behind a URL."""
+        from vrekit.writers.webdataset.mirror import mirror
+
+        return mirror(store.location, store=store, may_be_new=may_be_new)
+
+    def _tars(self) -> Tars:
+        return LocalTars(self.folder)
 
     def rows(self, columns: Sequence[str] | None = None, video_ids: Sequence[str] | None = None) -> pa.Table:
         """See Storage."""
@@ -123,22 +144,22 @@ class TarStorage(Storage):
         """See Storage."""
         from vrekit.writers.webdataset.check import check_shards
 
-        check_shards(self.folder, checker)
+        check_shards(self.folder, self._tars(), checker)
 
     def recorded(self) -> "Iterator[Problem]":
         """See Storage."""
         from vrekit.writers.webdataset.check import recorded_shards
 
-        return recorded_shards(self.folder)
+        return recorded_shards(self.folder, self._tars())
 
     def shard_facts(self, paths: Collection[str] | None = None) -> dict[str, dict[str, ShardFacts]]:
         """See Storage."""
         found: dict[str, dict[str, ShardFacts]] = {}
         for path in self.shards() if paths is None else paths:
-            tar = self.folder / path
-            run_ids = read_sidecar(tar.with_suffix(".parquet"), ("run_id",))["run_id"]
-            checksum = checksum_of(tar.with_suffix(".parquet")) or ""
-            facts = ShardFacts(bytes=tar.stat().st_size, rows=len(run_ids), checksum=checksum)
+            sidecar = (self.folder / path).with_suffix(".parquet")
+            run_ids = read_sidecar(sidecar, ("run_id",))["run_id"]
+            checksum = checksum_of(sidecar) or ""
+            facts = ShardFacts(bytes=self._tars().size(path), rows=len(run_ids), checksum=checksum)
             found.setdefault(run_ids[0].as_py(), {})[path] = facts
         return found
 
@@ -257,4 +278,4 @@ def _few_rows(videos: Sequence[list[Path]], columns: Sequence[str] | None) -> It
 
 
 def _are_tars(sources: Sequence[Storage]) -> bool:
-    return all(isinstance(source, TarStorage) for source in sources)
+    return all(type(source) is TarStorage for source in sources)  # those behind URLs have no files to copy from

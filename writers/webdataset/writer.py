@@ -12,7 +12,7 @@ replaced by the next writer of its cell.
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -81,7 +81,7 @@ class TarCellWriter(JournaledCellWriter):
         super().__init__(folder, cell, stem, suffix=PARTIAL_SUFFIX, max_bytes=shard_size_bytes)
 
     def _prepare(self) -> None:
-        names = self._names_of_cell()
+        names = self._names_of_cell(os.listdir(self._home))
         self._sidecars = [self._home / name for name in names if name.endswith(".parquet")]
         committed = {sidecar.stem for sidecar in self._sidecars}
         for tar in (self._home / name for name in names if name.endswith(".tar")):
@@ -95,12 +95,12 @@ class TarCellWriter(JournaledCellWriter):
             else:
                 tar.unlink()
 
-    def _names_of_cell(self) -> list[str]:
-        """Return the tars and sidecars of the cell, sorted; one look at the folder, which may hold thousands."""
+    def _names_of_cell(self, names: Iterable[str]) -> list[str]:
+        """Return those of some thousand names that are tars and sidecars of the cell, sorted."""
         prefix = f"{self.cell.group}-{_common_digits(self.cell.first, self.cell.last)}"
         pattern = re.compile(re.escape(self.cell.group) + r"-(\d{8,})-\d{8,}(-\d+)?\.(tar|parquet)")
         found = []
-        for name in os.listdir(self._home):
+        for name in names:
             if name.startswith(prefix):  # most are not, and matching them all would take most of the time
                 match = pattern.fullmatch(name)
                 if match and self.cell.first <= int(match[1]) <= self.cell.last:
@@ -149,7 +149,7 @@ class TarCellWriter(JournaledCellWriter):
             nonlocal rows
             for table in self._open.tables():
                 rows += len(table)
-                yield _with_shard(table, shard)
+                yield with_shard(table, shard)
 
         sidecar = sidecar_bytes(tables())
         write_atomic(tar.with_suffix(".parquet"), sidecar)
@@ -170,7 +170,8 @@ def _common_digits(first: int, last: int) -> str:
     return a[: next((at for at in range(len(a)) if a[at] != b[at]), len(a))] if len(a) == len(b) else ""
 
 
-def _with_shard(rows: pa.Table, shard: str) -> pa.Table:
+def with_shard(rows: pa.Table, shard: str) -> pa.Table:
+    """Return rows that say that they are of a shard."""
     at = rows.column_names.index("shard")
     return rows.set_column(at, SAMPLES_SCHEMA.field("shard"), pa.repeat(shard, len(rows)))
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vrekit.catalog.manifest import MANIFEST_NAME
+from vrekit.catalog.remote import location_of
 from vrekit.core.documents import MAX_DOCUMENT_BYTES
 from vrekit.core.errors import CodecError, UsageError
 from vrekit.core.files import make_folder, open_regular, open_to_change, read_regular, storage_errors, write_atomic
@@ -176,7 +177,7 @@ def _open_folder(
         raise UsageError(f"{output} is a dataset, or inside of one", hint="choose another folder with -o")
     records = dataset.manifest.representations
     asked = {
-        "dataset": str(dataset.path.resolve()),
+        "dataset": location_of(dataset.path),
         "frames": dataset.index.take(rows).digest,
         "files": {f"{form.name}.{form.ending}": form.is_picture for form in forms},
         "representations": {name: records[name].config_hash for name in dataset.representations},

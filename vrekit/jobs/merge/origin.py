@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from vrekit import __version__
 from vrekit.catalog.manifest import ORIGIN_NAME
+from vrekit.catalog.remote import location_of
 from vrekit.catalog.runs import now_iso
 from vrekit.core.documents import document_bytes, read_document
 from vrekit.core.files import is_temporary, write_atomic
@@ -39,7 +40,7 @@ class Origin:
     def of(cls, sources: Sequence[Source], layout: Layout, on_conflict: OnConflict) -> Self:
         """Return the origin of a merge that begins now."""
         return cls(
-            sources=tuple({"folder": str(source.folder.resolve()), "digest": source.digest} for source in sources),
+            sources=tuple({"folder": location_of(source.folder), "digest": source.digest} for source in sources),
             options={**asdict(layout), "on_conflict": on_conflict},
             created_with=__version__,
             started_at=now_iso(),

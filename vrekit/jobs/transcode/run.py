@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from vrekit import __version__
 from vrekit.catalog.card import write_card
 from vrekit.catalog.manifest import MANIFEST_NAME, Manifest, read_manifest, write_manifest
+from vrekit.catalog.remote import location_of
 from vrekit.catalog.rows import payload_numbers
 from vrekit.catalog.runs import RunRecord, now_iso, read_runs, write_run
 from vrekit.catalog.storage import Storage, open_storage
@@ -74,7 +75,7 @@ class _Job:
         """Return what `origin.json` says of it."""
         codecs = {name: change.record.codec for name, change in self.changes.items()}
         return Origin(
-            sources=({"folder": str(self.source.folder.resolve()), "digest": self.source.digest},),
+            sources=({"folder": location_of(self.source.folder), "digest": self.source.digest},),
             options=json.loads(json.dumps({"transcode": codecs, "representations": sorted(self.combined.names[0])})),
             created_with=__version__,
             started_at=now_iso(),
