@@ -124,10 +124,10 @@ class FaultPlan:
 
     Attributes:
         faults: Of the next requests that `applies` takes, in order; None lets one pass. Afterwards all pass.
-            `503` and `409` (another conditional write is under way) answer without asking the server, `stall` never
-            answers, `reset` closes the connection without asking the server, `lost` asks the server and closes the
-            connection, `cut` closes it in the middle of the answer's body, `unmarked` removes metadata of vrekit from
-            the request.
+            `503`, `403` and `409` (another conditional write is under way) answer without asking the server, `stall`
+            never answers, `reset` closes the connection without asking the server, `lost` asks the server and closes
+            the connection, `cut` closes it in the middle of the answer's body, `unmarked` removes metadata of vrekit
+            from the request.
         applies: Takes method and path.
         seen: (method, path) of all requests.
     """
@@ -155,6 +155,10 @@ class _ProxyHandler(http.server.BaseHTTPRequestHandler):
         if fault == "503":
             error = b"<Error><Code>SlowDown</Code></Error>"
             self._send(503, [], error, len(error))
+            return
+        if fault == "403":
+            error = b"<Error><Code>AccessDenied</Code></Error>"
+            self._send(403, [], error, len(error))
             return
         if fault == "409":
             error = b"<Error><Code>ConditionalRequestConflict</Code></Error>"

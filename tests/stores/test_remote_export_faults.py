@@ -17,12 +17,15 @@ from tests.conftest import QUICK_CONFIG
 from tests.stores.conftest import QUICK, new_url, set_environment
 from tests.stores.servers import FaultPlan, faulty_proxy
 from tests.stores.test_remote_export import check_whole, names_in, target
-from vrekit.core.errors import MissingObjectError, NetworkError
+from vrekit.catalog.cells import Cell
+from vrekit.catalog.storage import open_storage
+from vrekit.core.errors import AccessError, LockedError, MissingObjectError, NetworkError
 from vrekit.core.stores import StoreLimits, open_store
 from vrekit.engine.export import export, resume
 from vrekit.engine.request import ExportRequest
 from vrekit.readers.dataset import FrameDataset
 from vrekit.readers.loader import make_loader
+from vrekit.video.selection import parse_frames
 
 pytestmark = pytest.mark.usefixtures("quick_stores")
 MakeRequest = Callable[..., ExportRequest]
@@ -259,6 +262,31 @@ def test_the_network_is_down(
         report = resume(target(url))[0]
         assert report.computed_frames == 14
         check_whole(url, names=("rgb",))
+
+
+def test_no_permission_to_write(url: str, proxy: FaultPlan, make_request: MakeRequest) -> None:
+    """It ends at the first refusal, with what to do; what was computed waits on scratch."""
+    proxy.applies = lambda method, path: method == "PUT" and ".tar" in path
+    proxy.faults = ["403"] * 2
+    with pytest.raises(AccessError, match=f"{url}/shards/square/.*: the server denies access") as caught:
+        export(make_request(SMALL_CONFIG, dataset=target(url)))
+    assert "AWS_ACCESS_KEY_ID" in str(caught.value.hint)
+    assert proxy.faults == ["403"]
+    proxy.faults = []
+    resume(target(url))
+    check_whole(url, names=("rgb",))
+
+
+def test_two_drivers_of_one_machine(url: str, make_request: MakeRequest) -> None:
+    """They share the scratch: a cell belongs to one of them."""
+    folder = export(make_request(SMALL_CONFIG, dataset=target(url), frames=parse_frames("0..8"))).dataset
+    with (
+        open_storage(folder).writer().open_cell(Cell("square", "all", 8, 15)),
+        pytest.raises(LockedError, match="another process"),
+    ):
+        export(make_request(SMALL_CONFIG, dataset=target(url)))
+    export(make_request(SMALL_CONFIG, dataset=target(url)))
+    check_whole(url, names=("rgb",))
 
 
 def test_no_bucket(s3_environment: str, make_request: MakeRequest) -> None:

@@ -68,6 +68,15 @@ def test_http(folder: Path) -> None:
         assert validate(f"{url}/original").problems == []
 
 
+def test_fsspec(folder: Path, make_place: Callable[[str], Place], monkeypatch: pytest.MonkeyPatch) -> None:
+    place = make_place("fsspec")
+    folder.rename(folder.with_name("behind"))
+    monkeypatch.setattr("vrekit.core.stores.open_store", lambda location: place.store)
+    remote = FrameDataset("hf://datasets/somebody/data")
+    assert remote.is_remote
+    assert_equal_samples(FrameDataset(folder.with_name("behind")), remote)
+
+
 def test_file_url_is_a_path(folder: Path) -> None:
     assert FrameDataset(f"file://{folder}").path == folder
 
