@@ -1,6 +1,9 @@
 """Exports into datasets behind URLs: commits, resume from an empty scratch, several drivers, faults, clear errors."""
 
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +12,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 
+from tests.conftest import QUICK_CONFIG
 from tests.stores.conftest import new_url
 from vrekit.catalog.dataset import open_dataset
 from vrekit.catalog.remote import dataset_folder
@@ -209,6 +213,21 @@ def test_a_dataset_that_another_driver_begins_at_the_same_time(
     monkeypatch.setattr(ObjectStore, "list", list_later)
     assert export(make_request(dataset=target(url))).run_id is None
     check_whole(url)
+
+
+def test_what_other_machines_stored_is_seen_by_the_next_video_of_a_command(
+    url: str, tmp_path: Path, make_request: MakeRequest, clip_npy: Path
+) -> None:
+    """One command, three videos: what another machine exported meanwhile is not computed again."""
+    videos = [shutil.copy(clip_npy, clip_npy.with_name(f"{name}.npy")) for name in ("one", "two", "three")]
+    requests = [make_request(dataset=target(url), video=str(video)) for video in videos]
+    assert export(requests[0]).computed_frames == 90
+    arguments = ["export", str(videos[2]), "-o", url, "--shard-frames", "8", "--config", str(tmp_path / "config.yaml")]
+    (tmp_path / "config.yaml").write_text(QUICK_CONFIG)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "machine")}
+    assert export(requests[1]).computed_frames == 90
+    subprocess.run([sys.executable, "-m", "vrekit", *arguments], check=True, env=environment, capture_output=True)
+    assert export(requests[2]).run_id is None
 
 
 def test_scratch_of_a_local_dataset_is_refused(tmp_path: Path) -> None:

@@ -219,7 +219,7 @@ def test_a_fault_at_every_request(
         proxy.applies = lambda method, path: method == "PUT"
     is_slow = request.node.get_closest_marker("slow") is not None
     count = len(requests_of(proxy, make_request, new_url("s3", tmp_path)))
-    for number in range(0, count, 1 if is_slow else 5):
+    for number in range(0, count, 1 if is_slow else 9):
         url = new_url("s3", tmp_path)
         proxy.faults = [*[None] * number, fault]
         requests_of(proxy, make_request, url)

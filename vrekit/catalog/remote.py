@@ -138,11 +138,12 @@ def up_to_date(folder: str | os.PathLike[str]) -> Path:
     """Return the folder of a dataset that is about to be written to, brought up to date if it is behind a URL."""
     remote = remote_of(folder)
     if remote is None:
-        return dataset_folder(folder, for_writing=True)
-    if not remote.is_fresh:
-        return dataset_folder(remote.store.location, for_writing=True, scratch=remote.scratch)
-    remote.is_fresh = False
-    return remote.folder
+        folder = dataset_folder(folder, for_writing=True)
+    elif not remote.is_fresh:
+        folder = dataset_folder(remote.store.location, for_writing=True)
+    if (remote := remote_of(folder)) is not None:
+        remote.is_fresh = False
+    return Path(folder)
 
 
 def remote_of(folder: str | os.PathLike[str]) -> RemoteDataset | None:
