@@ -1,7 +1,9 @@
 """Memory of large batches: large pages, and the same ones again once nothing looks at them any more."""
 
 import mmap
+import sys
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -76,5 +78,6 @@ class _Loan:
         self._pages = pages
         self.__array_interface__ = pages.bytes.__array_interface__
 
-    def __del__(self) -> None:
-        self._pool.take_back(self._pages)
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        if not is_finalizing():  # else the names of this module are gone, and the pages go anyway
+            self._pool.take_back(self._pages)

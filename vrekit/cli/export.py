@@ -175,12 +175,17 @@ def run_all(requests: "list[ExportRequest]", *, no_progress: bool, retry_failed:
     A video that cannot be read, or that another process is at work on, does not keep the others from being exported:
     the last such error is returned, those before it are printed.
     """
+    from vrekit.catalog.manifest import MANIFEST_NAME
     from vrekit.catalog.remote import shown
     from vrekit.engine.export import export as run_export
     from vrekit.engine.videos import export_all
 
     def run(request: "ExportRequest") -> "ExportReport":
-        how = f"what is done is kept; `vrekit resume {shown(str(request.dataset))}` goes on from there"
+        def how() -> str:
+            if not (request.dataset / MANIFEST_NAME).exists():
+                return "nothing was stored yet; the same command begins again"
+            return f"what is done is kept; `vrekit resume {shown(str(request.dataset))}` goes on from there"
+
         with goes_on(how), _listener(no_progress) as listener:
             return run_export(request, listener, retry_failed=retry_failed)
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
@@ -54,7 +54,8 @@ def interruptible() -> Iterator[None]:
             raise
         stop.is_over = True
         atexit.register(_ignore_signals)
-        typer.echo(f"interrupted: {stop.how_to_go_on}" if stop.how_to_go_on else "interrupted", err=True)
+        how = stop.how_to_go_on() if callable(stop.how_to_go_on) else stop.how_to_go_on
+        typer.echo(f"interrupted: {how}" if how else "interrupted", err=True)
         raise typer.Exit(128 + stop.number) from None
     finally:
         if not stop.is_over:
@@ -64,7 +65,7 @@ def interruptible() -> Iterator[None]:
 
 
 @contextmanager
-def goes_on(how: str = AGAIN) -> Iterator[None]:
+def goes_on(how: str | Callable[[], str] = AGAIN) -> Iterator[None]:
     """Have the command say how to go on when what happens inside is interrupted."""
     stop = _stop.get()
     if stop is not None:
@@ -99,7 +100,7 @@ class _Stop:
 
     def __init__(self) -> None:
         self.number: int = signal.SIGINT
-        self.how_to_go_on: str | None = None
+        self.how_to_go_on: str | Callable[[], str] | None = None
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
         self.before = {number: one for number, one in handlers.items() if one not in (signal.SIG_IGN, None)}
         self.is_over = False
