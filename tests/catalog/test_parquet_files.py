@@ -111,14 +111,14 @@ def test_a_small_file_with_gigabytes_of_text_is_refused(path: Path, kind: pa.Dat
         texts = pa.ListArray.from_arrays(pa.array(np.arange(count + 1, dtype=np.int32)), texts)
     path.write_bytes(table_bytes(pa.table({"text": texts})))
     assert path.stat().st_size < 100_000
-    with pytest.raises(DatasetError, match=r"bytes hold 3\d{9} bytes of rows"):
+    with pytest.raises(DatasetError, match="its column text has more than 1073741824 bytes"):
         read_table(path)
 
 
 def test_a_small_file_with_very_many_rows_is_refused(path: Path) -> None:
     path.write_bytes(table_bytes(pa.table({"number": np.zeros(20_000_000, np.int64)})))
     assert path.stat().st_size < 100_000
-    with pytest.raises(DatasetError, match="bytes hold 80000000 bytes of rows"):
+    with pytest.raises(DatasetError, match="but claims 20000000 rows"):
         read_table(path)
 
 

@@ -169,7 +169,7 @@ def test_shards_that_may_not_be_read_are_named_and_the_others_checked(
             raise PermissionError(13, "Permission denied")
         return open_regular(path)
 
-    monkeypatch.setattr("vrekit.writers.webdataset.check.open_regular", refuse)
+    monkeypatch.setattr("vrekit.writers.webdataset.tars.open_regular", refuse)
     report = validate(folder)
     assert [(one.code, one.path) for one in report.problems] == [("unreadable", first.relative_to(folder).as_posix())]
     assert report.payloads == 2 * 8

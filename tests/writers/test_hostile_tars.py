@@ -168,7 +168,7 @@ def test_a_payload_too_large_for_its_array_is_not_read(large_row: Path) -> None:
     assert f"the payload has {LARGE} bytes, but codec 'npy' stores an array uint8" in told[0].message
     with little_memory(), pytest.raises(CodecError, match=f"00000007.*the payload has {LARGE} bytes"):
         FrameDataset(large_row)[7]
-    with little_memory(), pytest.raises(CodecError, match=f"car/00000007.rgb: the payload has {LARGE} bytes"):
+    with little_memory(), pytest.raises(CodecError, match=f"car/00000007.*the payload has {LARGE} bytes"):
         merge([large_row], large_row.with_name("lance"), layout=Layout(writer="lance"))
 
 

@@ -47,8 +47,8 @@ def unfolded_bytes(chunk: pq.ColumnChunkMetaData, data: bytes | mmap.mmap) -> in
     """
     at = chunk.data_page_offset
     dictionary = chunk.dictionary_page_offset
-    if dictionary is not None and 0 < dictionary < at:
-        at = dictionary
+    if dictionary is not None and dictionary > 0 and (dictionary < at or not chunk.num_values):
+        at = dictionary  # without values, there may be no other page
     end = at + chunk.total_compressed_size
     total = 0
     if not 0 <= at <= end <= len(data):
