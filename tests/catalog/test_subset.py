@@ -290,7 +290,10 @@ def test_damage_is_not_copied(make_request: MakeRequest, tmp_path: Path) -> None
     data = bytearray(tar.read_bytes())
     data[row["byte_offset"] + 5] ^= 1
     tar.write_bytes(data)
-    with open_dataset(request.dataset) as dataset, pytest.raises(ChecksumError, match="they changed since they were written"):
+    with (
+        open_dataset(request.dataset) as dataset,
+        pytest.raises(ChecksumError, match="they changed since they were written"),
+    ):
         materialize(chosen(request.dataset), dataset, tmp_path / "copy")
 
 
