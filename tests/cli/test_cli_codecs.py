@@ -42,7 +42,8 @@ def dataset(run: Run, tmp_path: Path, clip_npy: Path, config: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_the_table_of_profiles(run: Run) -> None:
+def test_the_table_of_profiles(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
     result = run("codecs")
     assert result.exit_code == 0
     for data in TABLE:

@@ -53,7 +53,7 @@ def test_legal_representation_names(name: str) -> None:
 def test_illegal_names(name: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_representation_name(name)
-    assert repr(name) in caught.value.message
+    assert repr(name)[:60] in caught.value.message  # of long ones, the beginning
     assert caught.value.hint is not None
     with pytest.raises(UsageError):
         check_video_id(name)

@@ -75,7 +75,9 @@ def test_the_table_is_read_without_vrekit(tmp_path: Path) -> None:
 
 
 def test_a_metadata_scan_reads_no_payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_cells, "payload_bytes", lambda frame, name: random.Random(frame).randbytes(200_000))
+    monkeypatch.setattr(
+        "vrekit.testing.cells.payload_bytes", lambda frame, name: random.Random(frame).randbytes(200_000)
+    )
     write_cells(tmp_path, 1, width=20)
     dataset = table(tmp_path)
     dataset.io_stats_incremental()
@@ -302,7 +304,7 @@ def test_a_damaged_table_is_named(tmp_path: Path) -> None:
 
 def test_large_payloads_share_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     large = np.random.default_rng(0).bytes(5_000_000)
-    monkeypatch.setattr(writer_cells, "payload_bytes", lambda frame, name: large)
+    monkeypatch.setattr("vrekit.testing.cells.payload_bytes", lambda frame, name: large)
     dataset = make_writer(tmp_path, "lance", names=("depth",))
     with dataset.open_cell(CELL) as cell:
         write_missing(cell, range(6), names=("depth",))
@@ -323,7 +325,9 @@ def test_blob_arrays_are_those_of_lance(payloads: list[bytes | None]) -> None:
 def test_a_commit_that_lance_takes_for_whole_and_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    monkeypatch.setattr(writer_cells, "payload_bytes", lambda frame, name: random.Random(frame).randbytes(100_000))
+    monkeypatch.setattr(
+        "vrekit.testing.cells.payload_bytes", lambda frame, name: random.Random(frame).randbytes(100_000)
+    )
     write_fragments, commit = lance.fragment.write_fragments, lance.LanceDataset.commit
 
     def write_less(*args: Any, **kwargs: Any) -> Any:
