@@ -12,7 +12,6 @@ import lance.fragment
 import numpy as np
 import pytest
 
-from tests.contracts import writer_cells
 from tests.contracts.writer_cells import (
     CELL,
     FRAMES,
