@@ -106,6 +106,7 @@ def _has_blocks(page: Path) -> bool:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # a page is many commands, and a busy machine takes ten times as long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # webdataset leaves its tars open
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize("page", [name for name, page in PAGES.items() if _has_blocks(page)])
